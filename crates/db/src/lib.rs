@@ -1,0 +1,21 @@
+//! PostgreSQL: the pool, transactions with the tenant set, the schema and its migrations.
+//!
+//! A transaction is opened for one tenant ([`Db::transaction`]) and sees that tenant's rows only:
+//! the connection has taken on the role `tollgate_app`, which owns nothing, and row level security
+//! compares each row with the tenant that the transaction set. The few jobs that look for due work
+//! everywhere say so ([`Db::all_tenants_transaction`]).
+//!
+//! Everything runs at READ COMMITTED with explicit row locks (R-35a). A serialization failure or a
+//! deadlock is retried with jitter, so a transaction's body may run more than once: it must not
+//! touch anything but its connection and its own return value. Every transaction has a deadline;
+//! what passes it closes its connection, so nothing half-done is ever handed to the next caller.
+
+mod error;
+mod migrate;
+mod pool;
+pub mod schema;
+
+pub use diesel_async::AsyncPgConnection as Connection;
+pub use error::{Error, Result, is_unique_violation};
+pub use migrate::{MIGRATIONS, migrate};
+pub use pool::{Db, Options};

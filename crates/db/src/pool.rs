@@ -1,0 +1,202 @@
+//! The pool, and the one way to a transaction.
+
+use std::future::Future;
+use std::time::Duration;
+
+use diesel::sql_types::Text;
+use diesel_async::pooled_connection::deadpool::{Object, Pool};
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
+use diesel_async::{AnsiTransactionManager, AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager};
+use futures_util::FutureExt;
+
+use crate::error::is_retryable;
+use crate::{Error, Result};
+use domain::id::TenantId;
+
+/// How a pool behaves. A request path wants a short deadline, a job a long one.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub url: String,
+    pub connections_max: usize,
+    /// How long a transaction may take, waiting for a connection included.
+    pub deadline: Duration,
+}
+
+/// A handle on the database; cheap to clone.
+#[derive(Clone)]
+pub struct Db {
+    pool: Pool<AsyncPgConnection>,
+    deadline: Duration,
+}
+
+/// An async closure over a connection whose future can be sent between threads. (`AsyncFn` alone
+/// cannot say that of its future; see `diesel_async::AsyncConnection::transaction`.)
+pub trait Body<T, R>: AsyncFn(T) -> R + Fn(T) -> <Self as Body<T, R>>::Fut {
+    type Fut: Future<Output = R>;
+}
+
+impl<F, T, Fut, R> Body<T, R> for F
+where
+    F: AsyncFn(T) -> R + Fn(T) -> Fut,
+    Fut: Future<Output = R>,
+{
+    type Fut = Fut;
+}
+
+/// Which rows a transaction sees.
+enum Visible {
+    Tenant(TenantId),
+    AllTenants,
+}
+
+const TRIES_MAX: u32 = 5;
+
+impl Db {
+    /// Makes the pool; connects when first asked to.
+    pub fn new(options: Options) -> Result<Db> {
+        let mut config = ManagerConfig::<AsyncPgConnection>::default();
+        // No test query at each checkout: a broken connection shows itself at its first use.
+        config.recycling_method = RecyclingMethod::Fast;
+        let deadline = options.deadline;
+        config.custom_setup = Box::new(move |url| connect(url.to_owned(), deadline).boxed());
+        let manager = AsyncDieselConnectionManager::new_with_config(options.url, config);
+        let wait_max = options.deadline.min(Duration::from_secs(1));
+        let pool = Pool::builder(manager)
+            .max_size(options.connections_max)
+            .wait_timeout(Some(wait_max))
+            .create_timeout(Some(wait_max))
+            .runtime(deadpool::Runtime::Tokio1)
+            .build()
+            .map_err(|error| Error::Fault(Box::new(error)))?;
+        Ok(Db { pool, deadline })
+    }
+
+    /// Runs `body` in a transaction that sees one tenant's rows. Rolled back when it returns an
+    /// error; run again after a deadlock or a serialization failure (R-35a).
+    pub async fn transaction<R, F>(&self, tenant: TenantId, body: F) -> Result<R>
+    where
+        for<'c> F: AsyncFn(&'c mut AsyncPgConnection) -> Result<R>
+            + Body<&'c mut AsyncPgConnection, Result<R>, Fut: Send>
+            + Send
+            + Sync,
+        R: Send,
+    {
+        self.retrying(Visible::Tenant(tenant), body).await
+    }
+
+    /// Runs `body` in a transaction that sees every tenant's rows: for finding out whose a key or
+    /// a piece of due work is, never for acting on it.
+    pub async fn all_tenants_transaction<R, F>(&self, body: F) -> Result<R>
+    where
+        for<'c> F: AsyncFn(&'c mut AsyncPgConnection) -> Result<R>
+            + Body<&'c mut AsyncPgConnection, Result<R>, Fut: Send>
+            + Send
+            + Sync,
+        R: Send,
+    {
+        self.retrying(Visible::AllTenants, body).await
+    }
+
+    async fn retrying<R, F>(&self, visible: Visible, body: F) -> Result<R>
+    where
+        for<'c> F: AsyncFn(&'c mut AsyncPgConnection) -> Result<R>
+            + Body<&'c mut AsyncPgConnection, Result<R>, Fut: Send>
+            + Send
+            + Sync,
+        R: Send,
+    {
+        let all_tries = async {
+            for attempt in 1.. {
+                let mut connection = self.pool.get().await?;
+                match run_once(&mut connection, &visible, &body).await {
+                    Err(error) if attempt < TRIES_MAX && is_retryable(&error) => {
+                        tracing::debug!(attempt, %error, "running a transaction again");
+                        drop(connection);
+                        tokio::time::sleep(jittered_pause(attempt)).await;
+                    }
+                    answer => return answer,
+                }
+            }
+            unreachable!("the last try returns")
+        };
+        // A future dropped here closes its connection: an open transaction is never recycled.
+        tokio::time::timeout(self.deadline, all_tries)
+            .await
+            .map_err(|_| Error::past_deadline(self.deadline))?
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<()> {
+        self.all_tenants_transaction(async |connection| {
+            diesel::sql_query("select 1").execute(connection).await?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+async fn run_once<R, F>(connection: &mut Object<AsyncPgConnection>, visible: &Visible, body: &F) -> Result<R>
+where
+    for<'c> F: AsyncFn(&'c mut AsyncPgConnection) -> Result<R>
+        + Body<&'c mut AsyncPgConnection, Result<R>, Fut: Send>
+        + Send
+        + Sync,
+    R: Send,
+{
+    let connection: &mut AsyncPgConnection = connection;
+    AnsiTransactionManager::begin_transaction(connection).await?;
+    let answer = match set_visible(connection, visible).await {
+        Ok(()) => body(connection).await,
+        Err(error) => Err(error),
+    };
+    match answer {
+        Ok(value) => {
+            AnsiTransactionManager::commit_transaction(connection).await?;
+            Ok(value)
+        }
+        Err(error) => {
+            // The body's error is the one to report; a connection that cannot roll back is closed.
+            if let Err(rollback) = AnsiTransactionManager::rollback_transaction(connection).await {
+                tracing::debug!(%rollback, "rollback failed");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The setting lasts as long as the transaction, so a pooled connection carries nothing over.
+async fn set_visible(connection: &mut AsyncPgConnection, visible: &Visible) -> Result<()> {
+    let (setting, value) = match visible {
+        Visible::Tenant(tenant) => ("tollgate.tenant", tenant.uuid().to_string()),
+        Visible::AllTenants => ("tollgate.all_tenants", "on".to_owned()),
+    };
+    diesel::sql_query("select set_config($1, $2, true)")
+        .bind::<Text, _>(setting)
+        .bind::<Text, _>(value)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Connects and steps down: from here on the connection may do what `tollgate_app` may.
+async fn connect(url: String, deadline: Duration) -> diesel::ConnectionResult<AsyncPgConnection> {
+    let mut connection = AsyncPgConnection::establish(&url).await?;
+    connection
+        .batch_execute(&format!(
+            "set role tollgate_app; set statement_timeout = {}; set lock_timeout = {};",
+            deadline.as_millis(),
+            deadline.as_millis(),
+        ))
+        .await
+        .map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
+    Ok(connection)
+}
+
+/// 5 to 10 ms at first, doubling: enough for the transactions that collided to come apart.
+fn jittered_pause(attempt: u32) -> Duration {
+    let base_micros = 5_000_u64 << attempt.min(6);
+    let nanos = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| u64::from(since.subsec_nanos()));
+    Duration::from_micros(base_micros / 2 + (nanos / 1_000) % (base_micros / 2))
+}

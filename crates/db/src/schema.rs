@@ -1,0 +1,379 @@
+//! The tables as diesel sees them. Written by hand from `migrations/`; a test in this crate compares
+//! the two, column by column.
+
+diesel::table! {
+    api_keys (tenant_id, api_key_id) {
+        tenant_id -> Uuid,
+        api_key_id -> Uuid,
+        prefix -> Text,
+        secret_sha256 -> Bytea,
+        name -> Text,
+        scopes -> Array<Text>,
+        created_at -> Timestamptz,
+        revoked_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    catalog_versions (tenant_id, version) {
+        tenant_id -> Uuid,
+        version -> Integer,
+        effective_at -> Timestamptz,
+        document -> Jsonb,
+        published_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    credit_accounts (tenant_id, customer_id) {
+        tenant_id -> Uuid,
+        customer_id -> Uuid,
+        version -> BigInt,
+        last_recorded_at -> Timestamptz,
+        issued -> BigInt,
+        available -> BigInt,
+        spent -> BigInt,
+        expired -> BigInt,
+        revoked -> BigInt,
+        overage -> BigInt,
+    }
+}
+
+diesel::table! {
+    customers (tenant_id, customer_id) {
+        tenant_id -> Uuid,
+        customer_id -> Uuid,
+        external_id -> Text,
+        name -> Nullable<Text>,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    cycles (tenant_id, subscription_id, number) {
+        tenant_id -> Uuid,
+        subscription_id -> Uuid,
+        number -> Integer,
+        state -> Text,
+        starts_at -> Timestamptz,
+        ends_at -> Timestamptz,
+        plan_code -> Text,
+        opened_at -> Timestamptz,
+        closed_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    grants (tenant_id, grant_id) {
+        tenant_id -> Uuid,
+        grant_id -> Uuid,
+        customer_id -> Uuid,
+        source -> Text,
+        priority -> SmallInt,
+        amount -> BigInt,
+        spent -> BigInt,
+        expired -> BigInt,
+        revoked -> BigInt,
+        remaining -> BigInt,
+        effective_at -> Timestamptz,
+        expires_at -> Nullable<Timestamptz>,
+        purchase_id -> Uuid,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    holds (tenant_id, customer_id, hold_id) {
+        tenant_id -> Uuid,
+        customer_id -> Uuid,
+        hold_id -> Text,
+        credits -> BigInt,
+        granted_at -> Timestamptz,
+        expires_at -> Timestamptz,
+        ended_as -> Nullable<Text>,
+        ended_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    idempotency_keys (tenant_id, key) {
+        tenant_id -> Uuid,
+        key -> Text,
+        fingerprint -> Bytea,
+        fact_id -> Uuid,
+        answer_status -> Nullable<SmallInt>,
+        answer_body -> Nullable<Jsonb>,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    invoice_lines (tenant_id, invoice_id, position) {
+        tenant_id -> Uuid,
+        invoice_id -> Uuid,
+        position -> SmallInt,
+        kind -> Text,
+        description -> Text,
+        amount_minor -> BigInt,
+    }
+}
+
+diesel::table! {
+    invoices (tenant_id, invoice_id) {
+        tenant_id -> Uuid,
+        invoice_id -> Uuid,
+        customer_id -> Uuid,
+        status -> Text,
+        currency -> Text,
+        total_minor -> BigInt,
+        created_at -> Timestamptz,
+        paid_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    jobs (job_id) {
+        job_id -> Uuid,
+        kind -> Text,
+        key -> Text,
+        payload -> Jsonb,
+        run_at -> Timestamptz,
+        state -> Text,
+        attempts -> Integer,
+        leased_until -> Nullable<Timestamptz>,
+        last_error -> Nullable<Text>,
+        created_at -> Timestamptz,
+        finished_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    outbox (tenant_id, event_id) {
+        tenant_id -> Uuid,
+        event_id -> Uuid,
+        kind -> Text,
+        subject -> Text,
+        payload -> Jsonb,
+        occurred_at -> Timestamptz,
+        dispatched_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    payments (tenant_id, payment_id) {
+        tenant_id -> Uuid,
+        payment_id -> Uuid,
+        invoice_id -> Uuid,
+        status -> Text,
+        amount_minor -> BigInt,
+        currency -> Text,
+        method -> Text,
+        failure_code -> Nullable<Text>,
+        created_at -> Timestamptz,
+        succeeded_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    promotion_uses (tenant_id, customer_id) {
+        tenant_id -> Uuid,
+        customer_id -> Uuid,
+        promotion_code -> Text,
+        subscription_id -> Uuid,
+        fingerprint -> Nullable<Text>,
+        used_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    purchases (tenant_id, purchase_id) {
+        tenant_id -> Uuid,
+        purchase_id -> Uuid,
+        kind -> Text,
+        subscription_id -> Uuid,
+        cycle_number -> Integer,
+        plan_code -> Text,
+        catalog_version -> Integer,
+        credits -> BigInt,
+        invoice_id -> Uuid,
+        status -> Text,
+        expires_at -> Timestamptz,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    quotes (tenant_id, quote_id) {
+        tenant_id -> Uuid,
+        quote_id -> Uuid,
+        subscription_id -> Uuid,
+        cycle_number -> Integer,
+        from_plan_code -> Text,
+        to_plan_code -> Text,
+        catalog_version -> Integer,
+        amount_minor -> BigInt,
+        currency -> Text,
+        credits -> BigInt,
+        created_at -> Timestamptz,
+        expires_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    rollovers (tenant_id, rollover_id) {
+        tenant_id -> Uuid,
+        rollover_id -> Uuid,
+        state -> Text,
+        cycles_closed -> BigInt,
+        cycles_opened -> BigInt,
+        cycles_skipped -> BigInt,
+        subscriptions_ended -> BigInt,
+        credits_expired -> BigInt,
+        requested_at -> Timestamptz,
+        finished_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    subscriptions (tenant_id, subscription_id) {
+        tenant_id -> Uuid,
+        subscription_id -> Uuid,
+        customer_id -> Uuid,
+        status -> Text,
+        plan_code -> Text,
+        catalog_version -> Integer,
+        currency -> Text,
+        payment_method -> Text,
+        discount_bps -> SmallInt,
+        anchor_at -> Nullable<Timestamptz>,
+        anchor_zone -> Nullable<Text>,
+        cycle_number -> Nullable<Integer>,
+        cycle_start -> Nullable<Timestamptz>,
+        cycle_end -> Nullable<Timestamptz>,
+        cancel_at_cycle_end -> Bool,
+        scheduled_plan_code -> Nullable<Text>,
+        created_at -> Timestamptz,
+        ended_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    tenants (tenant_id) {
+        tenant_id -> Uuid,
+        name -> Text,
+        mode -> Text,
+        zone -> Text,
+        policies -> Jsonb,
+        clock_at -> Nullable<Timestamptz>,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    transfers (tenant_id, customer_id, version) {
+        tenant_id -> Uuid,
+        customer_id -> Uuid,
+        version -> BigInt,
+        debit -> Text,
+        credit -> Text,
+        grant_id -> Nullable<Uuid>,
+        credits -> BigInt,
+        cause_kind -> Text,
+        cause_id -> Uuid,
+        event_time -> Timestamptz,
+        recorded_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    usage_events (tenant_id, identity) {
+        tenant_id -> Uuid,
+        identity -> Uuid,
+        customer_id -> Uuid,
+        source -> Text,
+        event_id -> Text,
+        model -> Text,
+        input_tokens -> BigInt,
+        cache_read_tokens -> BigInt,
+        cache_write_tokens -> BigInt,
+        output_tokens -> BigInt,
+        reasoning_tokens -> BigInt,
+        outcome -> Text,
+        usage_source -> Text,
+        event_time -> Timestamptz,
+        recorded_at -> Timestamptz,
+        hold_id -> Nullable<Text>,
+        hold -> Text,
+        unrated_reason -> Nullable<Text>,
+        credits -> BigInt,
+        overage -> BigInt,
+        catalog_version -> Nullable<Integer>,
+        band_prompt_tokens_max -> Nullable<BigInt>,
+        rates -> Jsonb,
+        draws -> Jsonb,
+        balance_after -> BigInt,
+        account_version -> BigInt,
+    }
+}
+
+diesel::table! {
+    usage_identities (tenant_id, identity) {
+        tenant_id -> Uuid,
+        identity -> Uuid,
+        content -> Uuid,
+        customer_id -> Uuid,
+        event_time -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    webhook_deliveries (tenant_id, event_id, endpoint_id) {
+        tenant_id -> Uuid,
+        event_id -> Uuid,
+        endpoint_id -> Uuid,
+        state -> Text,
+        attempts -> Integer,
+        last_status -> Nullable<SmallInt>,
+        last_error -> Nullable<Text>,
+        created_at -> Timestamptz,
+        settled_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    webhook_endpoints (tenant_id, endpoint_id) {
+        tenant_id -> Uuid,
+        endpoint_id -> Uuid,
+        url -> Text,
+        secret -> Text,
+        created_at -> Timestamptz,
+        disabled_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(
+    api_keys,
+    catalog_versions,
+    credit_accounts,
+    customers,
+    cycles,
+    grants,
+    holds,
+    idempotency_keys,
+    invoice_lines,
+    invoices,
+    jobs,
+    outbox,
+    payments,
+    promotion_uses,
+    purchases,
+    quotes,
+    rollovers,
+    subscriptions,
+    tenants,
+    transfers,
+    usage_events,
+    usage_identities,
+    webhook_deliveries,
+    webhook_endpoints,
+);

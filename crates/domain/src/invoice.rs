@@ -1,0 +1,125 @@
+//! The life of an invoice and of the payments that try to settle it. Monotone: "settled" beats
+//! "failed" in whichever order they arrive.
+
+use crate::Refusal;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvoiceStatus {
+    Open,
+    Paid,
+    /// Never to be paid: its purchase expired or was withdrawn.
+    Void,
+}
+
+impl InvoiceStatus {
+    pub const ALL: [InvoiceStatus; 3] = [InvoiceStatus::Open, InvoiceStatus::Paid, InvoiceStatus::Void];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            InvoiceStatus::Open => "open",
+            InvoiceStatus::Paid => "paid",
+            InvoiceStatus::Void => "void",
+        }
+    }
+}
+
+/// One attempt to collect an invoice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PaymentStatus {
+    /// Stored, and the provider may or may not have heard of it.
+    Created,
+    /// With the provider, undecided.
+    Pending,
+    Succeeded,
+    Failed,
+    /// The provider confirmed that it will never succeed.
+    Canceled,
+    /// Succeeded for a purchase that had ended, and given back in full (R-10a, R-14b).
+    Refunded,
+}
+
+impl PaymentStatus {
+    pub const ALL: [PaymentStatus; 6] = [
+        PaymentStatus::Created,
+        PaymentStatus::Pending,
+        PaymentStatus::Succeeded,
+        PaymentStatus::Failed,
+        PaymentStatus::Canceled,
+        PaymentStatus::Refunded,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            PaymentStatus::Created => "created",
+            PaymentStatus::Pending => "pending",
+            PaymentStatus::Succeeded => "succeeded",
+            PaymentStatus::Failed => "failed",
+            PaymentStatus::Canceled => "canceled",
+            PaymentStatus::Refunded => "refunded",
+        }
+    }
+
+    /// Whether the provider may still take money for it.
+    pub fn is_undecided(self) -> bool {
+        matches!(self, PaymentStatus::Created | PaymentStatus::Pending)
+    }
+}
+
+/// What the provider says about a payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PaymentReport {
+    Succeeded,
+    Failed,
+    Pending,
+    Canceled,
+}
+
+/// The payment's state after a report: a later state never moves back (R-10a).
+pub fn payment_after(status: PaymentStatus, report: PaymentReport) -> PaymentStatus {
+    use {PaymentReport as Report, PaymentStatus as Status};
+    match (status, report) {
+        (Status::Succeeded | Status::Refunded, Report::Succeeded | Report::Failed | Report::Pending | Report::Canceled) => status,
+        (Status::Created | Status::Pending | Status::Failed | Status::Canceled, Report::Succeeded) => Status::Succeeded,
+        (Status::Failed | Status::Canceled, Report::Failed | Report::Pending | Report::Canceled) => status,
+        (Status::Created | Status::Pending, Report::Failed) => Status::Failed,
+        (Status::Created | Status::Pending, Report::Pending) => Status::Pending,
+        (Status::Created | Status::Pending, Report::Canceled) => Status::Canceled,
+    }
+}
+
+/// Whether an invoice in this state can take another payment.
+pub fn check_payable(status: InvoiceStatus) -> Result<(), Refusal> {
+    match status {
+        InvoiceStatus::Open => Ok(()),
+        InvoiceStatus::Paid | InvoiceStatus::Void => Err(Refusal::InvoiceNotOpen),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REPORTS: [PaymentReport; 4] =
+        [PaymentReport::Succeeded, PaymentReport::Failed, PaymentReport::Pending, PaymentReport::Canceled];
+
+    #[test]
+    fn a_success_wins_in_every_order_of_reports() {
+        for first in REPORTS {
+            for second in REPORTS {
+                let end = payment_after(payment_after(PaymentStatus::Created, first), second);
+                let has_success = [first, second].contains(&PaymentReport::Succeeded);
+                assert_eq!(end == PaymentStatus::Succeeded, has_success, "{first:?} {second:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_repeated_report_changes_nothing() {
+        for status in PaymentStatus::ALL {
+            for report in REPORTS {
+                let once = payment_after(status, report);
+                assert_eq!(payment_after(once, report), once, "{status:?} {report:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Every billing rule of Tollgate as a pure function: state and `now` in, decision out.
+//!
+//! Nothing here can read a clock, draw a random number, await, or touch a database: the crates
+//! that could do so are not among its dependencies. The shells (`ledger`, `usage`,
+//! `subscriptions`, ...) load state, call one function of this crate, and save what it decided.
+//!
+//! Where a rule lives: amounts in [`credits`] and [`money`], days and cycles in [`calendar`],
+//! what is sold in [`catalog`], what a request costs in [`rating`], which grant pays in
+//! [`account`], the life of a subscription in [`subscription`], of an invoice and its payments in
+//! [`invoice`], and every expected "no" in [`refusal`].
+
+pub mod account;
+pub mod calendar;
+pub mod catalog;
+pub mod credits;
+pub mod grant;
+pub mod hold;
+pub mod id;
+pub mod invoice;
+pub mod money;
+pub mod policy;
+pub mod rating;
+pub mod refusal;
+pub mod scope;
+pub mod subscription;
+pub mod time;
+pub mod upgrade;
+pub mod usage;
+
+#[cfg(test)]
+mod model;
+
+pub use credits::Credits;
+pub use money::{Currency, Money};
+pub use refusal::Refusal;
+pub use scope::TenantScope;
+pub use time::Timestamp;

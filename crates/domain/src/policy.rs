@@ -1,0 +1,120 @@
+//! What a tenant may set otherwise: every number that `rules.md` marks *policy*, with its default.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Credits;
+
+/// A tenant's settings. A field that is left out has the rule's default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Policies {
+    /// How long an unpaid first purchase stays open.
+    pub incomplete_minutes: u32,
+    /// How long an upgrade's payment may be pending.
+    pub upgrade_pending_minutes: u32,
+    /// How long a quote is good for (R-14a).
+    pub quote_minutes: u32,
+    pub upgrade_discount: UpgradeDiscount,
+    pub upgrade_pricing: UpgradePricing,
+    pub renewal_grant: RenewalGrant,
+    pub catch_up: CatchUp,
+    /// Whether one card may use the first-cycle promotion for one customer only.
+    pub promotion_once_per_fingerprint: bool,
+    /// A hold's life without renewal.
+    pub hold_minutes: u32,
+    /// The output that an estimate counts when a request asks for more.
+    pub estimate_output_tokens_max: u64,
+    pub redis_down: RedisDown,
+    /// How far in the past an event's time may lie.
+    pub event_age_hours_max: u32,
+    /// How far in the future an event's time may lie.
+    pub event_ahead_minutes_max: u32,
+    /// The status that answers "out of Credits" (R-33a).
+    pub out_of_credits_status: u16,
+    /// Where a customer who ran out may upgrade (R-33a).
+    pub upgrade_url: Option<String>,
+}
+
+impl Default for Policies {
+    fn default() -> Self {
+        Policies {
+            incomplete_minutes: 23 * 60,
+            upgrade_pending_minutes: 60,
+            quote_minutes: 10,
+            upgrade_discount: UpgradeDiscount::Carry,
+            upgrade_pricing: UpgradePricing::FullDifference,
+            renewal_grant: RenewalGrant::OnPayment,
+            catch_up: CatchUp::Skip,
+            promotion_once_per_fingerprint: true,
+            hold_minutes: 15,
+            estimate_output_tokens_max: 4_096,
+            redis_down: RedisDown::Strict,
+            event_age_hours_max: 72,
+            event_ahead_minutes_max: 5,
+            out_of_credits_status: 402,
+            upgrade_url: None,
+        }
+    }
+}
+
+impl Policies {
+    /// What is wrong with these settings, a sentence each; empty when they can be used.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut require = |is_met: bool, problem: &str| {
+            if !is_met {
+                problems.push(problem.to_owned());
+            }
+        };
+        require(self.incomplete_minutes > 0, "incomplete_minutes must be above 0");
+        require(self.upgrade_pending_minutes > 0, "upgrade_pending_minutes must be above 0");
+        require(self.quote_minutes > 0, "quote_minutes must be above 0");
+        require((1..=120).contains(&self.hold_minutes), "hold_minutes must be 1 to 120");
+        require(matches!(self.out_of_credits_status, 402 | 403 | 429), "out_of_credits_status must be 402, 403 or 429");
+        problems
+    }
+}
+
+/// Between which prices an upgrade in a discounted cycle is the difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpgradeDiscount {
+    /// Between discounted prices: what is paid depends only on the highest plan reached.
+    Carry,
+    /// Between list prices.
+    None,
+}
+
+/// Whether an upgrade costs the whole difference or the remaining part of the cycle (R-14a).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpgradePricing {
+    FullDifference,
+    Prorated,
+}
+
+/// When a renewal's Credits are granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RenewalGrant {
+    OnPayment,
+    OnInvoice,
+}
+
+/// What becomes of a cycle that is over before it could be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CatchUp {
+    Skip,
+    Bill,
+}
+
+/// How `authorize` decides while Redis is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RedisDown {
+    /// In PostgreSQL, held there.
+    Strict,
+    /// Grant up to a cap per customer without holding.
+    Open { credits_max: Credits },
+}

@@ -1,0 +1,219 @@
+//! What a request used, as the disjoint token kinds that are priced.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Refusal;
+
+/// Tokens of one request by kind. The first four are disjoint; `reasoning` is a part of `output`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenCounts {
+    pub input: u64,
+    pub cache_read: u64,
+    pub cache_write: u64,
+    pub output: u64,
+    pub reasoning: u64,
+}
+
+/// A priced kind of token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenKind {
+    Input,
+    CacheRead,
+    CacheWrite,
+    Output,
+}
+
+impl TokenKind {
+    pub const ALL: [TokenKind; 4] =
+        [TokenKind::Input, TokenKind::CacheRead, TokenKind::CacheWrite, TokenKind::Output];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            TokenKind::Input => "input",
+            TokenKind::CacheRead => "cache_read",
+            TokenKind::CacheWrite => "cache_write",
+            TokenKind::Output => "output",
+        }
+    }
+}
+
+impl TokenCounts {
+    /// The largest count of one kind: what a PostgreSQL `bigint` holds.
+    pub const COUNT_MAX: u64 = i64::MAX as u64;
+
+    pub fn of(&self, kind: TokenKind) -> u64 {
+        match kind {
+            TokenKind::Input => self.input,
+            TokenKind::CacheRead => self.cache_read,
+            TokenKind::CacheWrite => self.cache_write,
+            TokenKind::Output => self.output,
+        }
+    }
+
+    /// All input kinds together: what chooses the context band.
+    pub fn prompt(&self) -> Result<u64, Refusal> {
+        self.input
+            .checked_add(self.cache_read)
+            .and_then(|sum| sum.checked_add(self.cache_write))
+            .filter(|sum| *sum <= Self::COUNT_MAX)
+            .ok_or(Refusal::AmountOverflow)
+    }
+
+    /// Refuses counts that cannot be stored or that contradict each other.
+    pub fn check(&self) -> Result<(), Refusal> {
+        self.prompt()?;
+        if self.output > Self::COUNT_MAX {
+            return Err(Refusal::AmountOverflow);
+        }
+        if self.reasoning > self.output {
+            return Err(Refusal::invalid_field("/usage/reasoning", "more-than-output"));
+        }
+        Ok(())
+    }
+}
+
+/// How the request ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    #[default]
+    Completed,
+    Aborted,
+    Failed,
+}
+
+/// Where the token counts come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UsageSource {
+    #[default]
+    Provider,
+    Estimate,
+}
+
+impl Outcome {
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Completed => "completed",
+            Outcome::Aborted => "aborted",
+            Outcome::Failed => "failed",
+        }
+    }
+}
+
+impl UsageSource {
+    pub fn name(self) -> &'static str {
+        match self {
+            UsageSource::Provider => "provider",
+            UsageSource::Estimate => "estimate",
+        }
+    }
+}
+
+/// What makes two events under one id the same event. A time that the server filled in,
+/// the authorization and metadata are not content.
+#[derive(Debug, Clone, Copy)]
+pub struct EventContent<'a> {
+    pub customer: crate::id::CustomerId,
+    pub model: &'a str,
+    pub usage: TokenCounts,
+    pub outcome: Outcome,
+    pub usage_source: UsageSource,
+    /// Only where the client sent it.
+    pub sent_time: Option<crate::Timestamp>,
+}
+
+impl EventContent<'_> {
+    /// A digest of the canonical content: equal exactly when the content is.
+    pub fn digest(&self) -> [u8; 16] {
+        let mut text = LengthPrefixed::default();
+        text.field(self.customer.uuid().as_bytes());
+        text.field(self.model.as_bytes());
+        for kind in TokenKind::ALL {
+            text.field(&self.usage.of(kind).to_be_bytes());
+        }
+        text.field(&self.usage.reasoning.to_be_bytes());
+        text.field(self.outcome.name().as_bytes());
+        text.field(self.usage_source.name().as_bytes());
+        match self.sent_time {
+            Some(time) => text.field(&time.timestamp_micros().to_be_bytes()),
+            None => text.field(&[]),
+        }
+        text.digest()
+    }
+}
+
+/// An event's identity: a digest of (tenant, source, id).
+pub fn event_identity(tenant: crate::id::TenantId, source: &str, id: &str) -> [u8; 16] {
+    let mut text = LengthPrefixed::default();
+    text.field(tenant.uuid().as_bytes());
+    text.field(source.as_bytes());
+    text.field(id.as_bytes());
+    text.digest()
+}
+
+/// Fields with their lengths before them, so that no two lists of fields read alike.
+#[derive(Default)]
+struct LengthPrefixed(Vec<u8>);
+
+impl LengthPrefixed {
+    fn field(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// The first 16 bytes of SHA-256.
+    fn digest(&self) -> [u8; 16] {
+        use sha2::Digest;
+        let mut first = [0; 16];
+        first.copy_from_slice(&sha2::Sha256::digest(&self.0)[..16]);
+        first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{CustomerId, TenantId};
+    use uuid::Uuid;
+
+    #[test]
+    fn identity_does_not_confuse_where_one_field_ends_and_the_next_begins() {
+        let tenant = TenantId::from_uuid(Uuid::from_u128(1));
+        assert_ne!(event_identity(tenant, "ab", "c"), event_identity(tenant, "a", "bc"));
+        assert_ne!(event_identity(tenant, "a", "b"), event_identity(TenantId::from_uuid(Uuid::from_u128(2)), "a", "b"));
+    }
+
+    #[test]
+    fn every_part_of_the_content_counts() {
+        let base = EventContent {
+            customer: CustomerId::from_uuid(Uuid::from_u128(1)),
+            model: "mimo-v2-pro",
+            usage: TokenCounts { input: 1, ..Default::default() },
+            outcome: Outcome::Completed,
+            usage_source: UsageSource::Provider,
+            sent_time: None,
+        };
+        let others = [
+            EventContent { customer: CustomerId::from_uuid(Uuid::from_u128(2)), ..base },
+            EventContent { model: "mimo-v2-omni", ..base },
+            EventContent { usage: TokenCounts { output: 1, ..Default::default() }, ..base },
+            EventContent { outcome: Outcome::Aborted, ..base },
+            EventContent { usage_source: UsageSource::Estimate, ..base },
+            EventContent { sent_time: chrono::DateTime::from_timestamp(0, 0), ..base },
+        ];
+        for other in others {
+            assert_ne!(base.digest(), other.digest(), "{other:?}");
+        }
+        assert_eq!(base.digest(), base.clone().digest());
+    }
+
+    #[test]
+    fn counts_that_cannot_be_are_refused() {
+        let counts = TokenCounts { input: u64::MAX, cache_read: 1, ..Default::default() };
+        assert_eq!(counts.check(), Err(Refusal::AmountOverflow));
+        let counts = TokenCounts { output: 5, reasoning: 6, ..Default::default() };
+        assert!(matches!(counts.check(), Err(Refusal::InvalidFields(_))));
+    }
+}
