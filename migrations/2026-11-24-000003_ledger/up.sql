@@ -7,6 +7,8 @@ create table credit_accounts (
     -- The version of the last transfer; versions are 1..n without a hole.
     version bigint not null default 0 check (version >= 0),
     last_recorded_at timestamptz not null,
+    -- When the pool fills again; null where no refill is ahead (R-33a).
+    refills_at timestamptz,
     -- Balances of the books, credits less debits. `available` is the sum over the grants.
     issued bigint not null default 0 check (issued <= 0),
     available bigint not null default 0 check (available >= 0),
@@ -83,6 +85,8 @@ create table holds (
     customer_id uuid not null,
     hold_id text not null,
     credits bigint not null check (credits >= 0),
+    -- Tells the request that made it from another one under the same id.
+    fingerprint text not null,
     granted_at timestamptz not null,
     expires_at timestamptz not null check (expires_at > granted_at),
     ended_as text check (ended_as in ('captured', 'released')),

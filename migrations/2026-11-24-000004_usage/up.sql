@@ -49,5 +49,6 @@ create table usage_events (
     check (unrated_reason is null or credits = 0),
     check ((unrated_reason is null) = (catalog_version is not null))
 );
+create index usage_events_unrated on usage_events (tenant_id, identity) where unrated_reason is not null;
 create index usage_events_by_time on usage_events (tenant_id, customer_id, event_time);
 call wall_in('usage_events', 'select, insert');

@@ -35,6 +35,7 @@ create table subscriptions (
 -- R-9 and R-12, whoever comes first.
 create unique index subscriptions_live on subscriptions (tenant_id, customer_id)
     where status in ('incomplete', 'active', 'past_due', 'suspended');
+create index subscriptions_by_customer on subscriptions (tenant_id, customer_id, subscription_id);
 create index subscriptions_due on subscriptions (cycle_end) where status in ('active', 'past_due', 'suspended');
 call wall_in('subscriptions', 'select, insert, update');
 
@@ -69,18 +70,23 @@ create table purchases (
     credits bigint not null check (credits >= 0),
     invoice_id uuid not null,
     status text not null check (status in ('pending', 'applied', 'ended')),
+    -- When its Credits were granted: with the payment, or before it where the tenant trusts its
+    -- customers with a renewal (R-21, policy `renewal_grant`).
+    granted_at timestamptz,
     -- When a pending one is given up, if the provider agrees (R-10a); a renewal waits for its cycle's end.
     expires_at timestamptz not null,
     created_at timestamptz not null,
     primary key (tenant_id, purchase_id),
     unique (tenant_id, invoice_id),
     foreign key (tenant_id, subscription_id) references subscriptions,
-    foreign key (tenant_id, invoice_id) references invoices
+    foreign key (tenant_id, invoice_id) references invoices,
+    check (status <> 'applied' or granted_at is not null)
 );
 create unique index purchases_pending_upgrade on purchases (tenant_id, subscription_id)
     where kind = 'upgrade' and status = 'pending';
 create unique index purchases_of_a_cycle on purchases (tenant_id, subscription_id, cycle_number)
     where kind in ('first_cycle', 'renewal');
+create index purchases_pending on purchases (tenant_id, subscription_id) where status = 'pending';
 create index purchases_by_expiry on purchases (expires_at) where status = 'pending';
 call wall_in('purchases', 'select, insert, update');
 

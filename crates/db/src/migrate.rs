@@ -14,9 +14,8 @@ const ADVISORY_LOCK: i64 = 7_046_029_254;
 /// Applies what is missing and returns how many migrations that were. Connects as the role in
 /// `url`, which must be allowed to create roles on the first run. Needs a multi-threaded runtime.
 pub async fn migrate(url: &str) -> Result<usize> {
-    let mut connection = AsyncPgConnection::establish(url)
-        .await
-        .map_err(|error| Error::Unavailable(error.to_string()))?;
+    let mut connection =
+        AsyncPgConnection::establish(url).await.map_err(|error| Error::Unavailable(error.to_string()))?;
     // Held until the connection closes, at the end of this function.
     diesel::sql_query("select pg_advisory_lock($1)")
         .bind::<diesel::sql_types::BigInt, _>(ADVISORY_LOCK)

@@ -30,6 +30,7 @@ diesel::table! {
         customer_id -> Uuid,
         version -> BigInt,
         last_recorded_at -> Timestamptz,
+        refills_at -> Nullable<Timestamptz>,
         issued -> BigInt,
         available -> BigInt,
         spent -> BigInt,
@@ -88,6 +89,7 @@ diesel::table! {
         customer_id -> Uuid,
         hold_id -> Text,
         credits -> BigInt,
+        fingerprint -> Text,
         granted_at -> Timestamptz,
         expires_at -> Timestamptz,
         ended_as -> Nullable<Text>,
@@ -197,6 +199,7 @@ diesel::table! {
         credits -> BigInt,
         invoice_id -> Uuid,
         status -> Text,
+        granted_at -> Nullable<Timestamptz>,
         expires_at -> Timestamptz,
         created_at -> Timestamptz,
     }

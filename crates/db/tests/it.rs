@@ -1,0 +1,250 @@
+//! The database as the application meets it: schema, walls, append-only, retries.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use db::{Connection, Error, Result};
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Text, Uuid as SqlUuid};
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use domain::id::TenantId;
+use testkit::Stores;
+use uuid::Uuid;
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    n: i64,
+}
+
+#[derive(QueryableByName)]
+struct Name {
+    #[diesel(sql_type = Text)]
+    name: String,
+}
+
+async fn count(tx: &mut Connection, sql: &str) -> Result<i64> {
+    let row: Count = diesel::sql_query(sql).get_result(tx).await?;
+    Ok(row.n)
+}
+
+async fn names(connection: &mut Connection, sql: &str) -> Vec<String> {
+    let rows: Vec<Name> = diesel::sql_query(sql).load(connection).await.unwrap();
+    rows.into_iter().map(|row| row.name).collect()
+}
+
+async fn add_tenant(stores: &Stores) -> TenantId {
+    let tenant = Uuid::now_v7();
+    diesel::sql_query(
+        "insert into tenants (tenant_id, name, mode, zone, created_at) values ($1, 'T', 'test', 'UTC', now())",
+    )
+    .bind::<SqlUuid, _>(tenant)
+    .execute(&mut stores.superuser().await)
+    .await
+    .unwrap();
+    TenantId::from_uuid(tenant)
+}
+
+/// A customer with an account and one transfer.
+async fn add_transfer(stores: &Stores, tenant: TenantId) {
+    let (tenant, customer) = (tenant.uuid(), Uuid::now_v7());
+    stores
+        .superuser()
+        .await
+        .batch_execute(&format!(
+            "insert into customers values ('{tenant}', '{customer}', 'c', null, now());
+             insert into credit_accounts (tenant_id, customer_id, last_recorded_at)
+                 values ('{tenant}', '{customer}', now());
+             insert into transfers values ('{tenant}', '{customer}', 1, 'overage', 'spent', null, 5, 'usage',
+                 '{customer}', now(), now());"
+        ))
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_schema_that_diesel_sees_is_the_schema_of_the_migrations() {
+    let stores = Stores::fresh().await;
+    let real = names(
+        &mut stores.superuser().await,
+        "select table_name || '.' || column_name || ' ' || data_type || ' ' || is_nullable as name
+         from information_schema.columns
+         where table_schema = 'public' and table_name <> '__diesel_schema_migrations'
+         order by table_name, ordinal_position",
+    )
+    .await;
+    let written = include_str!("../src/schema.rs");
+    let mut seen: BTreeMap<String, ()> = BTreeMap::new();
+    let mut table = String::new();
+    for line in written.lines() {
+        if line.starts_with("    ") && line.contains(" (") {
+            table = line.trim().split(' ').next().unwrap().to_owned();
+        } else if let Some((column, sql_type)) = line.trim().trim_end_matches(',').split_once(" -> ") {
+            let (inner, nullable) = match sql_type.strip_prefix("Nullable<") {
+                Some(inner) => (inner.trim_end_matches('>'), "YES"),
+                None => (sql_type, "NO"),
+            };
+            let data_type = match inner {
+                "Uuid" => "uuid",
+                "Text" => "text",
+                "BigInt" => "bigint",
+                "Integer" => "integer",
+                "SmallInt" => "smallint",
+                "Bool" => "boolean",
+                "Jsonb" => "jsonb",
+                "Bytea" => "bytea",
+                "Timestamptz" => "timestamp with time zone",
+                "Array<Text>" => "ARRAY",
+                other => panic!("a type that this test does not know: {other}"),
+            };
+            seen.insert(format!("{table}.{column} {data_type} {nullable}"), ());
+        }
+    }
+    let mut real_sorted = real.clone();
+    real_sorted.sort();
+    assert_eq!(seen.into_keys().collect::<Vec<_>>(), real_sorted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_table_of_a_tenant_is_walled_in() {
+    let stores = Stores::fresh().await;
+    let mut superuser = stores.superuser().await;
+    let open = names(
+        &mut superuser,
+        "select c.relname::text as name from pg_class c
+         join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped
+         where c.relkind in ('r', 'p') and not (c.relrowsecurity and c.relforcerowsecurity)",
+    )
+    .await;
+    assert_eq!(open, Vec::<String>::new(), "tables with a tenant and without forced row level security");
+    let owned = names(
+        &mut superuser,
+        "select relname::text as name from pg_class where relowner = 'tollgate_app'::regrole",
+    )
+    .await;
+    assert_eq!(owned, Vec::<String>::new(), "the application's role owns nothing");
+    let keys_without_tenant = names(
+        &mut superuser,
+        "select c.conrelid::regclass::text || ' ' || c.conname::text as name from pg_constraint c
+         join pg_attribute a on a.attrelid = c.conrelid and a.attname = 'tenant_id'
+         where c.contype in ('p', 'u') and not (a.attnum = any (c.conkey))",
+    )
+    .await;
+    assert_eq!(keys_without_tenant, ["api_keys api_keys_prefix_key"], "found before the tenant is known");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_sees_its_own_tenant_and_the_setting_does_not_outlive_it() {
+    let stores = Stores::fresh().await;
+    let (ours, theirs) = (add_tenant(&stores).await, add_tenant(&stores).await);
+    let db = stores.db();
+    for _ in 0..8 {
+        for tenant in [ours, theirs] {
+            let seen: Vec<Uuid> = db
+                .transaction(tenant, async |tx| {
+                    use diesel::QueryDsl;
+                    Ok(db::schema::tenants::table
+                        .select(db::schema::tenants::tenant_id)
+                        .load::<Uuid>(tx)
+                        .await?)
+                })
+                .await
+                .unwrap();
+            assert_eq!(seen, [tenant.uuid()]);
+        }
+    }
+    let unset = db
+        .all_tenants_transaction(async |tx| {
+            tx.batch_execute("select set_config('tollgate.all_tenants', '', true)").await?;
+            count(tx, "select count(*) as n from tenants").await
+        })
+        .await
+        .unwrap();
+    assert_eq!(unset, 0, "no tenant set: no rows");
+    let written = db
+        .transaction(ours, async |tx| {
+            Ok(diesel::sql_query(format!(
+                "update tenants set name = 'x' where tenant_id = '{}'",
+                theirs.uuid()
+            ))
+            .execute(tx)
+            .await?)
+        })
+        .await
+        .unwrap();
+    assert_eq!(written, 0, "another tenant's row cannot be reached");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_is_never_changed_not_even_by_the_owner() {
+    let stores = Stores::fresh().await;
+    let tenant = add_tenant(&stores).await;
+    add_transfer(&stores, tenant).await;
+    for attempt in ["update transfers set credits = 1", "delete from transfers", "truncate transfers"] {
+        let as_owner = stores.superuser().await.batch_execute(attempt).await.unwrap_err().to_string();
+        assert!(as_owner.contains("append-only"), "{attempt}: {as_owner}");
+        let as_application =
+            stores.db().transaction(tenant, async |tx| Ok(tx.batch_execute(attempt).await?)).await;
+        let error = as_application.unwrap_err().to_string();
+        assert!(error.contains("permission denied"), "{attempt}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadlock_is_run_again() {
+    let stores = Stores::fresh().await;
+    let (first, second) = (add_tenant(&stores).await, add_tenant(&stores).await);
+    let db = stores.db();
+    let runs = AtomicU32::new(0);
+    // Two transactions lock the same two rows in opposite order; each waits before its second lock.
+    let lock_both = async |order: [TenantId; 2]| {
+        db.all_tenants_transaction(async |tx| {
+            runs.fetch_add(1, Ordering::Relaxed);
+            for tenant in order {
+                tx.batch_execute(&format!(
+                    "select * from tenants where tenant_id = '{}' for update; select pg_sleep(0.2)",
+                    tenant.uuid()
+                ))
+                .await?;
+            }
+            Ok(())
+        })
+        .await
+    };
+    let (forth, back) = tokio::join!(lock_both([first, second]), lock_both([second, first]));
+    forth.unwrap();
+    back.unwrap();
+    assert!(AtomicU32::load(&runs, Ordering::Relaxed) > 2, "one of them was the deadlock's victim and ran again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_past_its_deadline_is_an_outage_and_leaves_nothing() {
+    let stores = Stores::fresh().await;
+    let tenant = add_tenant(&stores).await;
+    let db = db::Db::new(db::Options {
+        url: stores.database_url.clone(),
+        connections_max: 1,
+        deadline: std::time::Duration::from_millis(300),
+    })
+    .unwrap();
+    let late = db
+        .transaction(tenant, async |tx| {
+            tx.batch_execute("update tenants set name = 'late'; select pg_sleep(2)").await?;
+            Ok(())
+        })
+        .await;
+    assert!(matches!(late, Err(Error::Unavailable(_))), "{late:?}");
+    let changed = db
+        .transaction(tenant, async |tx| {
+            count(tx, "select count(*) as n from tenants where name = 'late'").await
+        })
+        .await
+        .unwrap();
+    assert_eq!(changed, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrating_again_does_nothing() {
+    let stores = Stores::fresh().await;
+    assert_eq!(db::migrate(&stores.database_url).await.unwrap(), 0);
+}

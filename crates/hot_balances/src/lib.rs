@@ -1,0 +1,315 @@
+//! Hot balances: every Redis key and script of Tollgate.
+//!
+//! Redis holds a projection of each account that may vanish at any moment, and the live
+//! holds. It is the only copy of nothing but a hold's running time, and that only until the ledger
+//! has recorded the hold, a moment after it was granted.
+//!
+//! Keys of one account share the hash tag `{tenant:customer}`, so that a cluster keeps them in one
+//! slot:
+//! - `{..}:balance`: hash of `version`, `available`, `valid_until`, `refills_at`, `mac`, `held`;
+//! - `{..}:live`: sorted set of `credits|hold id` by the instant of expiry;
+//! - `{..}:hold:ID`: one hold, kept past its end so that a repeated request finds it.
+//!
+//! The absolute balance is published with its version and taken only if newer: deltas are never
+//! pushed, so there is nothing to drift. `valid_until` is the next instant at which the balance
+//! changes by itself; the scripts get the tenant's `now` as an argument, never Redis' clock. A MAC
+//! over account, version, balance and times is checked with every answer: a value that was set by
+//! hand is dropped and loaded anew.
+//!
+//! | call | round trips |
+//! |---|---|
+//! | [`HotBalances::hold`], `fill`, `publish`, `release`, `find` | 1 |
+//!
+//! A call that fails or takes longer than [`RESPONSE_TIMEOUT`] says [`Away`]; for the next
+//! [`AWAY_PAUSE`] all calls say so at once, and the accounts that were decided without Redis in
+//! the meantime are dropped there before they are used again.
+
+mod circuit;
+mod mac;
+mod projection;
+mod scripts;
+
+use std::time::Duration;
+
+use domain::hold::Hold;
+use domain::id::{CustomerId, ExternalId, TenantId};
+use domain::{Credits, Timestamp};
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+
+use circuit::Circuit;
+use mac::MacKey;
+pub use projection::{HoldAnswer, KnownHold, Projection};
+use scripts::Scripts;
+
+/// How long a script may take before Redis counts as away.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_millis(100);
+/// How long Redis is left alone after it was away.
+pub const AWAY_PAUSE: Duration = Duration::from_millis(250);
+/// How long an ended hold stays known, past its expiry.
+const KEEP_ENDED: Duration = Duration::from_secs(2 * 3600);
+
+/// Redis did not answer in time. Whether a script ran is unknown.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("Redis is away: {0}")]
+pub struct Away(String);
+
+/// One account's keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AccountKey {
+    pub tenant: TenantId,
+    pub customer: CustomerId,
+}
+
+impl AccountKey {
+    fn key(&self, part: &str) -> String {
+        format!("{{{}:{}}}:{part}", self.tenant.uuid().simple(), self.customer.uuid().simple())
+    }
+
+    fn balance(&self) -> String {
+        self.key("balance")
+    }
+
+    fn live(&self) -> String {
+        self.key("live")
+    }
+
+    fn hold(&self, id: &ExternalId) -> String {
+        self.key(&format!("hold:{id}"))
+    }
+}
+
+/// What an authorization asks for.
+#[derive(Debug, Clone)]
+pub struct HoldRequest {
+    pub id: ExternalId,
+    /// The whole estimate.
+    pub full: Credits,
+    /// The least that must be there: the prompt's cost.
+    pub prompt_only: Credits,
+    pub now: Timestamp,
+    pub expires_at: Timestamp,
+    /// Tells the same request from another one under the same id; no spaces.
+    pub fingerprint: String,
+}
+
+/// A handle on Redis; cheap to clone.
+#[derive(Clone)]
+pub struct HotBalances {
+    client: redis::Client,
+    connection: std::sync::Arc<tokio::sync::OnceCell<ConnectionManager>>,
+    circuit: std::sync::Arc<Circuit>,
+    scripts: std::sync::Arc<Scripts>,
+    mac_key: MacKey,
+}
+
+impl HotBalances {
+    /// Does not connect yet: a server starts, and answers rightly, while Redis is away. `secret`
+    /// keys the MAC; every server of an installation has the same.
+    pub fn new(url: &str, secret: &[u8]) -> Result<HotBalances, redis::RedisError> {
+        Ok(HotBalances {
+            client: redis::Client::open(url)?,
+            connection: Default::default(),
+            circuit: Default::default(),
+            scripts: Default::default(),
+            mac_key: MacKey::new(secret),
+        })
+    }
+
+    /// Holds Credits, once per hold id.
+    pub async fn hold(&self, account: AccountKey, request: &HoldRequest) -> Result<HoldAnswer, Away> {
+        self.drop_if_stranded(account).await?;
+        let reply: Vec<String> = self
+            .run(|connection| {
+                let mut call = self.scripts.hold.prepare_invoke();
+                call.key(account.balance()).key(account.live()).key(account.hold(&request.id));
+                call.arg(request.now.timestamp_micros())
+                    .arg(request.id.as_str())
+                    .arg(request.full.get())
+                    .arg(request.prompt_only.get())
+                    .arg(request.expires_at.timestamp_micros())
+                    .arg(&request.fingerprint)
+                    .arg(keep_ms(request.now, request.expires_at));
+                async move { call.invoke_async(&mut connection.clone()).await }
+            })
+            .await?;
+        match projection::read_hold_reply(&reply, account, request, &self.mac_key) {
+            Some(answer) => Ok(answer),
+            None => {
+                // Set by hand, or not ours: what it says is worth nothing.
+                tracing::error!(customer = %account.customer, "a projected balance failed its check and was dropped");
+                self.forget(account).await?;
+                Ok(HoldAnswer::Miss)
+            }
+        }
+    }
+
+    /// Loads an account after a miss. An older version than the one that is here changes nothing.
+    pub async fn fill(
+        &self,
+        account: AccountKey,
+        projection: &Projection,
+        live: &[KnownHold],
+        now: Timestamp,
+    ) -> Result<(), Away> {
+        self.run(|connection| {
+            let mut call = self.scripts.fill.prepare_invoke();
+            call.key(account.balance()).key(account.live());
+            for known in live {
+                call.key(account.hold(&known.hold.id));
+            }
+            self.add_projection(&mut call, account, projection);
+            for KnownHold { hold, fingerprint, .. } in live {
+                call.arg(hold.id.as_str())
+                    .arg(hold.credits.get())
+                    .arg(hold.granted_at.timestamp_micros())
+                    .arg(hold.expires_at.timestamp_micros())
+                    .arg(fingerprint)
+                    .arg(keep_ms(now, hold.expires_at));
+            }
+            async move { call.invoke_async::<i64>(&mut connection.clone()).await }
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Publishes a committed balance and ends the holds that the same change captured.
+    pub async fn publish(
+        &self,
+        account: AccountKey,
+        projection: &Projection,
+        captured: &[ExternalId],
+    ) -> Result<(), Away> {
+        self.run(|connection| {
+            let mut call = self.scripts.publish.prepare_invoke();
+            call.key(account.balance()).key(account.live());
+            for id in captured {
+                call.key(account.hold(id));
+            }
+            self.add_projection(&mut call, account, projection);
+            for id in captured {
+                call.arg(id.as_str());
+            }
+            async move { call.invoke_async::<i64>(&mut connection.clone()).await }
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Ends a live hold without a charge; false where it is not live here.
+    pub async fn release(&self, account: AccountKey, id: &ExternalId) -> Result<bool, Away> {
+        let released: i64 = self
+            .run(|connection| {
+                let mut call = self.scripts.release.prepare_invoke();
+                call.key(account.balance()).key(account.live()).key(account.hold(id)).arg(id.as_str());
+                async move { call.invoke_async(&mut connection.clone()).await }
+            })
+            .await?;
+        Ok(released == 1)
+    }
+
+    /// A hold by its id, live or ended.
+    pub async fn find(&self, account: AccountKey, id: &ExternalId) -> Result<Option<KnownHold>, Away> {
+        let text: Option<String> = self
+            .run(|connection| {
+                let key = account.hold(id);
+                async move { redis::cmd("GET").arg(key).query_async(&mut connection.clone()).await }
+            })
+            .await?;
+        Ok(text.and_then(|text| projection::read_hold(&text, id, account.customer)))
+    }
+
+    /// Remembers that this account was decided without Redis: what Redis has of it is stale.
+    pub fn strand(&self, account: AccountKey) {
+        self.circuit.strand(account);
+    }
+
+    /// Whether Redis answers.
+    pub async fn ping(&self) -> Result<(), Away> {
+        self.run(|connection| async move {
+            redis::cmd("PING").query_async::<String>(&mut connection.clone()).await
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn drop_if_stranded(&self, account: AccountKey) -> Result<(), Away> {
+        if self.circuit.is_stranded(account) {
+            self.forget(account).await?;
+            self.circuit.unstrand(account);
+        }
+        Ok(())
+    }
+
+    /// Drops an account's balance and live holds; the next hold misses and loads them.
+    async fn forget(&self, account: AccountKey) -> Result<(), Away> {
+        self.run(|connection| {
+            let keys = [account.balance(), account.live()];
+            async move { redis::cmd("DEL").arg(&keys).query_async::<i64>(&mut connection.clone()).await }
+        })
+        .await?;
+        Ok(())
+    }
+
+    fn add_projection(
+        &self,
+        call: &mut redis::ScriptInvocation<'_>,
+        account: AccountKey,
+        projection: &Projection,
+    ) {
+        let text = projection.text(account);
+        call.arg(projection.version)
+            .arg(projection.available.get())
+            .arg(projection::micros_or_empty(projection.valid_until))
+            .arg(projection::micros_or_empty(projection.refills_at))
+            .arg(self.mac_key.sign(&text));
+    }
+
+    /// Runs one call within the time-out, unless Redis was away a moment ago.
+    async fn run<'s, T, Call, Fut>(&'s self, call: Call) -> Result<T, Away>
+    where
+        Call: FnOnce(&'s ConnectionManager) -> Fut,
+        Fut: Future<Output = redis::RedisResult<T>>,
+    {
+        self.circuit.check()?;
+        let answer = tokio::time::timeout(RESPONSE_TIMEOUT, async {
+            let connection = self.connection.get_or_try_init(|| self.connect()).await?;
+            call(connection).await
+        })
+        .await;
+        match answer {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(self.circuit.open(error.to_string())),
+            Err(_) => {
+                Err(self.circuit.open(format!("no answer within {} ms", RESPONSE_TIMEOUT.as_millis())))
+            }
+        }
+    }
+
+    async fn connect(&self) -> redis::RedisResult<ConnectionManager> {
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(RESPONSE_TIMEOUT))
+            .set_response_timeout(Some(RESPONSE_TIMEOUT))
+            .set_number_of_retries(1)
+            .set_max_delay(RESPONSE_TIMEOUT);
+        ConnectionManager::new_with_config(self.client.clone(), config).await
+    }
+}
+
+/// How long Redis keeps a hold's own key: past its expiry, counted in the tenant's time.
+fn keep_ms(now: Timestamp, expires_at: Timestamp) -> i64 {
+    let keep_ended_ms = i64::try_from(KEEP_ENDED.as_millis()).unwrap_or(i64::MAX);
+    (expires_at - now).num_milliseconds().max(0) + keep_ended_ms
+}
+
+/// What a hold is, in the words of the ledger.
+impl HoldRequest {
+    pub fn hold(&self, customer: CustomerId, credits: Credits) -> Hold {
+        Hold {
+            id: self.id.clone(),
+            customer,
+            credits,
+            granted_at: self.now,
+            expires_at: self.expires_at,
+        }
+    }
+}

@@ -1,0 +1,32 @@
+-- Loads an account after a miss: its balance if that is not older than what is here, and the holds
+-- that PostgreSQL knows to be live.
+-- KEYS: balance hash, live holds, known holds...
+-- ARGV: version, available, valid until, refills at, mac, then of each known hold:
+--       id, credits, granted at, expires at, fingerprint, time to keep (ms)
+for index = 3, #KEYS do
+    local base = 6 + (index - 3) * 6
+    local id, credits, granted_at, expires_at, fingerprint, keep =
+        ARGV[base], ARGV[base + 1], ARGV[base + 2], ARGV[base + 3], ARGV[base + 4], ARGV[base + 5]
+    local known = redis.call('GET', KEYS[index])
+    -- One that has ended here since it was read there is not brought back.
+    if not known or string.match(known, ' live$') then
+        redis.call('SET', KEYS[index],
+            credits .. ' ' .. granted_at .. ' ' .. expires_at .. ' ' .. fingerprint .. ' live', 'PX', keep)
+        if known then
+            redis.call('ZREM', KEYS[2], string.match(known, '^%d+') .. '|' .. id)
+        end
+        redis.call('ZADD', KEYS[2], expires_at, credits .. '|' .. id)
+    end
+end
+
+local version = redis.call('HGET', KEYS[1], 'version')
+if version and tonumber(version) > tonumber(ARGV[1]) then
+    return 0
+end
+local held = 0
+for _, member in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
+    held = held + tonumber(string.match(member, '^%d+'))
+end
+redis.call('HSET', KEYS[1], 'version', ARGV[1], 'available', ARGV[2], 'valid_until', ARGV[3],
+    'refills_at', ARGV[4], 'mac', ARGV[5], 'held', string.format('%.0f', held))
+return 1

@@ -1,0 +1,55 @@
+//! What is left: settled, held and available.
+
+use db::Result;
+use domain::account::Books;
+use domain::id::CustomerId;
+use domain::{Credits, TenantScope, Timestamp};
+
+use crate::{Ledger, lock, store};
+
+/// A customer's Credits at an instant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Balance {
+    pub version: i64,
+    /// What the live grants have left.
+    pub settled: Credits,
+    /// What live holds set aside.
+    pub held: Credits,
+    /// max(0, settled - held): what the next authorization can get.
+    pub available: Credits,
+    /// All the live grants were made with: `used` of it is `granted - settled`.
+    pub granted: Credits,
+    /// When the first of the live grants ends.
+    pub expires_next_at: Option<Timestamp>,
+    /// When the pool fills again (R-33a).
+    pub resets_at: Option<Timestamp>,
+    pub books: Books,
+}
+
+impl Ledger {
+    /// Reads a balance from PostgreSQL, with this server's latest holds. Refused: `not-found`.
+    pub async fn balance(&self, scope: &TenantScope, customer: CustomerId) -> Result<Balance> {
+        self.journal.flush(&self.db).await?;
+        let (tenant, now) = (scope.tenant, scope.now);
+        self.db
+            .transaction(tenant, async |tx| {
+                // Locked for a moment: the books, the grants and the holds are of one version.
+                let mut accounts = lock(tx, tenant, &[customer]).await?;
+                let account = accounts.get_mut(customer)?;
+                let held = store::held(tx, tenant, customer, now).await?;
+                let granted = store::live_grants_amount(tx, tenant, customer, now).await?;
+                let settled = account.available(now);
+                Ok(Balance {
+                    version: account.version(),
+                    settled,
+                    held,
+                    available: settled.minus_floor_zero(held),
+                    granted,
+                    expires_next_at: account.valid_until(now),
+                    resets_at: account.refills_at(),
+                    books: account.books(),
+                })
+            })
+            .await
+    }
+}

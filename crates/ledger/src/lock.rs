@@ -1,0 +1,50 @@
+//! The first beat: lock and read.
+
+use std::collections::BTreeMap;
+
+use db::{Connection, Result};
+use domain::Refusal;
+use domain::account::Account;
+use domain::id::{CustomerId, TenantId};
+
+use crate::store;
+
+/// Locked accounts, each with its open grants, in id order.
+#[derive(Debug, Default)]
+pub struct Accounts(BTreeMap<CustomerId, Account>);
+
+impl Accounts {
+    /// The account of a customer that was locked; `not-found` where there is none.
+    pub fn get_mut(&mut self, customer: CustomerId) -> Result<&mut Account> {
+        Ok(self.0.get_mut(&customer).ok_or(Refusal::NotFound { what: "customer" })?)
+    }
+
+    pub fn contains(&self, customer: CustomerId) -> bool {
+        self.0.contains_key(&customer)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Account> {
+        self.0.values()
+    }
+}
+
+/// Locks the accounts of these customers until the transaction ends, always in id order, so that
+/// no two callers wait for each other. Customers without an account are left out.
+pub async fn lock(tx: &mut Connection, tenant: TenantId, customers: &[CustomerId]) -> Result<Accounts> {
+    let heads = store::lock_accounts(tx, tenant, customers).await?;
+    let mut grants = store::open_grants(tx, tenant, customers).await?;
+    let mut accounts = BTreeMap::new();
+    for head in heads {
+        let open = grants.remove(&head.customer).unwrap_or_default();
+        let account = Account::new(
+            head.customer,
+            head.version,
+            head.last_recorded_at,
+            head.refills_at,
+            head.books,
+            open,
+        );
+        accounts.insert(head.customer, account);
+    }
+    Ok(Accounts(accounts))
+}

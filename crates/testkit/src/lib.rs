@@ -1,0 +1,208 @@
+//! Real stores for tests: a PostgreSQL and a Redis that all tests of a checkout share, and a
+//! database of its own for each test, copied from a template that has been migrated once.
+//!
+//! Set `DATABASE_URL` and `REDIS_URL` to use servers of your own: the role must be allowed to
+//! create databases and roles. Otherwise private ones run in `.tollgate/test` for as long as a
+//! test process lives. Redis is shared: its keys carry the tenant, and no two tests share one.
+//!
+//! This crate is a dev-dependency only, and unwraps: a test without its stores has failed.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use db::Db;
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use private_servers::{Options, PrivateServers};
+use sha2::{Digest, Sha256};
+
+/// One test's stores.
+pub struct Stores {
+    /// Connects as a superuser: what migrates and what breaks things on purpose.
+    pub database_url: String,
+    pub redis_url: String,
+}
+
+/// Where PostgreSQL and Redis are.
+enum Servers {
+    Private(PrivateServers),
+    Own { database_url: String, redis_url: String },
+}
+
+impl Servers {
+    fn database_url(&self, database: &str) -> String {
+        match self {
+            Servers::Private(servers) => servers.postgres_url(database),
+            Servers::Own { database_url, .. } => with_database(database_url, database),
+        }
+    }
+
+    fn redis_url(&self) -> String {
+        match self {
+            Servers::Private(servers) => servers.redis_url(),
+            Servers::Own { redis_url, .. } => redis_url.clone(),
+        }
+    }
+}
+
+impl Stores {
+    /// A fresh, migrated, empty database, and Redis.
+    pub async fn fresh() -> Stores {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let servers = shared_servers();
+        let mut admin = connect(&servers.database_url("postgres")).await;
+        let template = ensure_template(servers, &mut admin).await;
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let database = format!("tollgate_test_{}_{number}", std::process::id());
+        admin
+            .batch_execute(&format!("create database {database} template {template}"))
+            .await
+            .expect("a database from the template");
+        Stores { database_url: servers.database_url(&database), redis_url: servers.redis_url() }
+    }
+
+    /// A pool on the database, stepped down to the application's role.
+    pub fn db(&self) -> Db {
+        Db::new(db::Options {
+            url: self.database_url.clone(),
+            connections_max: 4,
+            deadline: Duration::from_secs(10),
+        })
+        .expect("a pool")
+    }
+
+    /// A connection with all rights, for looking at what the application may not touch.
+    pub async fn superuser(&self) -> AsyncPgConnection {
+        connect(&self.database_url).await
+    }
+}
+
+/// Servers for one test alone, to be stopped and started under it. Always private.
+pub struct LoneServers {
+    servers: PrivateServers,
+    dir: PathBuf,
+}
+
+impl LoneServers {
+    /// Starts them in a folder of their own and migrates a database called `tollgate`.
+    pub async fn start(name: &str) -> LoneServers {
+        let dir = checkout().join(".tollgate").join(format!("test-{name}-{}", std::process::id()));
+        let servers = start(&dir);
+        let mut admin = connect(&servers.postgres_url("postgres")).await;
+        admin.batch_execute("create database tollgate").await.expect("a database");
+        db::migrate(&servers.postgres_url("tollgate")).await.expect("migrations");
+        LoneServers { servers, dir }
+    }
+
+    pub fn stores(&self) -> Stores {
+        Stores { database_url: self.servers.postgres_url("tollgate"), redis_url: self.servers.redis_url() }
+    }
+
+    /// To stop and start either of them.
+    pub fn servers(&self) -> &PrivateServers {
+        &self.servers
+    }
+
+    /// Stops both and removes their folder.
+    pub fn remove(self) {
+        self.servers.stop().expect("the servers stop");
+        std::fs::remove_dir_all(&self.dir).expect("the folder goes");
+    }
+}
+
+fn shared_servers() -> &'static Servers {
+    static SERVERS: OnceLock<Servers> = OnceLock::new();
+    SERVERS.get_or_init(|| match (std::env::var("DATABASE_URL"), std::env::var("REDIS_URL")) {
+        (Ok(database_url), Ok(redis_url)) => Servers::Own { database_url, redis_url },
+        _ => Servers::Private(start(&checkout().join(".tollgate/test"))),
+    })
+}
+
+fn start(dir: &Path) -> PrivateServers {
+    PrivateServers::start(Options {
+        dir: dir.to_owned(),
+        durable: false,
+        progress: Arc::new(|line| eprintln!("{line}")),
+    })
+    .unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The folder that this workspace lies in.
+pub fn checkout() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the checkout")
+}
+
+async fn connect(url: &str) -> AsyncPgConnection {
+    AsyncPgConnection::establish(url).await.expect("a connection")
+}
+
+/// Makes the template of these migrations if there is none yet, and drops the databases of test
+/// processes that are gone. One process at a time.
+async fn ensure_template(servers: &Servers, admin: &mut AsyncPgConnection) -> String {
+    let template = format!("tollgate_template_{}", migrations_digest());
+    diesel::sql_query("select pg_advisory_lock(7046029255)").execute(admin).await.expect("the lock");
+    let databases = databases(admin).await;
+    if !databases.contains(&template) {
+        for old in databases.iter().filter(|name| name.starts_with("tollgate_template_")) {
+            admin.batch_execute(&format!("drop database if exists {old}")).await.expect("drop");
+        }
+        // Migrated under another name first: a template that is there is whole.
+        admin.batch_execute("drop database if exists tollgate_half").await.expect("drop");
+        admin.batch_execute("create database tollgate_half").await.expect("a database");
+        db::migrate(&servers.database_url("tollgate_half")).await.expect("migrations");
+        admin
+            .batch_execute(&format!("alter database tollgate_half rename to {template}"))
+            .await
+            .expect("rename");
+    }
+    for orphan in databases.iter().filter(|name| is_orphan(name)) {
+        admin.batch_execute(&format!("drop database if exists {orphan} with (force)")).await.expect("drop");
+    }
+    diesel::sql_query("select pg_advisory_unlock(7046029255)").execute(admin).await.expect("unlock");
+    template
+}
+
+/// Whether a test's database belongs to a process that is gone.
+fn is_orphan(database: &str) -> bool {
+    let pid = database.strip_prefix("tollgate_test_").and_then(|rest| rest.split('_').next());
+    pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
+}
+
+async fn databases(admin: &mut AsyncPgConnection) -> Vec<String> {
+    #[derive(diesel::QueryableByName)]
+    struct Name {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        name: String,
+    }
+    let rows: Vec<Name> = diesel::sql_query("select datname::text as name from pg_database")
+        .load(admin)
+        .await
+        .expect("the list of databases");
+    rows.into_iter().map(|row| row.name).collect()
+}
+
+/// Changes with every edit of a migration.
+fn migrations_digest() -> String {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(checkout().join("migrations"))
+        .expect("migrations/")
+        .map(|entry| entry.expect("an entry").path().join("up.sql"))
+        .filter(|file| file.exists())
+        .collect();
+    files.sort();
+    let mut digest = Sha256::new();
+    for file in files {
+        digest.update(file.to_string_lossy().as_bytes());
+        digest.update(std::fs::read(&file).expect("a migration"));
+    }
+    digest.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The same server, another database.
+fn with_database(url: &str, database: &str) -> String {
+    let (head, query) = url.split_once('?').map_or((url, None), |(head, query)| (head, Some(query)));
+    let authority_end = head.find("://").map_or(0, |at| at + 3);
+    let path_start = head[authority_end..].find('/').map_or(head.len(), |at| authority_end + at);
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    format!("{}/{database}{query}", &head[..path_start])
+}
