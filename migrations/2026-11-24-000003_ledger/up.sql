@@ -89,11 +89,13 @@ create table holds (
     fingerprint text not null,
     granted_at timestamptz not null,
     expires_at timestamptz not null check (expires_at > granted_at),
+    -- A hold of an ended cycle no longer reduces what is available (R-19a).
+    counts_until timestamptz not null check (counts_until <= expires_at),
     ended_as text check (ended_as in ('captured', 'released')),
     ended_at timestamptz,
     primary key (tenant_id, customer_id, hold_id),
     check ((ended_as is null) = (ended_at is null))
 );
-create index holds_live on holds (tenant_id, customer_id, expires_at) where ended_as is null;
+create index holds_live on holds (tenant_id, customer_id, counts_until) where ended_as is null;
 create index holds_by_id on holds (tenant_id, hold_id);
 call wall_in('holds', 'select, insert, update');

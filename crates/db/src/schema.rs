@@ -92,6 +92,7 @@ diesel::table! {
         fingerprint -> Text,
         granted_at -> Timestamptz,
         expires_at -> Timestamptz,
+        counts_until -> Timestamptz,
         ended_as -> Nullable<Text>,
         ended_at -> Nullable<Timestamptz>,
     }

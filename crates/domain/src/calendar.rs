@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use chrono::{Datelike, Duration, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Utc};
+use chrono::{Datelike, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{Refusal, Timestamp};
@@ -77,9 +77,10 @@ impl Cycle {
 
     /// Remaining and total microseconds at `now` (R-14a).
     pub fn remaining_micros(&self, now: Timestamp) -> (i64, i64) {
-        let micros = |d: Duration| d.num_microseconds().unwrap_or(0).max(0);
-        let total = micros(self.end - self.start);
-        (micros(self.end - now).min(total), total)
+        let until_end =
+            |from: Timestamp| self.end.timestamp_micros().saturating_sub(from.timestamp_micros()).max(0);
+        let total = until_end(self.start);
+        (until_end(now).min(total), total)
     }
 }
 
@@ -124,12 +125,9 @@ impl Anchor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::parse_rfc3339;
+    use crate::fixtures::at;
+    use chrono::Duration;
     use proptest::prelude::*;
-
-    fn at(text: &str) -> Timestamp {
-        parse_rfc3339(text).unwrap()
-    }
 
     fn ends(anchor: &str, zone: &str, count: u32) -> Vec<String> {
         let anchor = Anchor::new(at(anchor), zone.parse().unwrap());
@@ -143,7 +141,11 @@ mod tests {
             ["2026-02-28T10:00:00Z", "2026-03-31T10:00:00Z", "2026-04-30T10:00:00Z", "2026-05-31T10:00:00Z"]
         );
         assert_eq!(ends("2028-01-31T10:00:00Z", "UTC", 1), ["2028-02-29T10:00:00Z"]);
-        assert_eq!(ends("2026-02-28T10:00:00Z", "UTC", 1), ["2026-03-28T10:00:00Z"], "28 does not stick to month ends");
+        assert_eq!(
+            ends("2026-02-28T10:00:00Z", "UTC", 1),
+            ["2026-03-28T10:00:00Z"],
+            "28 does not stick to month ends"
+        );
     }
 
     #[test]
@@ -152,8 +154,14 @@ mod tests {
         assert_eq!(
             ends("2026-03-15T08:30:00Z", "Europe/Berlin", 8),
             [
-                "2026-04-15T07:30:00Z", "2026-05-15T07:30:00Z", "2026-06-15T07:30:00Z", "2026-07-15T07:30:00Z",
-                "2026-08-15T07:30:00Z", "2026-09-15T07:30:00Z", "2026-10-15T07:30:00Z", "2026-11-15T08:30:00Z"
+                "2026-04-15T07:30:00Z",
+                "2026-05-15T07:30:00Z",
+                "2026-06-15T07:30:00Z",
+                "2026-07-15T07:30:00Z",
+                "2026-08-15T07:30:00Z",
+                "2026-09-15T07:30:00Z",
+                "2026-10-15T07:30:00Z",
+                "2026-11-15T08:30:00Z"
             ]
         );
     }
@@ -171,6 +179,110 @@ mod tests {
         assert_eq!(ends("2026-09-25T00:30:00Z", "Europe/Berlin", 1), ["2026-10-25T00:30:00Z"]);
     }
 
+    #[test]
+    fn a_gap_of_half_an_hour_or_of_a_day_ends_where_it_ends() {
+        // Lord Howe (UTC+10:30) skips 02:00 to 02:30 on 4 October 2026, that is at 15:30 UTC.
+        assert_eq!(ends("2026-09-03T15:45:00Z", "Australia/Lord_Howe", 1), ["2026-10-03T15:30:00Z"]);
+        // Samoa (UTC-10) skipped all of 30 December 2011, from midnight, that is 10:00 UTC.
+        assert_eq!(ends("2011-10-30T22:00:00Z", "Pacific/Apia", 2)[1], "2011-12-30T10:00:00Z");
+    }
+
+    #[test]
+    fn the_zone_that_the_anchor_was_made_with_cuts_its_days() {
+        // 23:30 UTC on 30 January is 07:30 on the 31st in Shanghai.
+        assert_eq!(ends("2026-01-30T23:30:00Z", "UTC", 1), ["2026-02-28T23:30:00Z"]);
+        assert_eq!(
+            ends("2026-01-30T23:30:00Z", "Asia/Shanghai", 2),
+            ["2026-02-27T23:30:00Z", "2026-03-30T23:30:00Z"]
+        );
+    }
+
+    #[test]
+    fn a_cycle_has_its_start_and_not_its_end() {
+        let cycle = Anchor::new(at("2026-04-01T00:00:00.000001Z"), Zone::UTC).cycle(0).unwrap();
+        assert_eq!(cycle.start, at("2026-04-01T00:00:00.000001Z"));
+        assert_eq!(cycle.end, at("2026-05-01T00:00:00.000001Z"), "to the microsecond");
+        let micros = Duration::microseconds;
+        assert!(cycle.contains(cycle.start) && !cycle.contains(cycle.start - micros(1)));
+        assert!(cycle.contains(cycle.end - micros(1)) && !cycle.contains(cycle.end));
+    }
+
+    #[test]
+    fn what_is_left_of_a_cycle_is_between_nothing_and_all_of_it() {
+        let cycle = Anchor::new(at("2026-04-01T00:00:00Z"), Zone::UTC).cycle(0).unwrap();
+        let all = 30 * 86_400_000_000;
+        for (now, left) in [
+            ("0001-01-01T00:00:00Z", all),
+            ("2026-04-01T00:00:00Z", all),
+            ("2026-04-16T00:00:00Z", all / 2),
+            ("2026-04-30T23:59:59.999999Z", 1),
+            ("2026-05-01T00:00:00Z", 0),
+            ("9999-12-31T00:00:00Z", 0),
+        ] {
+            assert_eq!(cycle.remaining_micros(at(now)), (left, all), "{now}");
+        }
+    }
+
+    #[test]
+    fn past_the_calendars_end_there_is_no_cycle() {
+        let anchor = Anchor::new(at("2026-01-31T10:00:00Z"), "Europe/Berlin".parse().unwrap());
+        assert!(anchor.cycle(95_000).is_ok(), "some 7,900 years");
+        for number in [4_000_000, u32::MAX - 1, u32::MAX] {
+            assert_eq!(anchor.cycle(number), Err(Refusal::AmountOverflow));
+        }
+    }
+
+    #[test]
+    fn a_zone_is_known_by_its_iana_name() {
+        assert_eq!("Asia/Shanghai".parse::<Zone>().map(Zone::name), Ok("Asia/Shanghai"));
+        for bad in ["", "Mars/Olympus", "asia/shanghai", "+08:00"] {
+            assert!(bad.parse::<Zone>().is_err(), "{bad:?}");
+        }
+    }
+
+    /// Every minute of the UTC line around a change of the clocks, with what local clocks show.
+    fn minutes_around(change: &str, zone: Zone) -> Vec<(NaiveDateTime, Timestamp)> {
+        let change = at(change);
+        (-2 * 1_440..2 * 1_440)
+            .map(|minute| change + Duration::minutes(minute))
+            .map(|instant| (instant.with_timezone(&zone.0).naive_local(), instant))
+            .collect()
+    }
+
+    #[test]
+    fn around_a_change_of_the_clocks_every_local_minute_has_the_first_instant_that_reaches_it() {
+        for (zone, change) in [
+            ("Europe/Berlin", "2026-03-29T01:00:00Z"),
+            ("Europe/Berlin", "2026-10-25T01:00:00Z"),
+            ("America/New_York", "2026-03-08T07:00:00Z"),
+            ("America/New_York", "2026-11-01T06:00:00Z"),
+            ("Australia/Lord_Howe", "2026-10-03T15:30:00Z"),
+            ("Australia/Lord_Howe", "2027-04-03T15:00:00Z"),
+            ("America/Sao_Paulo", "2018-11-04T03:00:00Z"), // midnight itself did not exist
+            ("Africa/Casablanca", "2026-02-15T02:00:00Z"),
+            ("Pacific/Apia", "2011-12-30T10:00:00Z"), // a whole day did not exist
+            ("Asia/Kathmandu", "1985-12-31T18:30:00Z"), // a gap of 15 minutes
+        ] {
+            let zone: Zone = zone.parse().unwrap();
+            let minutes = minutes_around(change, zone);
+            // From the second day to the third, so that the table has all that could answer.
+            let (from, to) = (minutes[1_440].0, minutes[3 * 1_440].0);
+            let mut local = from;
+            let mut shown_first = std::collections::BTreeMap::new();
+            for (shown, instant) in &minutes {
+                shown_first.entry(*shown).or_insert(*instant);
+            }
+            while local < to {
+                let expected = shown_first
+                    .get(&local)
+                    .copied()
+                    .unwrap_or_else(|| minutes.iter().find(|(shown, _)| *shown > local).unwrap().1);
+                assert_eq!(zone.instant_of(local), expected, "{local} in {}", zone.name());
+                local += Duration::minutes(1);
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn cycles_are_contiguous_and_between_28_and_31_days_and_a_dst_change(
@@ -182,6 +294,37 @@ mod tests {
             prop_assert_eq!(this.end, next.start);
             let hours = (this.end - this.start).num_hours();
             prop_assert!((28 * 24 - 1..=31 * 24 + 1).contains(&hours), "{} hours", hours);
+        }
+
+        #[test]
+        fn no_bound_drifts_from_the_anchors_day_and_time_of_day(
+            micros in 1_500_000_000_000_000i64..2_500_000_000_000_000, zone in 0usize..6, months in 1u32..600
+        ) {
+            let zone = [
+                "UTC", "Asia/Shanghai", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata",
+            ][zone];
+            let zone: Zone = zone.parse().unwrap();
+            let instant = chrono::DateTime::from_timestamp_micros(micros).unwrap();
+            let shown = instant.with_timezone(&zone.0).naive_local();
+
+            // The month by counting, and its last day as the day before the next month's first.
+            let (mut year, mut month) = (shown.year(), shown.month());
+            for _ in 0..months {
+                (year, month) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
+            }
+            let (next_year, next_month) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
+            let last_day = NaiveDate::from_ymd_opt(next_year, next_month, 1).unwrap().pred_opt().unwrap();
+            let date = last_day.with_day(shown.day().min(last_day.day())).unwrap();
+            let expected = date.and_time(shown.time());
+
+            let bound = Anchor::new(instant, zone).cycle(months).unwrap().start;
+            let bound_shown = bound.with_timezone(&zone.0).naive_local();
+            if bound_shown != expected {
+                prop_assert_eq!(zone.0.from_local_datetime(&expected), LocalResult::None, "only in a gap");
+                prop_assert!(bound_shown > expected);
+                let just_before = (bound - Duration::microseconds(1)).with_timezone(&zone.0).naive_local();
+                prop_assert!(just_before < expected, "the first instant after it");
+            }
         }
 
         #[test]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::credits::{Credits, RateMilli};
 use crate::money::{Currency, DiscountBps, Money};
+use crate::usage::{TokenCounts, TokenKind};
 use crate::{Refusal, Timestamp};
 
 /// A catalogue as it is written down: a file to load, or the stored version.
@@ -41,7 +42,8 @@ pub struct Plan {
 impl Plan {
     /// The list price a cycle; refused with `no-price-in-currency`.
     pub fn price(&self, currency: Currency) -> Result<Money, Refusal> {
-        let amount_minor = *self.prices_minor.get(&currency).ok_or(Refusal::NoPriceInCurrency { currency })?;
+        let amount_minor =
+            *self.prices_minor.get(&currency).ok_or(Refusal::NoPriceInCurrency { currency })?;
         Money::new(amount_minor, currency)
     }
 }
@@ -126,11 +128,11 @@ impl Band {
 #[serde(untagged)]
 pub enum CreditRates {
     Uniform(RateMilli),
-    PerKind(BTreeMap<crate::usage::TokenKind, RateMilli>),
+    PerKind(BTreeMap<TokenKind, RateMilli>),
 }
 
 impl CreditRates {
-    pub fn rate(&self, kind: crate::usage::TokenKind) -> Option<RateMilli> {
+    pub fn rate(&self, kind: TokenKind) -> Option<RateMilli> {
         match self {
             CreditRates::Uniform(rate) => Some(*rate),
             CreditRates::PerKind(rates) => rates.get(&kind).copied(),
@@ -149,6 +151,12 @@ pub struct PaygPrices {
     pub cache_read: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_write: Option<u64>,
+}
+
+impl PaygPrices {
+    fn all(self) -> impl Iterator<Item = u64> {
+        [Some(self.input), Some(self.output), self.cache_read, self.cache_write].into_iter().flatten()
+    }
 }
 
 /// A checked, published version of a tenant's catalogue. Immutable.
@@ -287,25 +295,43 @@ fn check_plans(plans: &[Plan], problems: &mut Vec<String>) {
         if higher.credits_per_cycle < lower.credits_per_cycle {
             problems.push(format!("plan {} ranks above {} with fewer Credits", higher.code, lower.code));
         }
+    }
+    // By currency, the next plan below that is sold in it: a plan between may have no such price.
+    let mut below: BTreeMap<Currency, (&Plan, i64)> = BTreeMap::new();
+    for higher in by_rank {
         for (currency, price) in &higher.prices_minor {
-            if lower.prices_minor.get(currency).is_some_and(|lower_price| price < lower_price) {
-                problems.push(format!("plan {} ranks above {} and is cheaper in {currency}", higher.code, lower.code));
+            if let Some((lower, lower_price)) = below.insert(*currency, (higher, *price))
+                && *price < lower_price
+            {
+                problems.push(format!(
+                    "plan {} ranks above {} and is cheaper in {currency}",
+                    higher.code, lower.code
+                ));
             }
         }
     }
 }
 
+/// The highest price of anything, in minor units: far from where sums over it could overflow.
+const PRICE_MINOR_MAX: i64 = 1_000_000_000_000;
+
+/// The highest pay-as-you-go price, in micro-units per 1M tokens: a million of the major unit.
+const PAYG_PRICE_MICRO_MAX: u64 = 1_000_000_000_000;
+
 fn check_prices(what: &str, prices_minor: &BTreeMap<Currency, i64>, problems: &mut Vec<String>) {
     if prices_minor.is_empty() {
         problems.push(format!("{what} has no price"));
     }
-    if prices_minor.values().any(|price| !(0..=1_000_000_000_000).contains(price)) {
+    if prices_minor.values().any(|price| !(0..=PRICE_MINOR_MAX).contains(price)) {
         problems.push(format!("{what} has a price outside 0 to 1,000,000,000,000 minor units"));
     }
 }
 
 fn check_bands(model: &Model, problems: &mut Vec<String>) {
     let code = &model.code;
+    if model.output_tokens_max.is_some_and(|max| max > TokenCounts::COUNT_MAX) {
+        problems.push(format!("model {code}: output_tokens_max is larger than any token count"));
+    }
     if model.bands.is_empty() {
         problems.push(format!("model {code} has no band"));
     }
@@ -314,15 +340,251 @@ fn check_bands(model: &Model, problems: &mut Vec<String>) {
         if band.prompt_tokens_max.is_none() && !is_last {
             problems.push(format!("model {code}: a band without an upper bound hides the bands after it"));
         }
-        if band.credit_rates_milli.is_none() && band.payg_prices_micro.is_empty() {
+        if band.prompt_tokens_max.is_some_and(|max| max > TokenCounts::COUNT_MAX) {
+            problems.push(format!("model {code}: a band's bound is larger than any token count"));
+        }
+        let has_credit_rate = match &band.credit_rates_milli {
+            None => false,
+            Some(CreditRates::Uniform(_)) => true,
+            Some(CreditRates::PerKind(rates)) => !rates.is_empty(),
+        };
+        if !has_credit_rate && band.payg_prices_micro.is_empty() {
             problems.push(format!("model {code}: a band has neither a Credit rate nor a price"));
+        }
+        for (currency, prices) in &band.payg_prices_micro {
+            if prices.all().any(|price| price > PAYG_PRICE_MICRO_MAX) {
+                problems.push(format!(
+                    "model {code}: a band has a pay-as-you-go price above 1,000,000 {currency} per 1M tokens"
+                ));
+            }
         }
     }
     for pair in model.bands.windows(2) {
         if let (Some(lower), Some(upper)) = (pair[0].prompt_tokens_max, pair[1].prompt_tokens_max)
             && upper <= lower
         {
-            problems.push(format!("model {code}: the band to {upper} does not begin after the band to {lower}"));
+            problems
+                .push(format!("model {code}: the band to {upper} does not begin after the band to {lower}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::fixtures::{at, band, cny, credits, model, reference, reference_document, usd};
+
+    fn publish(version: u32, effective_at: &str) -> Arc<Catalog> {
+        Arc::new(Catalog::new(version, at(effective_at), reference_document()).unwrap())
+    }
+
+    #[test]
+    fn the_reference_catalogue_reads_back_as_it_was_written() {
+        let document = reference_document();
+        let json = serde_json::to_string(&document).unwrap();
+        assert_eq!(serde_json::from_str::<CatalogDocument>(&json).unwrap(), document);
+    }
+
+    #[test]
+    fn a_document_of_every_field_reads_back_as_it_was_written() {
+        let json = serde_json::json!({
+            "plans": [{
+                "code": "lite", "name": "Lite", "rank": 1, "credits_per_cycle": 60_000_000,
+                "prices_minor": { "USD": 600, "CNY": 3_900 },
+            }],
+            "promotions": [{ "code": "p", "first_cycle_discount_bps": 1_200, "plans": ["lite"] }],
+            "top_ups": [{ "code": "t", "credits": 10, "prices_minor": { "USD": 1 } }],
+            "models": [{
+                "code": "m", "output_tokens_max": 32_000,
+                "bands": [
+                    {
+                        "prompt_tokens_max": 100, "max_is_inclusive": false,
+                        "credit_rates_milli": { "input": 1_000, "cache_read": 100, "cache_write": 1_250, "output": 5_000 },
+                        "credit_rates_until": "2026-07-01T00:00:00Z",
+                    },
+                    {
+                        "max_is_inclusive": true,
+                        "payg_prices_micro": {
+                            "USD": { "input": 1, "output": 2, "cache_read": 3, "cache_write": 4 },
+                        },
+                    },
+                ],
+            }],
+        });
+        let document: CatalogDocument = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&document).unwrap(), json);
+        assert_eq!(problems(&document), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_bound_is_inclusive_where_the_document_does_not_say() {
+        let band: Band =
+            serde_json::from_str(r#"{ "prompt_tokens_max": 5, "credit_rates_milli": 1000 }"#).unwrap();
+        assert!(band.reaches(5) && !band.reaches(6));
+    }
+
+    #[test]
+    fn what_is_no_amount_or_no_field_cannot_be_written_down() {
+        for bad in [
+            r#"{ "credit_rates_milli": -1 }"#,
+            r#"{ "credit_rates_milli": 0.1 }"#,
+            r#"{ "credit_rates_milli": 4294967296 }"#,
+            r#"{ "credit_rates_milli": { "inputs": 1000 } }"#,
+            r#"{ "prompt_tokens_max": -5 }"#,
+            r#"{ "credit_rate": 1000 }"#,
+            r#"{ "payg_prices_micro": { "EUR": { "input": 1, "output": 1 } } }"#,
+        ] {
+            assert!(serde_json::from_str::<Band>(bad).is_err(), "{bad}");
+        }
+        for bad in ["-1", "1.5", "9007199254740992", "\"1\""] {
+            assert!(serde_json::from_str::<Credits>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_problem_of_a_document_is_found_and_said() {
+        type Change = fn(&mut CatalogDocument);
+        let cases: &[(&str, Change)] = &[
+            ("there is no plan", |d| {
+                d.plans.clear();
+                d.promotions.clear();
+            }),
+            ("plan lite appears twice", |d| d.plans[1].code = "lite".to_owned()),
+            ("promotion first-cycle appears twice", |d| d.promotions.push(d.promotions[0].clone())),
+            ("top-up topup-10m appears twice", |d| d.top_ups.push(d.top_ups[0].clone())),
+            ("model mimo-v2-tts appears twice", |d| d.models.push(d.models[2].clone())),
+            ("plan code \"\" is not 1 to 128 of [A-Za-z0-9._:-]", |d| d.plans[0].code.clear()),
+            ("model code \"a b\" is not 1 to 128 of [A-Za-z0-9._:-]", |d| {
+                d.models[0].code = "a b".to_owned();
+            }),
+            ("plans standard and pro share rank 2", |d| d.plans[2].rank = 2),
+            ("plan lite has no price", |d| d.plans[0].prices_minor.clear()),
+            ("plan lite has a price outside 0 to 1,000,000,000,000 minor units", |d| {
+                d.plans[0].prices_minor.insert(Currency::Usd, -1);
+            }),
+            ("plan max has a price outside 0 to 1,000,000,000,000 minor units", |d| {
+                d.plans[3].prices_minor.insert(Currency::Usd, 1_000_000_000_001);
+            }),
+            ("top-up topup-10m has no price", |d| d.top_ups[0].prices_minor.clear()),
+            ("plan pro ranks above standard with fewer Credits", |d| {
+                d.plans[2].credits_per_cycle = credits(199_999_999);
+            }),
+            ("plan pro ranks above standard and is cheaper in CNY", |d| {
+                d.plans[2].prices_minor.insert(Currency::Cny, 9_899);
+            }),
+            ("plan pro ranks above lite and is cheaper in USD", |d| {
+                // Not hidden by a plan between them that is not sold in dollars.
+                d.plans[1].prices_minor.remove(&Currency::Usd);
+                d.plans[2].prices_minor.insert(Currency::Usd, 599);
+            }),
+            ("promotion first-cycle names the unknown plan gold", |d| {
+                d.promotions[0].plans = Some(BTreeSet::from(["lite".to_owned(), "gold".to_owned()]));
+            }),
+            ("promotion first-cycle takes off more than 10,000 basis points", |d| {
+                d.promotions[0].first_cycle_discount_bps = serde_json::from_str("10001").unwrap();
+            }),
+            ("model mimo-v2-tts has no band", |d| d.models[2].bands.clear()),
+            ("model mimo-v2-tts: output_tokens_max is larger than any token count", |d| {
+                d.models[2].output_tokens_max = Some(1 << 63);
+            }),
+            ("model mimo-v2-pro: a band's bound is larger than any token count", |d| {
+                d.models[1].bands[1].prompt_tokens_max = Some(1 << 63);
+            }),
+            ("model mimo-v2-pro: a band without an upper bound hides the bands after it", |d| {
+                d.models[1].bands[0].prompt_tokens_max = None;
+            }),
+            ("model mimo-v2-pro: the band to 262144 does not begin after the band to 262144", |d| {
+                d.models[1].bands[1].prompt_tokens_max = Some(262_144);
+            }),
+            ("model mimo-v2-tts: a band has neither a Credit rate nor a price", |d| {
+                d.models[2].bands[0].credit_rates_milli = None;
+            }),
+            ("model mimo-v2-tts: a band has neither a Credit rate nor a price", |d| {
+                d.models[2].bands[0].credit_rates_milli = Some(CreditRates::PerKind(BTreeMap::new()));
+            }),
+            (
+                "model mimo-v2-flash: a band has a pay-as-you-go price above 1,000,000 USD per 1M tokens",
+                |d| {
+                    d.models[3].bands = vec![band(None, None, Some((1, 1, Some(1_000_000_000_001))))];
+                },
+            ),
+        ];
+        for (expected, change) in cases {
+            let mut document = reference_document();
+            change(&mut document);
+            assert_eq!(problems(&document), [*expected]);
+        }
+    }
+
+    #[test]
+    fn a_refused_document_lists_all_its_problems_at_once() {
+        let mut document = reference_document();
+        document.models.push(model("m", vec![]));
+        document.plans[0].prices_minor.clear();
+        let refused = Catalog::new(1, at("2026-01-01T00:00:00Z"), document);
+        let problems = ["plan lite has no price", "model m has no band"].map(str::to_owned).to_vec();
+        assert_eq!(refused, Err(Refusal::InvalidCatalog { problems }));
+    }
+
+    #[test]
+    fn plans_are_sold_by_code_in_the_currencies_that_they_have_a_price_in() {
+        let catalog = reference();
+        let standard = catalog.plan("standard").unwrap();
+        assert_eq!(standard.price(Currency::Usd), Ok(usd(1_600)));
+        assert_eq!(standard.price(Currency::Cny), Ok(cny(9_900)));
+        assert_eq!(catalog.plan("Standard"), Err(Refusal::UnknownPlan), "to the letter");
+        let mut dollars_only = standard.clone();
+        dollars_only.prices_minor.remove(&Currency::Cny);
+        assert_eq!(
+            dollars_only.price(Currency::Cny),
+            Err(Refusal::NoPriceInCurrency { currency: Currency::Cny })
+        );
+    }
+
+    #[test]
+    fn the_largest_discount_that_applies_to_the_plan_comes_first() {
+        let promotion = |code: &str, bps, plans: Option<&[&str]>| Promotion {
+            code: code.to_owned(),
+            first_cycle_discount_bps: DiscountBps::new(bps).unwrap(),
+            plans: plans.map(|plans| plans.iter().map(|plan| (*plan).to_owned()).collect()),
+        };
+        let document = CatalogDocument {
+            promotions: vec![
+                promotion("small", 500, None),
+                promotion("b", 1_000, None),
+                promotion("a", 1_000, None),
+                promotion("max-only", 9_000, Some(&["max"])),
+            ],
+            ..reference_document()
+        };
+        let catalog = Catalog::new(1, at("2026-01-01T00:00:00Z"), document).unwrap();
+        let codes = |plan| catalog.promotions_for(plan).iter().map(|p| p.code.clone()).collect::<Vec<_>>();
+        assert_eq!(codes("lite"), ["a", "b", "small"]);
+        assert_eq!(codes("max"), ["max-only", "a", "b", "small"]);
+        assert_eq!(catalog.promotion("A"), Err(Refusal::UnknownPromotion));
+    }
+
+    #[test]
+    fn a_version_is_in_force_from_its_instant_to_the_next_ones() {
+        let history = CatalogHistory::new(vec![
+            publish(3, "2026-03-01T00:00:00Z"),
+            publish(1, "2026-01-01T00:00:00Z"),
+            publish(2, "2026-02-01T00:00:00Z"),
+        ]);
+        let at_instant = |text| history.at(at(text)).map(|catalog| catalog.version());
+        assert_eq!(at_instant("2025-12-31T23:59:59.999999Z"), None, "before the first nothing is sold");
+        assert_eq!(at_instant("2026-01-01T00:00:00Z"), Some(1));
+        assert_eq!(at_instant("2026-01-31T23:59:59.999999Z"), Some(1));
+        assert_eq!(at_instant("2026-02-01T00:00:00Z"), Some(2));
+        assert_eq!(at_instant("2099-01-01T00:00:00Z"), Some(3));
+        assert_eq!(
+            history.version(1).map(|catalog| catalog.effective_at()),
+            Some(at("2026-01-01T00:00:00Z"))
+        );
+        assert_eq!(history.version(4), None);
+        assert_eq!(history.latest().map(|catalog| catalog.version()), Some(3));
+        assert_eq!(CatalogHistory::default().latest(), None);
     }
 }

@@ -16,11 +16,7 @@ impl Credits {
 
     /// Refuses a negative count or one above [`Credits::MAX`] with `amount-overflow`.
     pub fn new(count: i64) -> Result<Credits, Refusal> {
-        if (0..=Self::MAX.0).contains(&count) {
-            Ok(Credits(count))
-        } else {
-            Err(Refusal::AmountOverflow)
-        }
+        if (0..=Self::MAX.0).contains(&count) { Ok(Credits(count)) } else { Err(Refusal::AmountOverflow) }
     }
 
     pub fn get(self) -> i64 {
@@ -50,8 +46,7 @@ impl Credits {
 impl<'de> Deserialize<'de> for Credits {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let count = i64::deserialize(deserializer)?;
-        Credits::new(count)
-            .map_err(|_| serde::de::Error::custom("Credits are whole, from 0 to 2^53 - 1"))
+        Credits::new(count).map_err(|_| serde::de::Error::custom("Credits are whole, from 0 to 2^53 - 1"))
     }
 }
 
@@ -87,6 +82,18 @@ impl MilliCredits {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn credits_stay_between_zero_and_their_maximum() {
+        let (one, two) = (Credits(1), Credits(2));
+        assert_eq!(Credits::new(-1), Err(Refusal::AmountOverflow));
+        assert_eq!(Credits::new(1 << 53), Err(Refusal::AmountOverflow));
+        assert_eq!(Credits::MAX.plus(one), Err(Refusal::AmountOverflow));
+        assert_eq!(Credits::MAX.plus(Credits::MAX), Err(Refusal::AmountOverflow));
+        assert_eq!(one.plus(two), Ok(Credits(3)));
+        assert_eq!((two.minus_floor_zero(one), one.minus_floor_zero(two)), (one, Credits::ZERO));
+        assert_eq!((two.checked_minus(one), one.checked_minus(two)), (Some(one), None));
+    }
 
     #[test]
     fn a_tenth_of_a_credit_is_exact_and_rounds_up_once() {

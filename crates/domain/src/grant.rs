@@ -71,10 +71,7 @@ pub struct Grant {
 
 impl Grant {
     pub fn remaining(&self) -> Credits {
-        self.amount
-            .minus_floor_zero(self.spent)
-            .minus_floor_zero(self.expired)
-            .minus_floor_zero(self.revoked)
+        self.amount.minus_floor_zero(self.spent).minus_floor_zero(self.expired).minus_floor_zero(self.revoked)
     }
 
     /// Live in `[effective, expiry)`.
@@ -91,5 +88,67 @@ impl Grant {
     /// last), then earliest effective, then id.
     pub fn burn_key(&self) -> (i16, bool, Option<Timestamp>, Timestamp, GrantId) {
         (self.priority, self.expires_at.is_none(), self.expires_at, self.effective_at, self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{at, credits, grant_id};
+    use chrono::Duration;
+
+    fn grant(effective_at: Timestamp, expires_at: Option<Timestamp>) -> Grant {
+        Grant {
+            id: grant_id(1),
+            source: GrantSource::Plan,
+            priority: GrantSource::Plan.priority(),
+            amount: credits(100),
+            spent: credits(30),
+            expired: credits(20),
+            revoked: credits(10),
+            effective_at,
+            expires_at,
+        }
+    }
+
+    #[test]
+    fn sources_burn_in_the_order_of_their_priorities() {
+        // Plan, upgrade, top-up, promotion, rollover, adjustment.
+        assert_eq!(GrantSource::ALL.map(GrantSource::priority), [100, 100, 200, 50, 75, 150]);
+        let plans = GrantSource::ALL.into_iter().filter(|source| source.is_the_plans()).collect::<Vec<_>>();
+        assert_eq!(plans, [GrantSource::Plan, GrantSource::Upgrade]);
+    }
+
+    #[test]
+    fn a_source_has_one_name_in_the_database_and_on_the_wire() {
+        for source in GrantSource::ALL {
+            assert_eq!(serde_json::to_value(source).unwrap(), source.name());
+        }
+    }
+
+    #[test]
+    fn what_remains_is_what_was_not_spent_expired_or_revoked() {
+        assert_eq!(grant(at("2026-01-01T00:00:00Z"), None).remaining(), credits(40));
+    }
+
+    #[test]
+    fn a_grant_is_live_from_its_effective_instant_until_just_before_its_expiry() {
+        let (start, end) = (at("2026-01-01T00:00:00Z"), at("2026-02-01T00:00:00Z"));
+        let micro = Duration::microseconds(1);
+        let bounded = grant(start, Some(end));
+        let live = [start - micro, start, end - micro, end].map(|instant| bounded.is_live(instant));
+        assert_eq!(live, [false, true, true, false]);
+        assert!(grant(start, None).is_live(at("9999-01-01T00:00:00Z")), "without an expiry, for ever");
+    }
+
+    #[test]
+    fn the_charge_instant_is_held_to_the_expiry_and_the_recording_to_the_effective_instant() {
+        let (start, end) = (at("2026-01-01T00:00:00Z"), at("2026-02-01T00:00:00Z"));
+        let micro = Duration::microseconds(1);
+        let bounded = grant(start, Some(end));
+        assert!(bounded.is_eligible(end - micro, end + Duration::hours(1)), "recorded after the expiry");
+        assert!(!bounded.is_eligible(end, end), "charged at the expiry");
+        assert!(bounded.is_eligible(start - micro, start), "charged before it, recorded in it");
+        assert!(!bounded.is_eligible(start, start - micro), "recorded before it");
     }
 }

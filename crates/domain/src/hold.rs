@@ -3,6 +3,7 @@
 use chrono::Duration;
 
 use crate::id::{CustomerId, ExternalId};
+use crate::usage::{LengthPrefixed, TokenCounts, TokenKind};
 use crate::{Credits, Timestamp};
 
 /// A granted authorization.
@@ -14,6 +15,21 @@ pub struct Hold {
     /// The charge instant of the usage that captures it (R-19a).
     pub granted_at: Timestamp,
     pub expires_at: Timestamp,
+    /// Until when it reduces what is available: its expiry, or the end of the cycle that it was
+    /// granted in if that comes first (R-19a).
+    pub counts_until: Timestamp,
+}
+
+/// How much of `available` an authorization holds: its full estimate where that fits, else all
+/// there is where at least the prompt fits, else nothing.
+pub fn credits_to_hold(available: Credits, full: Credits, prompt_only: Credits) -> Option<Credits> {
+    if full <= available {
+        Some(full)
+    } else if prompt_only <= available && !available.is_zero() {
+        Some(available)
+    } else {
+        None
+    }
 }
 
 /// How a hold ended, where it did not just expire.
@@ -72,9 +88,36 @@ pub fn capture(hold: &Hold, end: Option<HoldEnd>, now: Timestamp) -> Capture {
     }
 }
 
+/// Tells one authorization request from another under the same id, in hex.
+pub fn request_fingerprint(
+    customer: CustomerId,
+    model: &str,
+    prompt: &TokenCounts,
+    output_tokens_max: Option<u64>,
+) -> String {
+    let mut text = LengthPrefixed::default();
+    text.field(customer.uuid().as_bytes());
+    text.field(model.as_bytes());
+    for kind in TokenKind::ALL {
+        text.field(&prompt.of(kind).to_be_bytes());
+    }
+    text.field(&output_tokens_max.map(u64::to_be_bytes).unwrap_or_default());
+    text.field(&[u8::from(output_tokens_max.is_some())]);
+    text.digest().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// When a hold granted at `now` ends by itself (*policy*, R-28).
 pub fn expires_at(now: Timestamp, hold_minutes: u32) -> Timestamp {
     now + Duration::minutes(i64::from(hold_minutes))
+}
+
+/// Until when a hold granted at `now` reduces what is available (R-19a): a hold of an ended cycle
+/// does not. `refills_at` is the end of the current cycle, where another follows.
+pub fn counts_until(now: Timestamp, expires_at: Timestamp, refills_at: Option<Timestamp>) -> Timestamp {
+    match refills_at {
+        Some(cycle_end) if now < cycle_end => expires_at.min(cycle_end),
+        Some(_) | None => expires_at,
+    }
 }
 
 /// The instant that picks the cycle an event is charged to (R-19a).
@@ -82,5 +125,94 @@ pub fn charge_instant(capture: Capture, event_time: Timestamp, received_at: Time
     match capture {
         Capture::Live { granted_at } => granted_at,
         Capture::None(_) => event_time.min(received_at),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{at, credits};
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    fn hold() -> Hold {
+        let granted_at = at("2026-01-31T23:59:00Z");
+        Hold {
+            id: "req-1".parse().unwrap(),
+            customer: CustomerId::from_uuid(Uuid::from_u128(1)),
+            credits: credits(100),
+            granted_at,
+            expires_at: expires_at(granted_at, 15),
+            counts_until: at("2026-02-01T00:00:00Z"),
+        }
+    }
+
+    #[test]
+    fn the_full_estimate_is_held_where_it_fits_else_all_there_is_where_the_prompt_fits() {
+        // An estimate of 100, of which the prompt is 40.
+        for (available, held) in
+            [(101, Some(100)), (100, Some(100)), (99, Some(99)), (40, Some(40)), (39, None), (0, None)]
+        {
+            let held = held.map(credits);
+            assert_eq!(credits_to_hold(credits(available), credits(100), credits(40)), held, "{available}");
+        }
+        let free = Credits::ZERO;
+        assert_eq!(credits_to_hold(free, free, free), Some(free), "a free model needs no Credits");
+        assert_eq!(credits_to_hold(free, credits(1), free), None, "a free prompt before output that is not");
+    }
+
+    #[test]
+    fn a_hold_is_live_until_its_expiry() {
+        let expiry = at("2026-02-01T00:14:00Z");
+        assert_eq!(hold().expires_at, expiry);
+        let granted_at = hold().granted_at;
+        let micro = Duration::microseconds(1);
+        assert_eq!(capture(&hold(), None, expiry - micro), Capture::Live { granted_at });
+        assert_eq!(capture(&hold(), None, expiry), Capture::None(NoHold::Expired));
+    }
+
+    #[test]
+    fn a_hold_counts_until_its_expiry_or_the_end_of_its_cycle() {
+        let (now, expiry) = (at("2026-01-31T23:59:00Z"), at("2026-02-01T00:14:00Z"));
+        let cycle_end = at("2026-02-01T00:00:00Z");
+        assert_eq!(counts_until(now, expiry, Some(cycle_end)), cycle_end);
+        assert_eq!(counts_until(now, expiry, Some(expiry + Duration::days(9))), expiry);
+        assert_eq!(counts_until(now, expiry, None), expiry);
+        assert_eq!(counts_until(cycle_end, expiry, Some(cycle_end)), expiry, "granted after it ended");
+    }
+
+    #[test]
+    fn how_a_hold_ended_is_said_whether_or_not_its_time_is_over() {
+        for now in [hold().granted_at, hold().expires_at] {
+            let of = |end| capture(&hold(), Some(end), now);
+            assert_eq!(of(HoldEnd::Captured), Capture::None(NoHold::Captured));
+            assert_eq!(of(HoldEnd::Released), Capture::None(NoHold::Released));
+        }
+    }
+
+    #[test]
+    fn a_live_hold_charges_as_of_its_grant_and_everything_else_as_of_the_earlier_time() {
+        let (event_time, received_at) = (at("2026-02-01T00:01:00Z"), at("2026-02-01T00:02:00Z"));
+        let live = capture(&hold(), None, received_at);
+        let granted_at = at("2026-01-31T23:59:00Z");
+        assert_eq!(charge_instant(live, event_time, received_at), granted_at, "the old cycle's");
+        for none in [NoHold::NotNamed, NoHold::Unknown, NoHold::Expired, NoHold::Captured, NoHold::Released] {
+            let none = Capture::None(none);
+            assert_eq!(charge_instant(none, event_time, received_at), event_time);
+            assert_eq!(charge_instant(none, received_at, event_time), event_time, "a clock that is ahead");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_hold_is_more_than_available_or_than_asked_or_less_than_the_prompt(
+            available in 0i64..1_000, prompt in 0i64..1_000, output in 0i64..1_000
+        ) {
+            let (available, full, prompt) = (credits(available), credits(prompt + output), credits(prompt));
+            match credits_to_hold(available, full, prompt) {
+                Some(held) => prop_assert!(held <= available && held <= full && held >= prompt),
+                None => prop_assert!(available < prompt || (available.is_zero() && !full.is_zero())),
+            }
+        }
     }
 }

@@ -118,8 +118,7 @@ impl FromStr for ExternalId {
 impl<'de> Deserialize<'de> for ExternalId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse()
-            .map_err(|_| serde::de::Error::custom("an id is 1 to 128 of [A-Za-z0-9._:-]"))
+        text.parse().map_err(|_| serde::de::Error::custom("an id is 1 to 128 of [A-Za-z0-9._:-]"))
     }
 }
 
@@ -154,6 +153,17 @@ mod tests {
             "sub_0192f0c1d2e37a4b8c9d0e1f2a3b4c5\0",
         ] {
             assert_eq!(bad.parse::<SubscriptionId>(), Err(MalformedId), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_source_and_an_event_id_are_printable_ascii_of_their_length() {
+        for good in ["x", "//gateway/eu-1?x=1#y", "!~", &"x".repeat(8)] {
+            assert_eq!(check_printable_ascii(good, 8.max(good.len()), "/id"), Ok(()), "{good:?}");
+        }
+        for bad in ["", "caf\u{e9}", "a\tb", "a\0", "\u{7f}", "123456789"] {
+            let refused = Err(Refusal::invalid_field("/id", "not-printable-ascii"));
+            assert_eq!(check_printable_ascii(bad, 8, "/id"), refused, "{bad:?}");
         }
     }
 

@@ -78,8 +78,13 @@ pub enum PaymentReport {
 pub fn payment_after(status: PaymentStatus, report: PaymentReport) -> PaymentStatus {
     use {PaymentReport as Report, PaymentStatus as Status};
     match (status, report) {
-        (Status::Succeeded | Status::Refunded, Report::Succeeded | Report::Failed | Report::Pending | Report::Canceled) => status,
-        (Status::Created | Status::Pending | Status::Failed | Status::Canceled, Report::Succeeded) => Status::Succeeded,
+        (
+            Status::Succeeded | Status::Refunded,
+            Report::Succeeded | Report::Failed | Report::Pending | Report::Canceled,
+        ) => status,
+        (Status::Created | Status::Pending | Status::Failed | Status::Canceled, Report::Succeeded) => {
+            Status::Succeeded
+        }
         (Status::Failed | Status::Canceled, Report::Failed | Report::Pending | Report::Canceled) => status,
         (Status::Created | Status::Pending, Report::Failed) => Status::Failed,
         (Status::Created | Status::Pending, Report::Pending) => Status::Pending,
@@ -111,6 +116,41 @@ mod tests {
                 assert_eq!(end == PaymentStatus::Succeeded, has_success, "{first:?} {second:?}");
             }
         }
+    }
+
+    #[test]
+    fn every_report_on_every_payment_has_its_outcome() {
+        use PaymentStatus::{Canceled, Created, Failed, Pending, Refunded, Succeeded};
+        // The state after: succeeded, failed, pending, canceled.
+        for (status, outcomes) in [
+            (Created, [Succeeded, Failed, Pending, Canceled]),
+            (Pending, [Succeeded, Failed, Pending, Canceled]),
+            (Succeeded, [Succeeded; 4]),
+            (Failed, [Succeeded, Failed, Failed, Failed]),
+            (Canceled, [Succeeded, Canceled, Canceled, Canceled]),
+            (Refunded, [Refunded; 4]),
+        ] {
+            assert_eq!(REPORTS.map(|report| payment_after(status, report)), outcomes, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn a_payment_that_was_decided_is_never_undecided_again() {
+        for status in PaymentStatus::ALL {
+            for report in REPORTS {
+                assert!(status.is_undecided() || !payment_after(status, report).is_undecided());
+            }
+        }
+        assert_eq!(
+            PaymentStatus::ALL.map(PaymentStatus::is_undecided),
+            [true, true, false, false, false, false]
+        );
+    }
+
+    #[test]
+    fn only_an_open_invoice_can_be_paid() {
+        let payable = InvoiceStatus::ALL.map(check_payable);
+        assert_eq!(payable, [Ok(()), Err(Refusal::InvoiceNotOpen), Err(Refusal::InvoiceNotOpen)]);
     }
 
     #[test]

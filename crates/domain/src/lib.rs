@@ -28,6 +28,8 @@ pub mod upgrade;
 pub mod usage;
 
 #[cfg(test)]
+mod fixtures;
+#[cfg(test)]
 mod model;
 
 pub use credits::Credits;

@@ -136,9 +136,14 @@ pub fn divide_half_even(numerator: i128, denominator: i128) -> i128 {
 pub struct PicoMoney(pub i128);
 
 impl PicoMoney {
-    /// Adds `tokens` at `price_micro` micro-units per 1M tokens.
-    pub fn add(&mut self, tokens: u64, price_micro: u64) {
-        self.0 += i128::from(tokens) * i128::from(price_micro);
+    /// Adds `tokens` at `price_micro` micro-units per 1M tokens; `amount-overflow`, and nothing
+    /// added, where the sum would leave its range.
+    pub fn add(&mut self, tokens: u64, price_micro: u64) -> Result<(), Refusal> {
+        self.0 = i128::from(tokens)
+            .checked_mul(i128::from(price_micro))
+            .and_then(|price| self.0.checked_add(price))
+            .ok_or(Refusal::AmountOverflow)?;
+        Ok(())
     }
 
     /// Minor units of `currency`, half to even: called once per invoice line.
@@ -160,8 +165,14 @@ mod tests {
     fn the_first_cycle_costs_what_the_guide_prints() {
         let off = DiscountBps::new(8_800).unwrap();
         for (list, first) in [
-            (600, 72), (1_600, 192), (5_000, 600), (10_000, 1_200), // USD
-            (3_900, 468), (9_900, 1_188), (32_900, 3_948), (65_900, 7_908), // CNY
+            (600, 72),
+            (1_600, 192),
+            (5_000, 600),
+            (10_000, 1_200), // USD
+            (3_900, 468),
+            (9_900, 1_188),
+            (32_900, 3_948),
+            (65_900, 7_908), // CNY
         ] {
             assert_eq!(off.apply(usd(list)), usd(first));
         }
@@ -181,10 +192,51 @@ mod tests {
     #[test]
     fn a_month_of_the_code_trace_costs_18_80_on_pay_as_you_go() {
         let mut line = PicoMoney::default();
-        line.add(18_059_974, 1_000_000);
-        line.add(245_896, 3_000_000);
+        line.add(18_059_974, 1_000_000).unwrap();
+        line.add(245_896, 3_000_000).unwrap();
         assert_eq!(line.0, 18_797_662_000_000, "18.797662 USD, exactly");
         assert_eq!(line.to_minor_half_even(Currency::Usd), 1_880);
+    }
+
+    #[test]
+    fn pay_as_you_go_is_exact_until_its_line_is_rounded() {
+        // A third of a cent three times is a cent, where each rounded apart would be nothing.
+        let mut line = PicoMoney::default();
+        for _ in 0..3 {
+            line.add(3_334, 1_000_000).unwrap();
+        }
+        assert_eq!(line, PicoMoney(10_002_000_000), "0.010002 USD");
+        assert_eq!(line.to_minor_half_even(Currency::Usd), 1);
+        // Half a cent goes to the even one.
+        assert_eq!(PicoMoney(5_000_000_000).to_minor_half_even(Currency::Usd), 0);
+        assert_eq!(PicoMoney(15_000_000_000).to_minor_half_even(Currency::Usd), 2);
+        assert_eq!(PicoMoney(15_000_000_001).to_minor_half_even(Currency::Cny), 2);
+    }
+
+    #[test]
+    fn a_line_that_is_too_large_is_refused_and_keeps_what_it_had() {
+        let mut line = PicoMoney(i128::MAX - 10);
+        assert_eq!(line.add(11, 1), Err(Refusal::AmountOverflow));
+        assert_eq!(line.add(u64::MAX, u64::MAX), Err(Refusal::AmountOverflow));
+        assert_eq!(line.add(10, 1), Ok(()));
+        assert_eq!(line, PicoMoney(i128::MAX));
+    }
+
+    #[test]
+    fn money_is_never_negative_and_a_difference_stops_at_zero() {
+        assert_eq!(Money::new(-1, Currency::Usd), Err(Refusal::AmountOverflow));
+        assert_eq!(Money::new(0, Currency::Usd).map(Money::is_zero), Ok(true));
+        assert_eq!(usd(600).minus_floor_zero(usd(192)), usd(408));
+        assert_eq!(usd(192).minus_floor_zero(usd(600)), usd(0));
+    }
+
+    #[test]
+    fn a_currency_is_its_iso_code_to_the_letter() {
+        assert_eq!("CNY".parse(), Ok(Currency::Cny));
+        assert_eq!("USD".parse(), Ok(Currency::Usd));
+        for bad in ["", "usd", "EUR", "USD "] {
+            assert!(bad.parse::<Currency>().is_err(), "{bad:?}");
+        }
     }
 
     #[test]
@@ -204,9 +256,32 @@ mod tests {
         }
 
         #[test]
+        fn a_discount_is_what_the_model_says_and_never_turns_two_prices_around(
+            prices in prop::array::uniform2(0i64..10_000_000), bps in 0u16..=10_000
+        ) {
+            let off = DiscountBps::new(bps).unwrap();
+            let paid = prices.map(|price| off.apply(usd(price)).amount_minor);
+            prop_assert_eq!(paid, prices.map(|price| crate::model::discounted(price, bps.into())));
+            prop_assert!((prices[0] <= prices[1] && paid[0] <= paid[1]) || (prices[0] > prices[1] && paid[0] >= paid[1]));
+        }
+
+        #[test]
+        fn a_line_does_not_depend_on_how_its_usage_was_split(
+            tokens in 0u64..1_000_000_000, part in 0u64..=1_000, price in 0u64..100_000_000
+        ) {
+            let first = tokens * part / 1_000;
+            let (mut whole, mut split) = (PicoMoney::default(), PicoMoney::default());
+            whole.add(tokens, price).unwrap();
+            split.add(first, price).unwrap();
+            split.add(tokens - first, price).unwrap();
+            prop_assert_eq!(whole, split);
+        }
+
+        #[test]
         fn half_even_is_within_half(n in -1_000_000i128..1_000_000, d in 1i128..1_000) {
             let twice_error = (divide_half_even(n, d) * d - n).abs() * 2;
             prop_assert!(twice_error <= d);
+            prop_assert!(twice_error < d || divide_half_even(n, d) % 2 == 0, "a half goes to the even one");
         }
     }
 }

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Credits;
-
 /// A tenant's settings. A field that is left out has the rule's default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -24,7 +22,6 @@ pub struct Policies {
     pub hold_minutes: u32,
     /// The output that an estimate counts when a request asks for more (R-28).
     pub estimate_output_tokens_max: u64,
-    pub redis_down: RedisDown,
     /// How far in the past an event's time may lie.
     pub event_age_hours_max: u32,
     /// How far in the future an event's time may lie.
@@ -48,7 +45,6 @@ impl Default for Policies {
             promotion_once_per_fingerprint: true,
             hold_minutes: 15,
             estimate_output_tokens_max: 4_096,
-            redis_down: RedisDown::Strict,
             event_age_hours_max: 72,
             event_ahead_minutes_max: 5,
             out_of_credits_status: 402,
@@ -70,7 +66,10 @@ impl Policies {
         require(self.upgrade_pending_minutes > 0, "upgrade_pending_minutes must be above 0");
         require(self.quote_minutes > 0, "quote_minutes must be above 0");
         require((1..=120).contains(&self.hold_minutes), "hold_minutes must be 1 to 120");
-        require(matches!(self.out_of_credits_status, 402 | 403 | 429), "out_of_credits_status must be 402, 403 or 429");
+        require(
+            matches!(self.out_of_credits_status, 402 | 403 | 429),
+            "out_of_credits_status must be 402, 403 or 429",
+        );
         problems
     }
 }
@@ -109,12 +108,57 @@ pub enum CatchUp {
     Bill,
 }
 
-/// How `authorize` decides while Redis is away (R-36).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RedisDown {
-    /// In PostgreSQL, held there.
-    Strict,
-    /// Grant up to a cap per customer without holding.
-    Open { credits_max: Credits },
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_tenant_leaves_out_is_as_the_rules_say() {
+        let policies: Policies = serde_json::from_str("{}").unwrap();
+        assert_eq!(policies, Policies::default());
+        assert_eq!(policies.problems(), Vec::<String>::new());
+        let json = serde_json::to_string(&policies).unwrap();
+        assert_eq!(serde_json::from_str::<Policies>(&json).unwrap(), policies);
+        assert_eq!(
+            (policies.incomplete_minutes, policies.quote_minutes, policies.hold_minutes),
+            (1_380, 10, 15)
+        );
+        assert_eq!((policies.estimate_output_tokens_max, policies.out_of_credits_status), (4_096, 402));
+    }
+
+    #[test]
+    fn a_setting_reads_as_it_is_written() {
+        let json = r#"{ "upgrade_discount": "none", "upgrade_pricing": "prorated", "renewal_grant": "on_invoice",
+            "catch_up": "bill" }"#;
+        let policies: Policies = serde_json::from_str(json).unwrap();
+        assert_eq!(
+            policies,
+            Policies {
+                upgrade_discount: UpgradeDiscount::None,
+                upgrade_pricing: UpgradePricing::Prorated,
+                renewal_grant: RenewalGrant::OnInvoice,
+                catch_up: CatchUp::Bill,
+                ..Policies::default()
+            }
+        );
+        assert!(serde_json::from_str::<Policies>(r#"{ "hold_minute": 15 }"#).is_err(), "no such setting");
+    }
+
+    #[test]
+    fn every_unusable_setting_is_said() {
+        let fine = Policies::default;
+        for (policies, problem) in [
+            (Policies { incomplete_minutes: 0, ..fine() }, "incomplete_minutes must be above 0"),
+            (Policies { upgrade_pending_minutes: 0, ..fine() }, "upgrade_pending_minutes must be above 0"),
+            (Policies { quote_minutes: 0, ..fine() }, "quote_minutes must be above 0"),
+            (Policies { hold_minutes: 0, ..fine() }, "hold_minutes must be 1 to 120"),
+            (Policies { hold_minutes: 121, ..fine() }, "hold_minutes must be 1 to 120"),
+            (
+                Policies { out_of_credits_status: 200, ..fine() },
+                "out_of_credits_status must be 402, 403 or 429",
+            ),
+        ] {
+            assert_eq!(policies.problems(), [problem]);
+        }
+    }
 }

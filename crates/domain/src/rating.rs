@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::{Band, Catalog, Model};
+use crate::catalog::{Band, Catalog, CreditRates, Model};
 use crate::credits::{Credits, MilliCredits, RateMilli};
 use crate::usage::{TokenCounts, TokenKind};
 use crate::{Refusal, Timestamp};
@@ -28,6 +28,8 @@ pub enum Unrated {
     NoCreditRate,
     CreditRateEnded,
     NoRateForTokenKind,
+    /// The account's books would leave the range that Tollgate counts in.
+    AccountOverflow,
 }
 
 impl Unrated {
@@ -39,6 +41,7 @@ impl Unrated {
             Unrated::NoCreditRate => "no-credit-rate",
             Unrated::CreditRateEnded => "credit-rate-ended",
             Unrated::NoRateForTokenKind => "no-rate-for-token-kind",
+            Unrated::AccountOverflow => "account-overflow",
         }
     }
 }
@@ -65,20 +68,17 @@ pub fn rate(
 ) -> Result<Rated, NoCost> {
     usage.check()?;
     let (catalog, _, band) = find_band(catalog, model_code, usage.prompt()?)?;
+    // Asked for also where nothing was used: a band without Credit rates is no free band.
+    let in_force = rates_in_force(band, event_time).map_err(NoCost::Unrated)?;
     let mut cost = MilliCredits::default();
     let mut rates = Vec::new();
     for kind in TokenKind::ALL {
-        let rate = rate_of(band, kind, event_time);
         if usage.of(kind) == 0 {
             continue;
         }
-        let rate = rate.map_err(NoCost::Unrated)?;
+        let rate = in_force.rate(kind).ok_or(NoCost::Unrated(Unrated::NoRateForTokenKind))?;
         cost.add(usage.of(kind), rate);
         rates.push((kind, rate));
-    }
-    if rates.is_empty() {
-        // Nothing was used, but a band without any Credit rate is still no free band.
-        rate_of(band, TokenKind::Input, event_time).map_err(NoCost::Unrated)?;
     }
     Ok(Rated {
         credits: cost.round_up()?,
@@ -102,9 +102,10 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// The most output that `held` Credits pay for after the prompt; `None` where output is free.
+    /// The most output that `held` Credits pay for after the prompt, up to what was counted
+    /// on; `None` where output is free.
     pub fn output_tokens_paid_by(&self, held: Credits) -> Option<u64> {
-        if self.output_rate.0 == 0 {
+        if self.output_tokens > 0 && self.output_rate.0 == 0 {
             return None;
         }
         let mut low = 0;
@@ -131,18 +132,29 @@ pub fn estimate(
 ) -> Result<Estimate, NoCost> {
     let prompt = TokenCounts { output: 0, reasoning: 0, ..*prompt };
     let prompt_only = rate(catalog, model_code, &prompt, now)?;
-    let (_, model, band) = find_band(catalog, model_code, prompt.prompt()?)?;
+    let (_, model, _) = find_band(catalog, model_code, prompt.prompt()?)?;
     let output_tokens = [output_tokens_max, model.output_tokens_max]
         .into_iter()
         .flatten()
         .fold(estimate_output_tokens_max, u64::min);
     let full = rate(catalog, model_code, &TokenCounts { output: output_tokens, ..prompt }, now)?;
-    let output_rate = rate_of(band, TokenKind::Output, now).map_err(NoCost::Unrated)?;
+    // No output counted on needs no output rate.
+    let output_rate = full
+        .rates
+        .iter()
+        .find(|(kind, _)| *kind == TokenKind::Output)
+        .map_or(RateMilli(0), |(_, rate)| *rate);
     let mut prompt_milli = MilliCredits::default();
     for (kind, rate) in &prompt_only.rates {
         prompt_milli.add(prompt.of(*kind), *rate);
     }
-    Ok(Estimate { full: full.credits, prompt_only: prompt_only.credits, output_tokens, output_rate, prompt_milli })
+    Ok(Estimate {
+        full: full.credits,
+        prompt_only: prompt_only.credits,
+        output_tokens,
+        output_rate,
+        prompt_milli,
+    })
 }
 
 fn find_band<'a>(
@@ -160,10 +172,382 @@ fn find_band<'a>(
     Ok((catalog, model, band))
 }
 
-fn rate_of(band: &Band, kind: TokenKind, at: Timestamp) -> Result<RateMilli, Unrated> {
+fn rates_in_force(band: &Band, at: Timestamp) -> Result<&CreditRates, Unrated> {
+    let rates = band.credit_rates_milli.as_ref().ok_or(Unrated::NoCreditRate)?;
     if band.credit_rates_until.is_some_and(|until| at >= until) {
         return Err(Unrated::CreditRateEnded);
     }
-    let rates = band.credit_rates_milli.as_ref().ok_or(Unrated::NoCreditRate)?;
-    rates.rate(kind).ok_or(Unrated::NoRateForTokenKind)
+    Ok(rates)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::catalog::{CatalogDocument, CatalogHistory};
+    use crate::fixtures::{
+        K_256, M_1, at, band, credits, model, reference, reference_but, reference_document,
+    };
+    use crate::model::{self as slow, ModelBand, ModelCost};
+    use proptest::prelude::*;
+
+    const MAY: &str = "2026-05-01T00:00:00Z";
+    const NOTHING: TokenCounts =
+        TokenCounts { input: 0, cache_read: 0, cache_write: 0, output: 0, reasoning: 0 };
+
+    fn cost_in(catalog: &Catalog, model: &str, usage: TokenCounts) -> Result<i64, NoCost> {
+        rate(Some(catalog), model, &usage, at(MAY)).map(|rated| rated.credits.get())
+    }
+
+    fn cost(model: &str, usage: TokenCounts) -> Result<i64, NoCost> {
+        cost_in(&reference(), model, usage)
+    }
+
+    fn unrated<T>(why: Unrated) -> Result<T, NoCost> {
+        Err(NoCost::Unrated(why))
+    }
+
+    fn per_kind(rates: &[(TokenKind, u32)]) -> Option<CreditRates> {
+        Some(CreditRates::PerKind(rates.iter().map(|(kind, rate)| (*kind, RateMilli(*rate))).collect()))
+    }
+
+    /// The reference catalogue with a band of these rates as the only one of `mimo-v2-omni`.
+    fn omni_at(rates: &[(TokenKind, u32)]) -> Catalog {
+        reference_but(|document| {
+            document.models[0].bands[0].credit_rates_milli = per_kind(rates);
+        })
+    }
+
+    #[test]
+    fn the_prompts_length_chooses_the_band_for_the_whole_request() {
+        for (prompt, output, expected) in [
+            (0, 0, Ok(0)),
+            (1, 0, Ok(2)),
+            (262_143, 10, Ok(524_306)),    // (262,143 + 10) x 2
+            (262_144, 10, Ok(524_308)),    // (262,144 + 10) x 2: 256K itself is in the first band
+            (262_145, 10, Ok(1_048_620)),  // (262,145 + 10) x 4, all of it, not what is past 256K
+            (1_048_576, 1, Ok(4_194_308)), // (1,048,576 + 1) x 4
+            (1_048_577, 1, unrated(Unrated::PromptAboveLastBand)),
+            (200_000, 300_000, Ok(1_000_000)), // output does not count towards the band
+        ] {
+            let usage = TokenCounts { input: prompt, output, ..NOTHING };
+            assert_eq!(cost("mimo-v2-pro", usage), expected, "{prompt} + {output}");
+        }
+    }
+
+    #[test]
+    fn a_receipt_names_the_version_the_band_and_the_rates() {
+        let usage = TokenCounts { input: K_256, cache_write: 1, output: 5, ..NOTHING };
+        let rated = rate(Some(&reference()), "mimo-v2-pro", &usage, at(MAY)).unwrap();
+        let four = RateMilli(4_000);
+        assert_eq!(
+            rated,
+            Rated {
+                credits: credits(4 * 262_150),
+                catalog_version: 1,
+                band_prompt_tokens_max: Some(M_1),
+                rates: vec![
+                    (TokenKind::Input, four),
+                    (TokenKind::CacheWrite, four),
+                    (TokenKind::Output, four)
+                ],
+            }
+        );
+    }
+
+    #[test]
+    fn cached_tokens_count_towards_the_band() {
+        let within = TokenCounts { input: 100_000, cache_read: 100_000, cache_write: 62_144, ..NOTHING };
+        assert_eq!(cost("mimo-v2-pro", within), Ok(2 * 262_144));
+        let beyond = TokenCounts { cache_read: 100_001, ..within };
+        assert_eq!(cost("mimo-v2-pro", beyond), Ok(4 * 262_145));
+    }
+
+    #[test]
+    fn an_exclusive_bound_belongs_to_the_band_above_it() {
+        let catalog = reference_but(|document| document.models[1].bands[0].max_is_inclusive = false);
+        let of = |input| cost_in(&catalog, "mimo-v2-pro", TokenCounts { input, ..NOTHING });
+        assert_eq!(of(262_143), Ok(524_286));
+        assert_eq!(of(262_144), Ok(1_048_576));
+        assert_eq!(of(1_048_576), Ok(4_194_304), "the last band's own bound is still inclusive");
+
+        let catalog = reference_but(|document| document.models[1].bands[1].max_is_inclusive = false);
+        let at_the_end = TokenCounts { input: M_1, ..NOTHING };
+        assert_eq!(cost_in(&catalog, "mimo-v2-pro", at_the_end), unrated(Unrated::PromptAboveLastBand));
+    }
+
+    #[test]
+    fn a_tenth_for_cached_tokens_is_exact_and_the_sum_is_rounded_up_once() {
+        let catalog = omni_at(&[
+            (TokenKind::Input, 1_000),
+            (TokenKind::CacheRead, 100),
+            (TokenKind::CacheWrite, 1_250),
+        ]);
+        for (input, cache_read, cache_write, expected) in [
+            (0, 1, 0, 1),  // 0.1
+            (0, 10, 0, 1), // 1.0
+            (0, 11, 0, 2), // 1.1
+            (7, 3, 0, 8),  // 7.3
+            (0, 6, 3, 5),  // 0.6 + 3.75 = 4.35: 5, where 0.6 and 3.75 rounded apart are 5 as well
+            (0, 1, 1, 2),  // 0.1 + 1.25 = 1.35: 2, where rounded apart they are 3
+            (1, 9, 4, 7),  // 1 + 0.9 + 5 = 6.9
+        ] {
+            let usage = TokenCounts { input, cache_read, cache_write, ..NOTHING };
+            assert_eq!(cost_in(&catalog, "mimo-v2-omni", usage), Ok(expected), "{usage:?}");
+        }
+    }
+
+    #[test]
+    fn reasoning_is_a_part_of_output_and_never_added_to_it() {
+        let without = TokenCounts { input: 10, output: 100, ..NOTHING };
+        assert_eq!(cost("mimo-v2-omni", without), Ok(110));
+        assert_eq!(cost("mimo-v2-omni", TokenCounts { reasoning: 100, ..without }), Ok(110));
+        let contradiction = TokenCounts { reasoning: 101, ..without };
+        assert!(matches!(
+            cost("mimo-v2-omni", contradiction),
+            Err(NoCost::Refused(Refusal::InvalidFields(_)))
+        ));
+    }
+
+    #[test]
+    fn a_rate_of_zero_is_free_until_its_end_and_unrated_from_then_on() {
+        let until = at("2026-07-01T00:00:00Z");
+        let catalog = reference_but(|document| document.models[2].bands[0].credit_rates_until = Some(until));
+        let usage = TokenCounts { input: 5_000_000, output: 1_000, ..NOTHING };
+        let of = |event_time| rate(Some(&catalog), "mimo-v2-tts", &usage, at(event_time)).map(|r| r.credits);
+        assert_eq!(of("2026-06-30T23:59:59.999999Z"), Ok(Credits::ZERO));
+        assert_eq!(of("2026-07-01T00:00:00Z"), unrated(Unrated::CreditRateEnded), "unrated, not free");
+        assert_eq!(cost("mimo-v2-tts", usage), Ok(0), "without an end date it stays free");
+    }
+
+    #[test]
+    fn what_has_no_line_is_unrated_and_never_free() {
+        let one = TokenCounts { input: 1, ..NOTHING };
+        assert_eq!(cost("mimo-v9", one), unrated(Unrated::UnknownModel));
+        assert_eq!(cost("mimo-v2-flash", one), unrated(Unrated::NoCreditRate), "pay-as-you-go only");
+        assert_eq!(
+            cost("mimo-v2-flash", NOTHING),
+            unrated(Unrated::NoCreditRate),
+            "nothing used, still no line"
+        );
+        assert_eq!(rate(None, "mimo-v2-pro", &one, at(MAY)), unrated(Unrated::NoCatalog));
+
+        let catalog = omni_at(&[(TokenKind::Input, 1_000), (TokenKind::Output, 1_000)]);
+        let cached = TokenCounts { input: 1, cache_read: 1, ..NOTHING };
+        assert_eq!(cost_in(&catalog, "mimo-v2-omni", cached), unrated(Unrated::NoRateForTokenKind));
+    }
+
+    #[test]
+    fn a_kind_without_a_rate_is_fine_where_none_of_it_was_used() {
+        let catalog = omni_at(&[(TokenKind::Output, 3_000)]);
+        assert_eq!(cost_in(&catalog, "mimo-v2-omni", TokenCounts { output: 2, ..NOTHING }), Ok(6));
+        assert_eq!(cost_in(&catalog, "mimo-v2-omni", NOTHING), Ok(0), "explicit zero is zero");
+    }
+
+    #[test]
+    fn more_than_can_be_counted_is_refused_and_never_wraps() {
+        let huge = 9_200_000_000_000_000_000;
+        let overflow = Err(NoCost::Refused(Refusal::AmountOverflow));
+        let long = TokenCounts { input: 300_000, ..NOTHING };
+        assert_eq!(cost("mimo-v2-pro", TokenCounts { output: huge, ..long }), overflow, "9.2e18 x 4");
+        let any_length = reference_but(|document| {
+            document.models[2].bands[0].credit_rates_milli = Some(CreditRates::Uniform(RateMilli(4_000)));
+        });
+        for usage in [
+            TokenCounts { input: huge, ..NOTHING },
+            TokenCounts { input: huge, cache_read: huge, ..NOTHING },
+            TokenCounts { input: u64::MAX, cache_read: u64::MAX, cache_write: u64::MAX, ..NOTHING },
+            TokenCounts { output: u64::MAX, ..NOTHING },
+        ] {
+            assert_eq!(cost_in(&any_length, "mimo-v2-tts", usage), overflow, "{usage:?}");
+        }
+        // The largest cost there is: 2^53 - 1 Credits, at 1x.
+        let output = 9_007_199_254_740_991;
+        assert_eq!(cost("mimo-v2-omni", TokenCounts { output, ..NOTHING }), Ok(9_007_199_254_740_991));
+        assert_eq!(cost("mimo-v2-omni", TokenCounts { output: output + 1, ..NOTHING }), overflow);
+    }
+
+    #[test]
+    fn the_events_own_time_chooses_the_version() {
+        let later = reference_but(|document| {
+            document.models[0].bands[0].credit_rates_milli = Some(CreditRates::Uniform(RateMilli(3_000)));
+        });
+        let history = CatalogHistory::new(vec![Arc::new(later), Arc::new(reference())]);
+        let of = |event_time| {
+            let event_time = at(event_time);
+            let usage = TokenCounts { input: 10, ..NOTHING };
+            rate(history.at(event_time).map(Arc::as_ref), "mimo-v2-omni", &usage, event_time)
+                .map(|rated| (rated.catalog_version, rated.credits.get()))
+        };
+        assert_eq!(of("2025-12-31T23:59:59.999999Z"), unrated(Unrated::NoCatalog));
+        assert_eq!(of("2026-01-01T00:00:00Z"), Ok((1, 10)));
+        assert_eq!(of("2026-05-31T23:59:59.999999Z"), Ok((1, 10)));
+        assert_eq!(of("2026-06-01T00:00:00Z"), Ok((2, 30)));
+    }
+
+    fn estimate_in(catalog: &Catalog, input: u64, output_max: Option<u64>) -> Result<Estimate, NoCost> {
+        let prompt = TokenCounts { input, ..NOTHING };
+        estimate(Some(catalog), "mimo-v2-pro", &prompt, output_max, 4_096, at(MAY))
+    }
+
+    #[test]
+    fn an_estimate_counts_on_the_least_of_what_is_asked_the_models_cap_and_the_policy() {
+        let uncapped = reference();
+        let capped = reference_but(|document| document.models[1].output_tokens_max = Some(2_000));
+        for (catalog, asked, output_tokens) in [
+            (&uncapped, None, 4_096),
+            (&uncapped, Some(32_000), 4_096), // what coding tools always ask for
+            (&uncapped, Some(100), 100),
+            (&capped, None, 2_000),
+            (&capped, Some(32_000), 2_000),
+            (&capped, Some(100), 100),
+        ] {
+            let estimate = estimate_in(catalog, 1_000, asked).unwrap();
+            assert_eq!(estimate.output_tokens, output_tokens, "{asked:?}");
+            assert_eq!(estimate.prompt_only, credits(2_000));
+            assert_eq!(estimate.full.get(), 2_000 + 2 * i64::try_from(output_tokens).unwrap());
+        }
+    }
+
+    #[test]
+    fn what_is_held_pays_for_the_prompt_first_and_then_for_output() {
+        let estimate = estimate_in(&reference(), 1_000, None).unwrap(); // 2,000 and 2 for each of 4,096
+        for (held, output_tokens) in [
+            (2_000, 0),
+            (2_001, 0),
+            (2_002, 1),
+            (2_101, 50),
+            (10_191, 4_095),
+            (10_192, 4_096),
+            (99_999, 4_096),
+        ] {
+            assert_eq!(estimate.output_tokens_paid_by(credits(held)), Some(output_tokens), "{held}");
+        }
+    }
+
+    #[test]
+    fn free_output_needs_no_limit() {
+        let prompt = TokenCounts { input: 1_000, ..NOTHING };
+        let estimate = estimate(Some(&reference()), "mimo-v2-tts", &prompt, None, 4_096, at(MAY)).unwrap();
+        assert_eq!((estimate.full, estimate.prompt_only), (Credits::ZERO, Credits::ZERO));
+        assert_eq!(estimate.output_tokens_paid_by(Credits::ZERO), None);
+    }
+
+    #[test]
+    fn a_request_that_wants_no_output_needs_no_output_rate() {
+        let catalog = omni_at(&[(TokenKind::Input, 1_000)]);
+        let prompt = TokenCounts { input: 7, output: 5, reasoning: 9, ..NOTHING };
+        let of = |asked| estimate(Some(&catalog), "mimo-v2-omni", &prompt, Some(asked), 4_096, at(MAY));
+        let embedding = of(0).unwrap();
+        assert_eq!((embedding.full, embedding.prompt_only), (credits(7), credits(7)));
+        assert_eq!(embedding.output_tokens_paid_by(credits(7)), Some(0));
+        assert_eq!(of(1), unrated(Unrated::NoRateForTokenKind));
+    }
+
+    #[test]
+    fn a_prompt_that_cannot_be_rated_cannot_be_estimated() {
+        assert_eq!(estimate_in(&reference(), M_1 + 1, None), unrated(Unrated::PromptAboveLastBand));
+        let prompt = TokenCounts { input: 1, ..NOTHING };
+        let flash = estimate(Some(&reference()), "mimo-v2-flash", &prompt, None, 4_096, at(MAY));
+        assert_eq!(flash, unrated(Unrated::NoCreditRate));
+    }
+
+    fn rates() -> impl Strategy<Value = Option<[Option<u32>; 4]>> {
+        let rate = prop_oneof![Just(0u32), Just(100), Just(1_000), 0u32..5_000, any::<u32>()];
+        let uniform = rate.clone().prop_map(|rate| Some([Some(rate); 4]));
+        let each = prop::array::uniform4(prop::option::weighted(0.8, rate)).prop_map(Some);
+        prop_oneof![4 => uniform, 4 => each, 1 => Just(None)]
+    }
+
+    /// Bands with rising bounds, the last one with or without one.
+    fn bands() -> impl Strategy<Value = Vec<ModelBand>> {
+        let band = (1u64..50, any::<bool>(), rates());
+        (prop::collection::vec(band, 1..4), any::<bool>()).prop_map(|(steps, is_endless)| {
+            let last = steps.len() - 1;
+            let mut upper = 0;
+            let with_bounds = steps.into_iter().enumerate().map(|(index, (step, is_inclusive, rates))| {
+                upper += step;
+                let is_bounded = index < last || !is_endless;
+                ModelBand { upper: is_bounded.then_some(upper), is_inclusive, rates }
+            });
+            with_bounds.collect()
+        })
+    }
+
+    fn catalog_of(bands: &[ModelBand]) -> Catalog {
+        let real = bands.iter().map(|slow| Band {
+            max_is_inclusive: slow.is_inclusive,
+            credit_rates_milli: slow.rates.map(|rates| match rates {
+                [Some(all), second, third, fourth] if [second, third, fourth] == [Some(all); 3] => {
+                    CreditRates::Uniform(RateMilli(all))
+                }
+                _ => CreditRates::PerKind(
+                    TokenKind::ALL
+                        .into_iter()
+                        .zip(rates)
+                        .filter_map(|(kind, rate)| Some((kind, RateMilli(rate?))))
+                        .collect::<BTreeMap<_, _>>(),
+                ),
+            }),
+            // A price as well, so that a band without a Credit rate is a band all the same.
+            ..band(slow.upper, None, Some((1, 1, None)))
+        });
+        let document = CatalogDocument { models: vec![model("m", real.collect())], ..reference_document() };
+        Catalog::new(1, at("2026-01-01T00:00:00Z"), document).unwrap()
+    }
+
+    fn counts() -> impl Strategy<Value = [u64; 4]> {
+        let small = prop::array::uniform4(0u64..60);
+        let any = prop::array::uniform4(prop_oneof![Just(0u64), 0u64..100, any::<u64>()]);
+        prop_oneof![6 => small, 1 => any]
+    }
+
+    fn usage_of([input, cache_read, cache_write, output]: [u64; 4]) -> TokenCounts {
+        TokenCounts { input, cache_read, cache_write, output, reasoning: 0 }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+        #[test]
+        fn any_usage_of_any_rate_card_costs_what_the_model_says(bands in bands(), counts in counts()) {
+            let rated = rate(Some(&catalog_of(&bands)), "m", &usage_of(counts), at(MAY));
+            let cost = match rated {
+                Ok(rated) => ModelCost::Credits(rated.credits.get().into()),
+                Err(NoCost::Refused(Refusal::AmountOverflow)) => ModelCost::Overflow,
+                Err(NoCost::Unrated(why)) => ModelCost::Unrated(why.code()),
+                Err(other) => return Err(TestCaseError::fail(format!("{other:?}"))),
+            };
+            prop_assert_eq!(cost, slow::cost(&bands, counts));
+        }
+
+        #[test]
+        fn the_output_that_is_held_for_fits_and_one_token_more_does_not(
+            rates in prop::array::uniform4(0u32..5_000),
+            prompt in prop::array::uniform3(0u64..2_000),
+            policy in 0u64..5_000,
+            part in 0u32..=1_000,
+        ) {
+            let bands = [ModelBand { upper: None, is_inclusive: true, rates: Some(rates.map(Some)) }];
+            let [input, cache_read, cache_write] = prompt;
+            let usage = |output| usage_of([input, cache_read, cache_write, output]);
+            let catalog = catalog_of(&bands);
+            let estimate = estimate(Some(&catalog), "m", &usage(0), None, policy, at(MAY)).unwrap();
+            let cost = |output| rate(Some(&catalog), "m", &usage(output), at(MAY)).unwrap().credits;
+            prop_assert_eq!((estimate.prompt_only, estimate.full), (cost(0), cost(policy)));
+
+            // Held: anything from the prompt's cost to the full estimate.
+            let spread = estimate.full.get() - estimate.prompt_only.get();
+            let held = credits(estimate.prompt_only.get() + spread * i64::from(part) / 1_000);
+            match estimate.output_tokens_paid_by(held) {
+                None => prop_assert_eq!(rates[3], 0),
+                Some(output) => {
+                    prop_assert!(cost(output) <= held);
+                    prop_assert!(output == policy || held < cost(output + 1));
+                }
+            }
+        }
+    }
 }

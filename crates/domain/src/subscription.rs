@@ -9,9 +9,9 @@
 //! ```
 
 use crate::Refusal;
+use crate::Timestamp;
 use crate::calendar::{Anchor, Cycle};
 use crate::policy::CatchUp;
-use crate::Timestamp;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
@@ -69,6 +69,8 @@ pub enum Event {
     EndedForGood,
     CanceledAtOnce,
     Suspended,
+    /// A suspension ended. Whoever lifts it while the cycle's invoice is unpaid says
+    /// [`Event::RenewalFailed`] next: this state machine does not remember what was suspended.
     Lifted,
 }
 
@@ -93,7 +95,11 @@ pub fn after(status: Status, event: Event) -> Result<Status, Refusal> {
         (Status::Incomplete, Event::PurchaseEnded | Event::CanceledAtOnce) => Ok(Status::Expired),
         (
             Status::Incomplete,
-            Event::RenewalPaid | Event::RenewalFailed | Event::EndedForGood | Event::Suspended | Event::Lifted,
+            Event::RenewalPaid
+            | Event::RenewalFailed
+            | Event::EndedForGood
+            | Event::Suspended
+            | Event::Lifted,
         ) => Err(Refusal::SubscriptionIncomplete),
 
         (Status::Active, Event::FirstPaid | Event::RenewalPaid | Event::Lifted) => Ok(Status::Active),
@@ -111,7 +117,11 @@ pub fn after(status: Status, event: Event) -> Result<Status, Refusal> {
 
         (
             Status::Suspended,
-            Event::FirstPaid | Event::PurchaseEnded | Event::RenewalPaid | Event::RenewalFailed | Event::Suspended,
+            Event::FirstPaid
+            | Event::PurchaseEnded
+            | Event::RenewalPaid
+            | Event::RenewalFailed
+            | Event::Suspended,
         ) => Ok(Status::Suspended),
         (Status::Suspended, Event::EndedForGood | Event::CanceledAtOnce) => Ok(Status::Canceled),
         (Status::Suspended, Event::Lifted) => Ok(Status::Active),
@@ -172,5 +182,170 @@ pub fn next_cycle(
             return Ok(NextCycle::Opens { skipped, cycle });
         }
         skipped.push(cycle);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calendar::Zone;
+    use crate::fixtures::at;
+    use proptest::prelude::*;
+
+    /// The walk of every pair as text: a row an event, a column a state, `-` where refused.
+    fn table() -> String {
+        let row = |head: &str, cells: Vec<String>| {
+            let cells: String = cells.iter().map(|cell| format!(" {cell:<10}")).collect();
+            format!("{head:<14}{cells}").trim_end().to_owned()
+        };
+        let mut rows = vec![row("", Status::ALL.map(|status| status.name().to_owned()).to_vec())];
+        for event in Event::ALL {
+            let cells = Status::ALL.map(|status| match after(status, event) {
+                Ok(next) if next == status => "same".to_owned(),
+                Ok(next) => next.name().to_owned(),
+                Err(_) => "-".to_owned(),
+            });
+            rows.push(row(&format!("{event:?}"), cells.to_vec()));
+        }
+        rows.join("\n")
+    }
+
+    #[test]
+    fn every_event_in_every_state_has_its_outcome() {
+        let expected = "
+               incomplete active     past_due   suspended  canceled   expired
+FirstPaid      active     same       same       same       -          -
+PurchaseEnded  expired    same       same       same       -          -
+RenewalPaid    -          same       active     same       -          -
+RenewalFailed  -          past_due   same       same       -          -
+EndedForGood   -          canceled   canceled   canceled   -          -
+CanceledAtOnce expired    canceled   canceled   canceled   -          -
+Suspended      -          suspended  suspended  same       -          -
+Lifted         -          same       same       active     -          -";
+        let table = table();
+        println!("{table}");
+        assert_eq!(table, expected.trim_start_matches('\n'));
+    }
+
+    #[test]
+    fn an_event_that_cannot_be_is_refused_with_the_states_own_code() {
+        for event in Event::ALL {
+            for status in [Status::Canceled, Status::Expired] {
+                assert_eq!(after(status, event), Err(Refusal::SubscriptionEnded), "no way out");
+            }
+            if let Err(refusal) = after(Status::Incomplete, event) {
+                assert_eq!(refusal, Refusal::SubscriptionIncomplete);
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_four_states_are_live_and_only_the_last_two_are_the_end() {
+        assert_eq!(Status::ALL.map(Status::is_live), [true, true, true, true, false, false]);
+        for status in Status::ALL {
+            let has_a_way_out =
+                Event::ALL.iter().any(|event| after(status, *event).is_ok_and(|s| s != status));
+            assert_eq!(has_a_way_out, status.is_live(), "{status:?}");
+        }
+    }
+
+    #[test]
+    fn only_an_active_subscription_within_its_cycle_can_be_changed() {
+        let end = at("2026-02-01T00:00:00Z");
+        let check = |status, now| check_changeable(status, Some(end), at(now));
+        assert_eq!(check(Status::Active, "2026-01-31T23:59:59.999999Z"), Ok(()));
+        assert_eq!(check(Status::Active, "2026-02-01T00:00:00Z"), Err(Refusal::CycleEnded));
+        assert_eq!(check_changeable(Status::Active, None, end), Ok(()));
+        let codes = Status::ALL.map(|status| check(status, "2026-01-15T00:00:00Z").err().map(|no| no.code()));
+        assert_eq!(
+            codes,
+            [
+                Some("subscription-incomplete"),
+                None,
+                Some("subscription-past-due"),
+                Some("subscription-suspended"),
+                Some("subscription-ended"),
+                Some("subscription-ended"),
+            ]
+        );
+    }
+
+    fn january() -> Anchor {
+        Anchor::new(at("2026-01-31T10:00:00Z"), Zone::UTC)
+    }
+
+    fn opens(skipped: &[u32], number: u32) -> Result<NextCycle, Refusal> {
+        let cycle = |number: &u32| january().cycle(*number).unwrap();
+        Ok(NextCycle::Opens { skipped: skipped.iter().map(cycle).collect(), cycle: cycle(&number) })
+    }
+
+    #[test]
+    fn on_time_the_next_cycle_opens_where_the_last_one_ended() {
+        let now = at("2026-02-28T10:00:00Z"); // cycle 0's end, to the microsecond
+        for catch_up in [CatchUp::Skip, CatchUp::Bill] {
+            assert_eq!(next_cycle(january(), 0, false, catch_up, now), opens(&[], 1));
+        }
+        let Ok(NextCycle::Opens { cycle, .. }) = next_cycle(january(), 0, false, CatchUp::Skip, now) else {
+            panic!("a cycle opens");
+        };
+        assert_eq!((cycle.start, cycle.end), (now, at("2026-03-31T10:00:00Z")), "back on the 31st");
+    }
+
+    #[test]
+    fn a_run_that_was_down_for_cycles_skips_those_that_are_over() {
+        // Cycles 1 and 2 ended on 31 March and 30 April; 3 runs to 31 May.
+        let may = at("2026-05-10T00:00:00Z");
+        assert_eq!(next_cycle(january(), 0, false, CatchUp::Skip, may), opens(&[1, 2], 3));
+        let just_over = at("2026-04-30T10:00:00Z");
+        assert_eq!(next_cycle(january(), 0, false, CatchUp::Skip, just_over), opens(&[1, 2], 3));
+        let not_over = at("2026-04-30T09:59:59.999999Z");
+        assert_eq!(next_cycle(january(), 0, false, CatchUp::Skip, not_over), opens(&[1], 2));
+    }
+
+    #[test]
+    fn a_tenant_may_bill_each_cycle_that_was_missed_in_order() {
+        let may = at("2026-05-10T00:00:00Z");
+        for closing in 0..3 {
+            assert_eq!(next_cycle(january(), closing, false, CatchUp::Bill, may), opens(&[], closing + 1));
+        }
+    }
+
+    #[test]
+    fn a_subscription_that_ends_with_its_cycle_opens_no_other() {
+        let may = at("2026-05-10T00:00:00Z");
+        for catch_up in [CatchUp::Skip, CatchUp::Bill] {
+            assert_eq!(next_cycle(january(), 0, true, catch_up, may), Ok(NextCycle::Ends));
+        }
+    }
+
+    #[test]
+    fn past_the_calendars_end_there_is_no_cycle() {
+        let now = at("2026-02-28T10:00:00Z");
+        for closing in [u32::MAX, u32::MAX - 1, 4_000_000] {
+            let next = next_cycle(january(), closing, false, CatchUp::Skip, now);
+            assert_eq!(next, Err(Refusal::AmountOverflow));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn however_long_the_run_was_down_no_cycle_is_missing_and_the_open_one_holds_now(
+            seconds in 1_500_000_000i64..2_000_000_000, closing in 0u32..30, down_minutes in 0i64..2_000_000
+        ) {
+            let zone = "Europe/Berlin".parse().unwrap();
+            let anchor = Anchor::new(chrono::DateTime::from_timestamp(seconds, 0).unwrap(), zone);
+            let now = anchor.cycle(closing).unwrap().end + chrono::Duration::minutes(down_minutes);
+            let next = next_cycle(anchor, closing, false, CatchUp::Skip, now).unwrap();
+            let NextCycle::Opens { skipped, cycle } = next else {
+                return Err(TestCaseError::fail("a cycle opens"));
+            };
+            prop_assert!(cycle.contains(now));
+            let mut before = anchor.cycle(closing).unwrap();
+            for next in skipped.iter().chain([&cycle]) {
+                prop_assert_eq!((next.number, next.start), (before.number + 1, before.end));
+                before = *next;
+            }
+            prop_assert!(skipped.iter().all(|cycle| cycle.end <= now));
+        }
     }
 }

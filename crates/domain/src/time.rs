@@ -23,6 +23,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_finer_than_a_microsecond_is_dropped_on_both_sides_of_1970() {
+        for (text, kept) in [
+            ("2026-01-31T10:00:00.123456789Z", 1_769_853_600_123_456),
+            ("1969-12-31T23:59:59.9999999Z", -1),
+            ("1970-01-01T00:00:00.0000009Z", 0),
+        ] {
+            let instant = parse_rfc3339(text).unwrap();
+            assert_eq!((instant.timestamp_micros(), instant.timestamp_subsec_nanos() % 1_000), (kept, 0));
+            assert_eq!(truncate_to_micros(instant), instant, "once is enough");
+        }
+    }
+
+    #[test]
     fn an_instant_needs_a_zone_and_a_place_on_the_time_line() {
         assert!(parse_rfc3339("2026-01-31T10:00:00Z").is_some());
         assert!(parse_rfc3339("2026-01-31T10:00:00.123456789+08:00").is_some());

@@ -155,16 +155,16 @@ pub fn event_identity(tenant: crate::id::TenantId, source: &str, id: &str) -> [u
 
 /// Fields with their lengths before them, so that no two lists of fields read alike.
 #[derive(Default)]
-struct LengthPrefixed(Vec<u8>);
+pub(crate) struct LengthPrefixed(Vec<u8>);
 
 impl LengthPrefixed {
-    fn field(&mut self, bytes: &[u8]) {
+    pub(crate) fn field(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
         self.0.extend_from_slice(bytes);
     }
 
     /// The first 16 bytes of SHA-256.
-    fn digest(&self) -> [u8; 16] {
+    pub(crate) fn digest(&self) -> [u8; 16] {
         use sha2::Digest;
         let mut first = [0; 16];
         first.copy_from_slice(&sha2::Sha256::digest(&self.0)[..16]);
@@ -182,7 +182,10 @@ mod tests {
     fn identity_does_not_confuse_where_one_field_ends_and_the_next_begins() {
         let tenant = TenantId::from_uuid(Uuid::from_u128(1));
         assert_ne!(event_identity(tenant, "ab", "c"), event_identity(tenant, "a", "bc"));
-        assert_ne!(event_identity(tenant, "a", "b"), event_identity(TenantId::from_uuid(Uuid::from_u128(2)), "a", "b"));
+        assert_ne!(
+            event_identity(tenant, "a", "b"),
+            event_identity(TenantId::from_uuid(Uuid::from_u128(2)), "a", "b")
+        );
     }
 
     #[test]
@@ -206,7 +209,60 @@ mod tests {
         for other in others {
             assert_ne!(base.digest(), other.digest(), "{other:?}");
         }
-        assert_eq!(base.digest(), base.clone().digest());
+        let same = base;
+        assert_eq!(base.digest(), same.digest());
+    }
+
+    #[test]
+    fn the_same_count_of_another_kind_is_other_content() {
+        let none = TokenCounts::default();
+        let usages = [
+            none,
+            TokenCounts { input: 1, ..none },
+            TokenCounts { cache_read: 1, ..none },
+            TokenCounts { cache_write: 1, ..none },
+            TokenCounts { output: 1, ..none },
+            TokenCounts { output: 1, reasoning: 1, ..none },
+        ];
+        let digest = |usage| {
+            let content = EventContent {
+                customer: CustomerId::from_uuid(Uuid::from_u128(1)),
+                model: "m",
+                usage,
+                outcome: Outcome::Completed,
+                usage_source: UsageSource::Provider,
+                sent_time: None,
+            };
+            content.digest()
+        };
+        let digests: std::collections::BTreeSet<_> = usages.into_iter().map(digest).collect();
+        assert_eq!(digests.len(), usages.len());
+    }
+
+    #[test]
+    fn all_input_kinds_are_the_prompt_and_output_is_not() {
+        let usage =
+            TokenCounts { input: 1, cache_read: 20, cache_write: 300, output: 4_000, reasoning: 4_000 };
+        assert_eq!(usage.prompt(), Ok(321));
+        assert_eq!(TokenKind::ALL.map(|kind| usage.of(kind)), [1, 20, 300, 4_000]);
+        assert_eq!(usage.check(), Ok(()));
+    }
+
+    #[test]
+    fn counts_are_taken_up_to_what_a_bigint_holds() {
+        let none = TokenCounts::default();
+        let max = TokenCounts::COUNT_MAX;
+        assert_eq!(TokenCounts { input: max, output: max, ..none }.check(), Ok(()));
+        for beyond in [
+            TokenCounts { input: max + 1, ..none },
+            TokenCounts { cache_read: max + 1, ..none },
+            TokenCounts { cache_write: max + 1, ..none },
+            TokenCounts { output: max + 1, ..none },
+            TokenCounts { input: max, cache_write: 1, ..none },
+            TokenCounts { input: u64::MAX, cache_read: 1, cache_write: u64::MAX, ..none },
+        ] {
+            assert_eq!(beyond.check(), Err(Refusal::AmountOverflow), "{beyond:?}");
+        }
     }
 
     #[test]

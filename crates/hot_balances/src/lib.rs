@@ -7,7 +7,7 @@
 //! Keys of one account share the hash tag `{tenant:customer}`, so that a cluster keeps them in one
 //! slot:
 //! - `{..}:balance`: hash of `version`, `available`, `valid_until`, `refills_at`, `mac`, `held`;
-//! - `{..}:live`: sorted set of `credits|hold id` by the instant of expiry;
+//! - `{..}:live`: sorted set of `credits|hold id` by the instant until which the hold counts;
 //! - `{..}:hold:ID`: one hold, kept past its end so that a repeated request finds it.
 //!
 //! The absolute balance is published with its version and taken only if newer: deltas are never
@@ -31,7 +31,7 @@ mod scripts;
 
 use std::time::Duration;
 
-use domain::hold::Hold;
+use domain::hold::{Hold, counts_until};
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{Credits, Timestamp};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
@@ -135,9 +135,9 @@ impl HotBalances {
         match projection::read_hold_reply(&reply, account, request, &self.mac_key) {
             Some(answer) => Ok(answer),
             None => {
-                // Set by hand, or not ours: what it says is worth nothing.
+                // Set by hand, or not ours: what it says is worth nothing, the hold it gave included.
                 tracing::error!(customer = %account.customer, "a projected balance failed its check and was dropped");
-                self.forget(account).await?;
+                self.forget(&[account.balance(), account.live(), account.hold(&request.id)]).await?;
                 Ok(HoldAnswer::Miss)
             }
         }
@@ -163,6 +163,7 @@ impl HotBalances {
                     .arg(hold.credits.get())
                     .arg(hold.granted_at.timestamp_micros())
                     .arg(hold.expires_at.timestamp_micros())
+                    .arg(hold.counts_until.timestamp_micros())
                     .arg(fingerprint)
                     .arg(keep_ms(now, hold.expires_at));
             }
@@ -234,17 +235,16 @@ impl HotBalances {
 
     async fn drop_if_stranded(&self, account: AccountKey) -> Result<(), Away> {
         if self.circuit.is_stranded(account) {
-            self.forget(account).await?;
+            // The next hold misses and loads both, with the holds that were granted without Redis.
+            self.forget(&[account.balance(), account.live()]).await?;
             self.circuit.unstrand(account);
         }
         Ok(())
     }
 
-    /// Drops an account's balance and live holds; the next hold misses and loads them.
-    async fn forget(&self, account: AccountKey) -> Result<(), Away> {
-        self.run(|connection| {
-            let keys = [account.balance(), account.live()];
-            async move { redis::cmd("DEL").arg(&keys).query_async::<i64>(&mut connection.clone()).await }
+    async fn forget(&self, keys: &[String]) -> Result<(), Away> {
+        self.run(|connection| async move {
+            redis::cmd("DEL").arg(keys).query_async::<i64>(&mut connection.clone()).await
         })
         .await?;
         Ok(())
@@ -279,9 +279,7 @@ impl HotBalances {
         match answer {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(self.circuit.open(error.to_string())),
-            Err(_) => {
-                Err(self.circuit.open(format!("no answer within {} ms", RESPONSE_TIMEOUT.as_millis())))
-            }
+            Err(_) => Err(self.circuit.open(format!("no answer within {} ms", RESPONSE_TIMEOUT.as_millis()))),
         }
     }
 
@@ -303,8 +301,9 @@ fn keep_ms(now: Timestamp, expires_at: Timestamp) -> i64 {
 
 /// What a hold is, in the words of the ledger.
 impl HoldRequest {
-    pub fn hold(&self, customer: CustomerId, credits: Credits) -> Hold {
+    pub fn hold(&self, customer: CustomerId, credits: Credits, refills_at: Option<Timestamp>) -> Hold {
         Hold {
+            counts_until: counts_until(self.now, self.expires_at, refills_at),
             id: self.id.clone(),
             customer,
             credits,

@@ -87,7 +87,7 @@ pub(crate) fn read_hold_reply(
     let Projection { version, refills_at, .. } = projection;
     match kind.as_str() {
         "held" => {
-            let hold = request.hold(account.customer, read_credits(last)?);
+            let hold = request.hold(account.customer, read_credits(last)?, refills_at);
             Some(HoldAnswer::Held { hold, version })
         }
         "known" => {
@@ -99,10 +99,10 @@ pub(crate) fn read_hold_reply(
     }
 }
 
-/// Reads a hold's own key: `credits granted_at expires_at fingerprint state`.
+/// Reads a hold's own key: `credits granted_at expires_at counts_until fingerprint state`.
 pub(crate) fn read_hold(text: &str, id: &ExternalId, customer: CustomerId) -> Option<KnownHold> {
     let parts: Vec<&str> = text.split(' ').collect();
-    let [credits, granted_at, expires_at, fingerprint, state] = parts[..] else {
+    let [credits, granted_at, expires_at, counts_until, fingerprint, state] = parts[..] else {
         return None;
     };
     let end = match state {
@@ -118,6 +118,7 @@ pub(crate) fn read_hold(text: &str, id: &ExternalId, customer: CustomerId) -> Op
             credits: read_credits(credits)?,
             granted_at: read_instant(granted_at)?,
             expires_at: read_instant(expires_at)?,
+            counts_until: read_instant(counts_until)?,
         },
         fingerprint: fingerprint.to_owned(),
         end,

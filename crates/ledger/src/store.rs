@@ -94,11 +94,7 @@ pub(crate) async fn lock_accounts(
     Ok(rows.into_iter().map(AccountHead::from).collect())
 }
 
-pub(crate) async fn has_account(
-    tx: &mut Connection,
-    tenant: TenantId,
-    customer: CustomerId,
-) -> Result<bool> {
+pub(crate) async fn has_account(tx: &mut Connection, tenant: TenantId, customer: CustomerId) -> Result<bool> {
     let query = credit_accounts::table
         .filter(credit_accounts::tenant_id.eq(tenant.uuid()))
         .filter(credit_accounts::customer_id.eq(customer.uuid()));
@@ -418,6 +414,7 @@ struct HoldDbRow {
     fingerprint: String,
     granted_at: Timestamp,
     expires_at: Timestamp,
+    counts_until: Timestamp,
     ended_as: Option<String>,
 }
 
@@ -436,6 +433,7 @@ impl TryFrom<HoldDbRow> for KnownHold {
                 credits: Credits::new(row.credits)?,
                 granted_at: row.granted_at,
                 expires_at: row.expires_at,
+                counts_until: row.counts_until,
             },
             fingerprint: row.fingerprint,
             end,
@@ -500,7 +498,7 @@ pub(crate) async fn held(
 ) -> Result<Credits> {
     let sum: SumRow = diesel::sql_query(
         "select coalesce(sum(credits), 0)::bigint as total from holds
-         where tenant_id = $1 and customer_id = $2 and ended_as is null and expires_at > $3",
+         where tenant_id = $1 and customer_id = $2 and ended_as is null and counts_until > $3",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
     .bind::<SqlUuid, _>(customer.uuid())
@@ -516,10 +514,12 @@ pub(crate) async fn insert_holds(
     tenant: TenantId,
     granted: &[(Hold, String)],
 ) -> Result<()> {
-    let HoldColumns { customers, ids, credits, granted_at, expires_at, fingerprints } = hold_columns(granted);
+    let HoldColumns { customers, ids, credits, granted_at, expires_at, counts_until, fingerprints } =
+        hold_columns(granted);
     diesel::sql_query(
-        "insert into holds (tenant_id, customer_id, hold_id, credits, granted_at, expires_at, fingerprint)
-         select $1, n.* from unnest($2, $3, $4, $5, $6, $7) as n
+        "insert into holds (tenant_id, customer_id, hold_id, credits, granted_at, expires_at, counts_until,
+             fingerprint)
+         select $1, n.* from unnest($2, $3, $4, $5, $6, $7, $8) as n
          on conflict (tenant_id, customer_id, hold_id) do nothing",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
@@ -528,6 +528,7 @@ pub(crate) async fn insert_holds(
     .bind::<Array<BigInt>, _>(credits)
     .bind::<Array<Timestamptz>, _>(granted_at)
     .bind::<Array<Timestamptz>, _>(expires_at)
+    .bind::<Array<Timestamptz>, _>(counts_until)
     .bind::<Array<Text>, _>(fingerprints)
     .execute(tx)
     .await?;
@@ -544,11 +545,12 @@ pub(crate) async fn end_holds(
     if ended.is_empty() {
         return Ok(());
     }
-    let HoldColumns { customers, ids, credits, granted_at, expires_at, fingerprints } = hold_columns(ended);
+    let HoldColumns { customers, ids, credits, granted_at, expires_at, counts_until, fingerprints } =
+        hold_columns(ended);
     diesel::sql_query(
         "insert into holds (tenant_id, ended_as, ended_at, customer_id, hold_id, credits, granted_at,
-             expires_at, fingerprint)
-         select $1, $2, $3, n.* from unnest($4, $5, $6, $7, $8, $9) as n
+             expires_at, counts_until, fingerprint)
+         select $1, $2, $3, n.* from unnest($4, $5, $6, $7, $8, $9, $10) as n
          on conflict (tenant_id, customer_id, hold_id) do update
          set ended_as = excluded.ended_as, ended_at = excluded.ended_at
          where holds.ended_as is null",
@@ -561,6 +563,7 @@ pub(crate) async fn end_holds(
     .bind::<Array<BigInt>, _>(credits)
     .bind::<Array<Timestamptz>, _>(granted_at)
     .bind::<Array<Timestamptz>, _>(expires_at)
+    .bind::<Array<Timestamptz>, _>(counts_until)
     .bind::<Array<Text>, _>(fingerprints)
     .execute(tx)
     .await?;
@@ -573,6 +576,7 @@ struct HoldColumns {
     credits: Vec<i64>,
     granted_at: Vec<Timestamp>,
     expires_at: Vec<Timestamp>,
+    counts_until: Vec<Timestamp>,
     fingerprints: Vec<String>,
 }
 
@@ -583,6 +587,7 @@ fn hold_columns(all: &[(Hold, String)]) -> HoldColumns {
         credits: all.iter().map(|(hold, _)| hold.credits.get()).collect(),
         granted_at: all.iter().map(|(hold, _)| hold.granted_at).collect(),
         expires_at: all.iter().map(|(hold, _)| hold.expires_at).collect(),
+        counts_until: all.iter().map(|(hold, _)| hold.counts_until).collect(),
         fingerprints: all.iter().map(|(_, fingerprint)| fingerprint.clone()).collect(),
     }
 }

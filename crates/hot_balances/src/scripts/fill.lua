@@ -2,20 +2,19 @@
 -- that PostgreSQL knows to be live.
 -- KEYS: balance hash, live holds, known holds...
 -- ARGV: version, available, valid until, refills at, mac, then of each known hold:
---       id, credits, granted at, expires at, fingerprint, time to keep (ms)
+--       id, credits, granted at, expires at, counts until, fingerprint, time to keep (ms)
 for index = 3, #KEYS do
-    local base = 6 + (index - 3) * 6
-    local id, credits, granted_at, expires_at, fingerprint, keep =
-        ARGV[base], ARGV[base + 1], ARGV[base + 2], ARGV[base + 3], ARGV[base + 4], ARGV[base + 5]
+    local base = 6 + (index - 3) * 7
+    local id, credits, granted_at, expires_at, counts_until, fingerprint, keep = unpack(ARGV, base, base + 6)
     local known = redis.call('GET', KEYS[index])
     -- One that has ended here since it was read there is not brought back.
     if not known or string.match(known, ' live$') then
         redis.call('SET', KEYS[index],
-            credits .. ' ' .. granted_at .. ' ' .. expires_at .. ' ' .. fingerprint .. ' live', 'PX', keep)
+            table.concat({credits, granted_at, expires_at, counts_until, fingerprint, 'live'}, ' '), 'PX', keep)
         if known then
             redis.call('ZREM', KEYS[2], string.match(known, '^%d+') .. '|' .. id)
         end
-        redis.call('ZADD', KEYS[2], expires_at, credits .. '|' .. id)
+        redis.call('ZADD', KEYS[2], counts_until, credits .. '|' .. id)
     end
 end
 

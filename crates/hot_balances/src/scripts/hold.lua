@@ -27,12 +27,18 @@ local unheld = math.max(0, tonumber(balance[2]) - held)
 local credits = ARGV[3]
 if tonumber(ARGV[3]) > unheld then
     credits = string.format('%.0f', unheld)
-    if tonumber(ARGV[4]) > unheld then
+    if tonumber(ARGV[4]) > unheld or unheld == 0 then
         return {'short', balance[1], balance[2], balance[3], balance[4], balance[5], credits}
     end
 end
 
+-- A hold of an ended cycle no longer reduces what is available (R-19a).
+local counts_until = ARGV[5]
+if balance[4] ~= '' and now < tonumber(balance[4]) and tonumber(balance[4]) < tonumber(ARGV[5]) then
+    counts_until = balance[4]
+end
 redis.call('HINCRBY', KEYS[1], 'held', credits)
-redis.call('ZADD', KEYS[2], ARGV[5], credits .. '|' .. ARGV[2])
-redis.call('SET', KEYS[3], credits .. ' ' .. ARGV[1] .. ' ' .. ARGV[5] .. ' ' .. ARGV[6] .. ' live', 'PX', ARGV[7])
+redis.call('ZADD', KEYS[2], counts_until, credits .. '|' .. ARGV[2])
+redis.call('SET', KEYS[3], table.concat({credits, ARGV[1], ARGV[5], counts_until, ARGV[6], 'live'}, ' '),
+    'PX', ARGV[7])
 return {'held', balance[1], balance[2], balance[3], balance[4], balance[5], credits}

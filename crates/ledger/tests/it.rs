@@ -1,0 +1,352 @@
+//! The ledger on real stores: transfers, and holds in Redis and without it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Duration};
+use db::{Db, Error};
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use domain::account::{Cause, CauseKind, NewGrant};
+use domain::calendar::Zone;
+use domain::grant::GrantSource;
+use domain::hold::HoldEnd;
+use domain::id::{CustomerId, ExternalId, GrantId, TenantId};
+use domain::scope::TenantMode;
+use domain::{Credits, Refusal, TenantScope, Timestamp};
+use hot_balances::HotBalances;
+use ledger::{FoundHold, HoldRequest, Ledger};
+use testkit::{LoneServers, Stores};
+use uuid::Uuid;
+
+const SECRET: &[u8] = b"the tests' own secret, 32 bytes..";
+
+/// A tenant with one customer, and a ledger like a server's.
+struct Given {
+    stores: Stores,
+    db: Db,
+    ledger: Ledger,
+    scope: TenantScope,
+    customer: CustomerId,
+}
+
+fn at(second: i64) -> Timestamp {
+    DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()
+}
+
+fn credits(count: i64) -> Credits {
+    Credits::new(count).unwrap()
+}
+
+async fn given(stores: Stores) -> Given {
+    let db = stores.db();
+    let (tenant, customer) = (TenantId::from_uuid(Uuid::now_v7()), CustomerId::from_uuid(Uuid::now_v7()));
+    let (t, c) = (tenant.uuid(), customer.uuid());
+    let mut superuser = stores.superuser().await;
+    superuser
+        .batch_execute(&format!(
+            "insert into tenants (tenant_id, name, mode, zone, created_at) values ('{t}', 'T', 'test', 'UTC', now());
+             insert into customers values ('{t}', '{c}', 'c', null, now())"
+        ))
+        .await
+        .unwrap();
+    db.transaction(tenant, async |tx| ledger::open(tx, tenant, customer, at(0)).await).await.unwrap();
+    let scope =
+        TenantScope { tenant, mode: TenantMode::Test, zone: Zone::UTC, now: at(0), policies: Arc::default() };
+    let ledger = Ledger::new(db.clone(), HotBalances::new(&stores.redis_url, SECRET).unwrap());
+    Given { stores, db, ledger, scope, customer }
+}
+
+impl Given {
+    /// Another server on the same stores.
+    fn other_ledger(&self) -> Ledger {
+        Ledger::new(self.db.clone(), HotBalances::new(&self.stores.redis_url, SECRET).unwrap())
+    }
+
+    fn at(&self, second: i64) -> TenantScope {
+        TenantScope { now: at(second), ..self.scope.clone() }
+    }
+
+    async fn grant(&self, count: i64, expires: Option<i64>) {
+        let (tenant, now) = (self.scope.tenant, at(0));
+        let accounts = self
+            .db
+            .transaction(tenant, async |tx| {
+                let mut accounts = ledger::lock(tx, tenant, &[self.customer]).await?;
+                let cause = Cause { kind: CauseKind::Purchase, id: Uuid::now_v7() };
+                let grant = NewGrant {
+                    id: GrantId::from_uuid(Uuid::now_v7()),
+                    source: GrantSource::Plan,
+                    credits: credits(count),
+                    effective_at: now,
+                    expires_at: expires.map(at),
+                };
+                accounts.get_mut(self.customer)?.issue(grant, cause, now)?;
+                ledger::write(tx, tenant, &accounts, now).await?;
+                Ok(accounts)
+            })
+            .await
+            .unwrap();
+        self.ledger.publish(tenant, &accounts, now).await;
+    }
+
+    /// Says when the current cycle ends.
+    async fn set_refill(&self, second: i64) {
+        let (tenant, now) = (self.scope.tenant, at(0));
+        self.db
+            .transaction(tenant, async |tx| {
+                let mut accounts = ledger::lock(tx, tenant, &[self.customer]).await?;
+                accounts.get_mut(self.customer)?.set_refills_at(Some(at(second)));
+                ledger::write(tx, tenant, &accounts, now).await
+            })
+            .await
+            .unwrap();
+    }
+
+    /// Charges usage, capturing a hold if one is named, as `usage` does.
+    async fn charge(&self, scope: &TenantScope, cost: i64, hold: Option<&str>) {
+        let (tenant, now, customer) = (scope.tenant, scope.now, self.customer);
+        let named: Vec<(CustomerId, ExternalId)> =
+            hold.iter().map(|id| (customer, id.parse().unwrap())).collect();
+        let accounts = self
+            .db
+            .transaction(tenant, async |tx| {
+                let found = ledger::find_holds(tx, &self.ledger, tenant, &named).await?;
+                let mut accounts = ledger::lock(tx, tenant, &[customer]).await?;
+                let cause = Cause { kind: CauseKind::Usage, id: Uuid::now_v7() };
+                accounts.get_mut(customer)?.charge(credits(cost), now, cause, now, now)?;
+                ledger::write(tx, tenant, &accounts, now).await?;
+                for found in found.values() {
+                    let FoundHold::Own(known) = found else { panic!("{found:?}") };
+                    let ended = [(known.hold.clone(), known.fingerprint.clone())];
+                    ledger::end_holds(tx, tenant, &ended, HoldEnd::Captured, now).await?;
+                }
+                Ok(accounts)
+            })
+            .await
+            .unwrap();
+        let captured = BTreeMap::from([(customer, named.into_iter().map(|(_, id)| id).collect())]);
+        self.ledger.publish_captures(tenant, &accounts, &captured, now).await;
+    }
+
+    async fn hold(&self, id: &str, full: i64, prompt_only: i64) -> Result<i64, Refusal> {
+        hold(&self.ledger, &self.scope, self.customer, id, full, prompt_only).await
+    }
+}
+
+fn request(scope: &TenantScope, id: &str, full: i64, prompt_only: i64) -> HoldRequest {
+    HoldRequest {
+        id: id.parse().unwrap(),
+        full: credits(full),
+        prompt_only: credits(prompt_only),
+        now: scope.now,
+        expires_at: scope.now + Duration::minutes(15),
+        fingerprint: format!("{full}-{prompt_only}"),
+    }
+}
+
+async fn hold(
+    ledger: &Ledger,
+    scope: &TenantScope,
+    customer: CustomerId,
+    id: &str,
+    full: i64,
+    prompt_only: i64,
+) -> Result<i64, Refusal> {
+    match ledger.hold(scope, customer, &request(scope, id, full, prompt_only)).await {
+        Ok(granted) => Ok(granted.hold.credits.get()),
+        Err(Error::Refused(refusal)) => Err(refusal),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn remaining(refusal: Refusal) -> i64 {
+    match refusal {
+        Refusal::OutOfCredits(out) => out.remaining.get(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_takes_the_estimate_or_all_that_is_left_or_nothing() {
+    let given = given(Stores::fresh().await).await;
+    given.grant(100, None).await;
+    assert_eq!(given.hold("a", 60, 50).await, Ok(60), "the whole estimate fits");
+    assert_eq!(given.hold("b", 60, 30).await, Ok(40), "only the prompt fits: all that is left");
+    assert_eq!(given.hold("c", 2, 1).await.map_err(remaining), Err(0), "nothing is left");
+    assert_eq!(given.hold("a", 60, 50).await, Ok(60), "the same request answers the same hold");
+    assert_eq!(given.hold("a", 61, 50).await, Err(Refusal::AuthorizationReused));
+    assert_eq!(given.hold("free", 0, 0).await, Ok(0), "what costs nothing is never refused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_at_once_as_like_never_hold_more_than_is_left() {
+    let given = given(Stores::fresh().await).await;
+    given.grant(1_000, None).await;
+    let servers = [given.ledger.clone(), given.other_ledger()];
+    let holds = (0..128).map(|n| {
+        let (ledger, scope, customer) = (servers[n % 2].clone(), given.scope.clone(), given.customer);
+        tokio::spawn(async move { hold(&ledger, &scope, customer, &format!("h{n}"), 30, 30).await })
+    });
+    let mut granted = 0;
+    for hold in holds.collect::<Vec<_>>() {
+        granted += i64::from(hold.await.unwrap().is_ok());
+    }
+    assert_eq!(granted, 33, "33 times 30 of 1,000");
+    let balance = given.ledger.balance(&given.scope, given.customer).await.unwrap();
+    servers[1].balance(&given.scope, given.customer).await.unwrap();
+    assert_eq!(balance.settled, credits(1_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_capture_frees_the_hold_and_charges_the_cost() {
+    let given = given(Stores::fresh().await).await;
+    given.grant(100, None).await;
+    given.hold("a", 60, 50).await.unwrap();
+    given.charge(&given.scope, 10, Some("a")).await;
+    let balance = given.ledger.balance(&given.scope, given.customer).await.unwrap();
+    assert_eq!((balance.settled, balance.held, balance.available), (credits(90), credits(0), credits(90)));
+    assert_eq!(given.hold("b", 90, 90).await, Ok(90), "Redis knows it too");
+    assert_eq!(given.hold("a", 60, 50).await, Err(Refusal::AuthorizationEnded));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_frees_the_hold_once() {
+    let given = given(Stores::fresh().await).await;
+    given.grant(100, None).await;
+    given.hold("a", 100, 50).await.unwrap();
+    let id: ExternalId = "a".parse().unwrap();
+    for _ in 0..2 {
+        assert_eq!(given.ledger.release(&given.scope, given.customer, &id).await.unwrap(), 1);
+    }
+    assert_eq!(given.hold("b", 100, 100).await, Ok(100));
+    let unknown = given.ledger.release(&given.scope, given.customer, &"x".parse().unwrap()).await;
+    assert!(matches!(unknown, Err(Error::Refused(Refusal::NotFound { .. }))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_runs_out_by_the_tenants_time() {
+    let given = given(Stores::fresh().await).await;
+    given.grant(100, None).await;
+    given.hold("a", 100, 100).await.unwrap();
+    let later = given.at(15 * 60 - 1);
+    assert_eq!(hold(&given.ledger, &later, given.customer, "b", 1, 1).await.map_err(remaining), Err(0));
+    let past = given.at(15 * 60);
+    assert_eq!(hold(&given.ledger, &past, given.customer, "b", 100, 100).await, Ok(100));
+    let too_late = given.ledger.release(&past, given.customer, &"a".parse().unwrap()).await;
+    assert!(matches!(too_late, Err(Error::Refused(Refusal::AuthorizationEnded))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_that_has_ended_is_not_held_against_whoever_has_booked_it() {
+    let given = given(Stores::fresh().await).await;
+    given.grant(100, Some(60)).await;
+    assert_eq!(hold(&given.ledger, &given.at(59), given.customer, "a", 10, 10).await, Ok(10));
+    // Its expiry is not booked, and Redis was not told: the time alone says it.
+    let ended = hold(&given.ledger, &given.at(60), given.customer, "b", 10, 10).await;
+    assert_eq!(ended.map_err(remaining), Err(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_of_an_ended_cycle_no_longer_counts_with_redis_or_without() {
+    for in_redis in [true, false] {
+        let lone = LoneServers::start("cycle").await;
+        let given = given(lone.stores()).await;
+        given.grant(100, Some(60)).await;
+        given.grant(50, None).await;
+        given.set_refill(60).await;
+        if !in_redis {
+            lone.servers().stop_redis().unwrap();
+        }
+        assert_eq!(given.hold("old", 150, 150).await, Ok(150));
+        let next_cycle = given.at(60);
+        assert_eq!(hold(&given.ledger, &next_cycle, given.customer, "new", 50, 50).await, Ok(50));
+        lone.remove();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_balance_never_replaces_a_newer_one() {
+    let given = given(Stores::fresh().await).await;
+    given.grant(100, None).await;
+    given.hold("warm", 0, 0).await.unwrap();
+    let tenant = given.scope.tenant;
+    let old = given
+        .db
+        .transaction(tenant, async |tx| ledger::lock(tx, tenant, &[given.customer]).await)
+        .await
+        .unwrap();
+    given.charge(&given.scope, 70, None).await;
+    given.ledger.publish(tenant, &old, given.scope.now).await;
+    assert_eq!(given.hold("a", 31, 31).await.map_err(remaining), Err(30));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_balance_set_by_hand_is_found_and_dropped() {
+    let given = given(Stores::fresh().await).await;
+    given.grant(100, None).await;
+    given.hold("warm", 10, 10).await.unwrap();
+    let client = redis::Client::open(given.stores.redis_url.as_str()).unwrap();
+    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let key =
+        format!("{{{}:{}}}:balance", given.scope.tenant.uuid().simple(), given.customer.uuid().simple());
+    redis::cmd("HSET").arg(key).arg("available").arg(1_000_000).query_async::<i64>(&mut redis).await.unwrap();
+    assert_eq!(given.hold("a", 91, 91).await.map_err(remaining), Err(90), "the truth, holds included");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_the_answers_stay_right_and_with_it_again_too() {
+    let lone = LoneServers::start("ledger").await;
+    let given = given(lone.stores()).await;
+    given.grant(100, None).await;
+    assert_eq!(given.hold("a", 40, 40).await, Ok(40));
+
+    lone.servers().stop_redis().unwrap();
+    assert_eq!(given.hold("a", 40, 40).await, Ok(40), "a hold that Redis granted is known without it");
+    assert_eq!(given.hold("b", 40, 40).await, Ok(40));
+    let at_once = (0..16).map(|n| {
+        let (ledger, scope, customer) = (given.ledger.clone(), given.scope.clone(), given.customer);
+        tokio::spawn(async move { hold(&ledger, &scope, customer, &format!("h{n}"), 5, 5).await })
+    });
+    let mut granted = 0;
+    for hold in at_once.collect::<Vec<_>>() {
+        granted += i64::from(hold.await.unwrap().is_ok());
+    }
+    assert_eq!(granted, 4, "4 times 5 of the last 20");
+    given.charge(&given.scope, 10, Some("b")).await;
+
+    lone.servers().start_redis().unwrap();
+    tokio::time::sleep(hot_balances::AWAY_PAUSE).await;
+    // 100 - 10 spent - 40 held by a - 20 held by four: 30.
+    assert_eq!(given.hold("c", 31, 31).await.map_err(remaining), Err(30));
+    let other = given.other_ledger();
+    assert_eq!(hold(&other, &given.scope, given.customer, "d", 30, 30).await, Ok(30));
+    assert_eq!(given.hold("e", 1, 1).await.map_err(remaining), Err(0));
+    lone.remove();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_books_add_up_in_the_database_too() {
+    #[derive(diesel::QueryableByName)]
+    struct Wrong {
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        n: i64,
+    }
+    let given = given(Stores::fresh().await).await;
+    given.grant(100, Some(60)).await;
+    given.grant(50, None).await;
+    given.charge(&given.at(1), 120, None).await;
+    given.charge(&given.at(2), 40, None).await;
+    let balance = given.ledger.balance(&given.at(3), given.customer).await.unwrap();
+    assert_eq!((balance.settled, balance.books.overage), (credits(0), -10), "160 spent of 150");
+    let transfers = given.ledger.transfers(&given.scope, given.customer, 0, 100).await.unwrap();
+    let versions: Vec<i64> = transfers.iter().map(|transfer| transfer.version).collect();
+    assert_eq!(versions, [1, 2, 3, 4, 5, 6], "2 issued; 100 + 20 spent; 30 spent + 10 overage");
+    let wrong: Wrong = diesel::sql_query(
+        "select count(*) as n from grants g where spent <> (select coalesce(sum(credits), 0) from transfers t
+             where t.tenant_id = g.tenant_id and t.grant_id = g.grant_id and t.credit = 'spent')",
+    )
+    .get_result(&mut given.stores.superuser().await)
+    .await
+    .unwrap();
+    assert_eq!(wrong.n, 0);
+}

@@ -1,0 +1,126 @@
+//! Gathers concurrent requests into shared batches: what arrives while batches are being written
+//! waits for the next one, and no timer is involved.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use db::{Error, Result};
+use domain::TenantScope;
+use domain::id::TenantId;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::record::{EventResult, UsageEvent, record_batch};
+use crate::{BATCH_EVENTS_MAX, Parts};
+
+/// Requests that may wait; one more is told to come back later.
+const WAITING_REQUESTS_MAX: usize = 4_096;
+/// Batches that are written at the same time.
+const BATCHES_IN_FLIGHT: usize = 4;
+
+/// One caller's events and where its answer goes.
+pub(crate) struct Request {
+    pub(crate) scope: TenantScope,
+    pub(crate) events: Vec<UsageEvent>,
+    reply: oneshot::Sender<Result<Vec<EventResult>>>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Gatherer {
+    requests: mpsc::Sender<Request>,
+}
+
+impl Gatherer {
+    pub(crate) fn start(parts: Arc<Parts>) -> Gatherer {
+        let (requests, waiting) = mpsc::channel(WAITING_REQUESTS_MAX);
+        tokio::spawn(gather(parts, waiting));
+        Gatherer { requests }
+    }
+
+    /// Sends one caller's events and waits for their results, in order. The work goes on when the
+    /// caller goes away: a transaction is never dropped half way.
+    pub(crate) async fn send(
+        &self,
+        scope: TenantScope,
+        events: Vec<UsageEvent>,
+    ) -> Result<Vec<EventResult>> {
+        let (reply, answer) = oneshot::channel();
+        self.requests
+            .try_send(Request { scope, events, reply })
+            .map_err(|_| Error::Unavailable("too many usage requests are waiting".to_owned()))?;
+        answer.await.map_err(|_| Error::broken("a batch of usage events was given up"))?
+    }
+}
+
+/// Ends when the last [`Gatherer`] is gone and everything that was sent is answered.
+async fn gather(parts: Arc<Parts>, mut waiting: mpsc::Receiver<Request>) {
+    let slots = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT));
+    let mut left_over = None;
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let first = match left_over.take() {
+            Some(request) => request,
+            None => match waiting.recv().await {
+                Some(request) => request,
+                None => return,
+            },
+        };
+        let (batch, rest) = fill_batch(first, &mut waiting);
+        left_over = rest;
+        let parts = parts.clone();
+        tokio::spawn(async move {
+            for requests in by_tenant(batch).into_values() {
+                write_and_answer(&parts, requests).await;
+            }
+            drop(slot);
+        });
+    }
+}
+
+/// Takes what waits, up to a batch's size; a request that no longer fits begins the next batch.
+fn fill_batch(first: Request, waiting: &mut mpsc::Receiver<Request>) -> (Vec<Request>, Option<Request>) {
+    let mut count = first.events.len();
+    let mut batch = vec![first];
+    while let Ok(request) = waiting.try_recv() {
+        count += request.events.len();
+        if count > BATCH_EVENTS_MAX {
+            return (batch, Some(request));
+        }
+        batch.push(request);
+    }
+    (batch, None)
+}
+
+fn by_tenant(batch: Vec<Request>) -> BTreeMap<TenantId, Vec<Request>> {
+    let mut tenants: BTreeMap<TenantId, Vec<Request>> = BTreeMap::new();
+    for request in batch {
+        tenants.entry(request.scope.tenant).or_default().push(request);
+    }
+    tenants
+}
+
+async fn write_and_answer(parts: &Parts, requests: Vec<Request>) {
+    match record_batch(parts, &requests).await {
+        Ok(results) => {
+            let mut results = results.into_iter();
+            for request in requests {
+                let own = results.by_ref().take(request.events.len()).collect();
+                // A caller that went away does not read its answer; the events are recorded.
+                let _ = request.reply.send(Ok(own));
+            }
+        }
+        Err(error) => {
+            for request in requests {
+                let _ = request.reply.send(Err(copy(&error)));
+            }
+        }
+    }
+}
+
+/// One failure, told to every caller that shared the batch.
+fn copy(error: &Error) -> Error {
+    match error {
+        Error::Refused(refusal) => Error::Refused(refusal.clone()),
+        Error::Unavailable(why) => Error::Unavailable(why.clone()),
+        Error::Fault(source) => Error::broken(source.to_string()),
+    }
+}

@@ -1,0 +1,62 @@
+//! Usage: may this request start, and what did it use?
+//!
+//! **Authorize** ([`Usage::authorize`]) rates the estimate on the in-memory catalogue and asks the
+//! ledger for a hold: no SQL on a hit.
+//!
+//! **Record** ([`Usage::record`]) is a batch, and one event is a batch of one. Concurrent requests
+//! of a tenant are gathered into one batch and share its commit: what arrives while a batch is
+//! being written is the next one, without a timer. A batch is one transaction:
+//!
+//! | step | round trips to PostgreSQL, whatever the batch's size |
+//! |---|---|
+//! | find the holds that events name | 0 or 1 |
+//! | lock the accounts in id order, load their grants | 2 |
+//! | insert the identities that are new | 1 |
+//! | read what the others were answered | 0 or 1 |
+//! | write transfers, grants, accounts | at most 3 |
+//! | insert events | 1 |
+//! | end holds | at most 2 |
+//!
+//! An event is acknowledged after the commit, so what was accepted is never lost, and its
+//! identity is unique in the database, so it counts once.
+
+mod authorize;
+mod gather;
+mod record;
+mod store;
+mod unrated;
+
+use std::sync::Arc;
+
+use catalog::Catalogs;
+use db::Db;
+use ledger::Ledger;
+
+pub use authorize::{AuthorizeRequest, Authorized};
+pub use record::{EventResult, Receipt, UsageEvent};
+pub use unrated::UnratedEvent;
+
+/// The most events in one batch.
+pub const BATCH_EVENTS_MAX: usize = 1_000;
+
+/// What both verbs need.
+struct Parts {
+    db: Db,
+    catalogs: Arc<Catalogs>,
+    ledger: Ledger,
+}
+
+/// The usage service; cheap to clone.
+#[derive(Clone)]
+pub struct Usage {
+    parts: Arc<Parts>,
+    gatherer: gather::Gatherer,
+}
+
+impl Usage {
+    /// Starts gathering; needs a running tokio runtime.
+    pub fn start(db: Db, catalogs: Arc<Catalogs>, ledger: Ledger) -> Usage {
+        let parts = Arc::new(Parts { db, catalogs, ledger });
+        Usage { parts: parts.clone(), gatherer: gather::Gatherer::start(parts) }
+    }
+}

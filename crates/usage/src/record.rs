@@ -1,0 +1,339 @@
+//! What did it use? Counts each event once, charges it, and says why it cost that.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use db::{Connection, Result};
+use domain::account::{Account, Cause, CauseKind, Draw};
+use domain::credits::RateMilli;
+use domain::hold::{Capture, Hold, HoldEnd, NoHold, capture, charge_instant};
+use domain::id::{CustomerId, ExternalId, TenantId};
+use domain::rating::{NoCost, Rated, Unrated, rate};
+use domain::usage::{EventContent, Outcome, TokenCounts, TokenKind, UsageSource, event_identity};
+use domain::{Credits, Refusal, TenantScope, Timestamp};
+use ledger::{Accounts, FoundHold};
+use uuid::Uuid;
+
+use crate::gather::Request;
+use crate::{Parts, Usage, store};
+
+/// What a gateway reports after a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageEvent {
+    /// With `id`, what makes the event count once: a CloudEvents URI-reference.
+    pub source: String,
+    pub id: String,
+    pub customer: CustomerId,
+    pub model: String,
+    pub usage: TokenCounts,
+    pub outcome: Outcome,
+    pub usage_source: UsageSource,
+    /// When the request ran; the server's time where it is left out.
+    pub time: Option<Timestamp>,
+    /// The authorization that it captures.
+    pub authorization: Option<ExternalId>,
+}
+
+/// What became of one event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventResult {
+    /// Counted and charged now.
+    Accepted(Receipt),
+    /// Counted before, with this receipt; nothing was changed.
+    Duplicate(Receipt),
+    /// Its id was used for other content, which stays.
+    Conflict,
+    /// Kept, and charged once there is a rate for it.
+    Unrated(Receipt),
+    /// Invalid by itself; not stored.
+    Rejected(Refusal),
+}
+
+/// Why an event cost what it did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    pub credits: Credits,
+    /// What no grant paid for.
+    pub overage: Credits,
+    /// Why it has no price yet.
+    pub unrated_reason: Option<String>,
+    pub catalog_version: Option<u32>,
+    pub band_prompt_tokens_max: Option<u64>,
+    pub rates: Vec<(TokenKind, RateMilli)>,
+    pub draws: Vec<Draw>,
+    /// `captured`, or why the event was charged without a hold.
+    pub hold: String,
+    pub balance_after: Credits,
+    /// The account's version after the event.
+    pub version: i64,
+}
+
+impl Usage {
+    /// Records events and answers one result for each, in order. Either all that are not rejected
+    /// are committed when this returns, or, on an error, none of them.
+    pub async fn record(&self, scope: &TenantScope, events: Vec<UsageEvent>) -> Result<Vec<EventResult>> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.gatherer.send(scope.clone(), events).await
+    }
+}
+
+/// An event on its way through a batch.
+pub(crate) struct Item<'a> {
+    pub(crate) event: &'a UsageEvent,
+    pub(crate) identity: Uuid,
+    pub(crate) content: Uuid,
+    pub(crate) event_time: Timestamp,
+    /// When the request that brought it was received.
+    pub(crate) received_at: Timestamp,
+    pub(crate) rated: std::result::Result<Rated, Unrated>,
+}
+
+/// An event that is new, with its receipt: a row to be written.
+pub(crate) struct Recorded<'a> {
+    pub(crate) item: &'a Item<'a>,
+    pub(crate) receipt: Receipt,
+}
+
+/// What a batch's transaction leaves to be done after its commit.
+struct Committed {
+    results: Vec<EventResult>,
+    accounts: Accounts,
+    ended_holds: BTreeMap<CustomerId, Vec<ExternalId>>,
+}
+
+/// Records the events of several requests of one tenant in one transaction.
+pub(crate) async fn record_batch(parts: &Parts, requests: &[Request]) -> Result<Vec<EventResult>> {
+    let Some(scope) = requests.first().map(|request| &request.scope) else {
+        return Ok(Vec::new());
+    };
+    let checked = check(parts, requests).await?;
+    let latest = requests.iter().map(|request| request.scope.now).max().unwrap_or(scope.now);
+    let committed = parts
+        .db
+        .transaction(scope.tenant, async |tx| record_in(tx, parts, scope.tenant, &checked, latest).await)
+        .await?;
+    let Committed { results, accounts, ended_holds } = committed;
+    parts.ledger.publish_captures(scope.tenant, &accounts, &ended_holds, latest).await;
+    Ok(results)
+}
+
+/// All that can be decided about each event by itself: its identity, its cost, or its rejection.
+async fn check<'a>(
+    parts: &Parts,
+    requests: &'a [Request],
+) -> Result<Vec<std::result::Result<Item<'a>, Refusal>>> {
+    let mut checked = Vec::new();
+    for Request { scope, events, .. } in requests {
+        let history = parts.catalogs.history(scope.tenant).await?;
+        for event in events {
+            checked.push(check_one(scope, &history, event));
+        }
+    }
+    Ok(checked)
+}
+
+fn check_one<'a>(
+    scope: &TenantScope,
+    history: &domain::catalog::CatalogHistory,
+    event: &'a UsageEvent,
+) -> std::result::Result<Item<'a>, Refusal> {
+    event.usage.check()?;
+    let event_time = event.time.unwrap_or(scope.now);
+    check_time(scope, event_time)?;
+    // By the event's own time, whatever is in force when it arrives.
+    let catalog = history.at(event_time).map(|catalog| catalog.as_ref());
+    let rated = match rate(catalog, &event.model, &event.usage, event_time) {
+        Ok(rated) => Ok(rated),
+        Err(NoCost::Unrated(unrated)) => Err(unrated),
+        Err(NoCost::Refused(refusal)) => return Err(refusal),
+    };
+    let content = EventContent {
+        customer: event.customer,
+        model: &event.model,
+        usage: event.usage,
+        outcome: event.outcome,
+        usage_source: event.usage_source,
+        sent_time: event.time,
+    };
+    Ok(Item {
+        event,
+        identity: Uuid::from_bytes(event_identity(scope.tenant, &event.source, &event.id)),
+        content: Uuid::from_bytes(content.digest()),
+        event_time,
+        received_at: scope.now,
+        rated,
+    })
+}
+
+fn check_time(scope: &TenantScope, event_time: Timestamp) -> std::result::Result<(), Refusal> {
+    let oldest = scope.now - chrono::Duration::hours(i64::from(scope.policies.event_age_hours_max));
+    let newest = scope.now + chrono::Duration::minutes(i64::from(scope.policies.event_ahead_minutes_max));
+    if oldest <= event_time && event_time <= newest { Ok(()) } else { Err(Refusal::EventTimeOutOfRange) }
+}
+
+async fn record_in(
+    tx: &mut Connection,
+    parts: &Parts,
+    tenant: TenantId,
+    checked: &[std::result::Result<Item<'_>, Refusal>],
+    now: Timestamp,
+) -> Result<Committed> {
+    let named: Vec<(CustomerId, ExternalId)> = checked
+        .iter()
+        .flatten()
+        .filter_map(|item| Some((item.event.customer, item.event.authorization.clone()?)))
+        .collect();
+    let holds = ledger::find_holds(tx, &parts.ledger, tenant, &named).await?;
+    let customers: BTreeSet<CustomerId> = checked.iter().flatten().map(|item| item.event.customer).collect();
+    let customers: Vec<CustomerId> = customers.into_iter().collect();
+    let mut accounts = ledger::lock(tx, tenant, &customers).await?;
+
+    let usable = checked.iter().map(|checked| match checked {
+        Ok(item) if !accounts.contains(item.event.customer) => {
+            Err(Refusal::NotFound { what: "customer" })
+        }
+        Ok(item) => match named_hold(&holds, item.event) {
+            Some(FoundHold::Foreign) => Err(Refusal::AuthorizationForeign),
+            _ => Ok(item),
+        },
+        Err(refusal) => Err(refusal.clone()),
+    });
+    let usable: Vec<std::result::Result<&Item<'_>, Refusal>> = usable.collect();
+
+    let firsts = first_of_each_identity(&usable);
+    let new = store::insert_new_identities(tx, tenant, &firsts).await?;
+    let known: Vec<Uuid> =
+        firsts.iter().map(|item| item.identity).filter(|identity| !new.contains(identity)).collect();
+    let mut answered = store::answered(tx, tenant, &known).await?;
+
+    let mut ends = HoldEnds::default();
+    let mut results = Vec::new();
+    let mut recorded = Vec::new();
+    for usable in &usable {
+        let item = match usable {
+            Ok(item) => *item,
+            Err(refusal) => {
+                results.push(EventResult::Rejected(refusal.clone()));
+                continue;
+            }
+        };
+        let hold = named_hold(&holds, item.event);
+        if let Some((content, receipt)) = answered.get(&item.identity) {
+            let is_same = *content == item.content;
+            results.push(if is_same { EventResult::Duplicate(receipt.clone()) } else { EventResult::Conflict });
+            if is_same {
+                ends.end(hold, HoldEnd::Released, now);
+            }
+            continue;
+        }
+        let receipt = charge(accounts.get_mut(item.event.customer)?, item, hold)?;
+        ends.end(hold, HoldEnd::Captured, now);
+        answered.insert(item.identity, (item.content, receipt.clone()));
+        results.push(match receipt.unrated_reason {
+            None => EventResult::Accepted(receipt.clone()),
+            Some(_) => EventResult::Unrated(receipt.clone()),
+        });
+        recorded.push(Recorded { item, receipt });
+    }
+
+    ledger::write(tx, tenant, &accounts, now).await?;
+    store::insert_events(tx, tenant, &recorded, now).await?;
+    ledger::end_holds(tx, tenant, &ends.captured, HoldEnd::Captured, now).await?;
+    ledger::end_holds(tx, tenant, &ends.released, HoldEnd::Released, now).await?;
+    Ok(Committed { results, accounts, ended_holds: ends.by_customer() })
+}
+
+fn named_hold<'h>(
+    holds: &'h BTreeMap<(CustomerId, ExternalId), FoundHold>,
+    event: &UsageEvent,
+) -> Option<&'h FoundHold> {
+    holds.get(&(event.customer, event.authorization.clone()?))
+}
+
+/// The first event of each identity, in the order of identities: two batches that share some
+/// insert them in the same order and cannot wait for each other in a circle.
+fn first_of_each_identity<'a>(usable: &[std::result::Result<&'a Item<'a>, Refusal>]) -> Vec<&'a Item<'a>> {
+    let mut firsts: BTreeMap<Uuid, &Item<'_>> = BTreeMap::new();
+    for item in usable.iter().flatten() {
+        firsts.entry(item.identity).or_insert(item);
+    }
+    firsts.into_values().collect()
+}
+
+/// Charges one new event to its account, in memory.
+fn charge(account: &mut Account, item: &Item<'_>, hold: Option<&FoundHold>) -> Result<Receipt> {
+    let received_at = item.received_at;
+    let capture = match hold {
+        None => Capture::None(NoHold::NotNamed),
+        Some(FoundHold::Own(known)) => capture(&known.hold, known.end, received_at),
+        Some(FoundHold::Unknown | FoundHold::Foreign) => Capture::None(NoHold::Unknown),
+    };
+    let hold_text = match capture {
+        Capture::Live { .. } => "captured",
+        Capture::None(no_hold) => no_hold.code(),
+    };
+    let instant = charge_instant(capture, item.event_time, received_at);
+    let cause = Cause { kind: CauseKind::Usage, id: item.identity };
+    let charged = item.rated.as_ref().map_err(|unrated| *unrated).and_then(|rated| {
+        let charge = account.charge(rated.credits, instant, cause, item.event_time, received_at);
+        charge.map(|charge| (rated, charge)).map_err(|_| Unrated::AccountOverflow)
+    });
+    Ok(match charged {
+        Ok((rated, charge)) => Receipt {
+            credits: rated.credits,
+            overage: charge.overage,
+            unrated_reason: None,
+            catalog_version: Some(rated.catalog_version),
+            band_prompt_tokens_max: rated.band_prompt_tokens_max,
+            rates: rated.rates.clone(),
+            draws: charge.draws,
+            hold: hold_text.to_owned(),
+            balance_after: charge.balance_after,
+            version: charge.version,
+        },
+        Err(unrated) => Receipt {
+            credits: Credits::ZERO,
+            overage: Credits::ZERO,
+            unrated_reason: Some(unrated.code().to_owned()),
+            catalog_version: None,
+            band_prompt_tokens_max: None,
+            rates: Vec::new(),
+            draws: Vec::new(),
+            hold: hold_text.to_owned(),
+            balance_after: account.available(received_at),
+            version: account.version(),
+        },
+    })
+}
+
+/// The holds that a batch ends, each once.
+#[derive(Default)]
+struct HoldEnds {
+    captured: Vec<(Hold, String)>,
+    released: Vec<(Hold, String)>,
+    seen: BTreeSet<(CustomerId, ExternalId)>,
+}
+
+impl HoldEnds {
+    fn end(&mut self, found: Option<&FoundHold>, end: HoldEnd, now: Timestamp) {
+        let Some(FoundHold::Own(known)) = found else { return };
+        let is_live = known.end.is_none() && known.hold.expires_at > now;
+        if !is_live || !self.seen.insert((known.hold.customer, known.hold.id.clone())) {
+            return;
+        }
+        let hold = (known.hold.clone(), known.fingerprint.clone());
+        match end {
+            HoldEnd::Captured => self.captured.push(hold),
+            HoldEnd::Released => self.released.push(hold),
+        }
+    }
+
+    fn by_customer(&self) -> BTreeMap<CustomerId, Vec<ExternalId>> {
+        let mut ids: BTreeMap<CustomerId, Vec<ExternalId>> = BTreeMap::new();
+        for (hold, _) in self.captured.iter().chain(&self.released) {
+            ids.entry(hold.customer).or_default().push(hold.id.clone());
+        }
+        ids
+    }
+}
