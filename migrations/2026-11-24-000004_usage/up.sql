@@ -31,8 +31,9 @@ create table usage_events (
     event_time timestamptz not null,
     recorded_at timestamptz not null,
     hold_id text,
-    -- 'captured', or why the event was charged without a hold (R-29).
-    hold text not null,
+    -- An event charged without a hold says why (R-29).
+    hold text not null check (hold in ('captured', 'none')),
+    hold_reason text,
     -- Null while the event is charged; else why it has no price yet (R-31).
     unrated_reason text,
     credits bigint not null check (credits >= 0),
@@ -46,6 +47,7 @@ create table usage_events (
     balance_after bigint not null,
     account_version bigint not null,
     foreign key (tenant_id, customer_id) references credit_accounts,
+    check ((hold = 'none') = (hold_reason is not null)),
     check (unrated_reason is null or credits = 0),
     check ((unrated_reason is null) = (catalog_version is not null))
 );

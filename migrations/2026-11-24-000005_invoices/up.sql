@@ -48,6 +48,7 @@ create table payments (
     check ((status in ('succeeded', 'refunded')) = (succeeded_at is not null))
 );
 create index payments_by_invoice on payments (tenant_id, invoice_id, payment_id);
+create index payments_uncollected on payments (tenant_id, payment_id) where status = 'created';
 -- One payment in flight an invoice, one that counts.
 create unique index payments_in_flight on payments (tenant_id, invoice_id) where status in ('created', 'pending');
 create unique index payments_that_paid on payments (tenant_id, invoice_id) where status = 'succeeded';

@@ -308,6 +308,7 @@ diesel::table! {
         recorded_at -> Timestamptz,
         hold_id -> Nullable<Text>,
         hold -> Text,
+        hold_reason -> Nullable<Text>,
         unrated_reason -> Nullable<Text>,
         credits -> BigInt,
         overage -> BigInt,
@@ -327,31 +328,6 @@ diesel::table! {
         content -> Uuid,
         customer_id -> Uuid,
         event_time -> Timestamptz,
-    }
-}
-
-diesel::table! {
-    webhook_deliveries (tenant_id, event_id, endpoint_id) {
-        tenant_id -> Uuid,
-        event_id -> Uuid,
-        endpoint_id -> Uuid,
-        state -> Text,
-        attempts -> Integer,
-        last_status -> Nullable<SmallInt>,
-        last_error -> Nullable<Text>,
-        created_at -> Timestamptz,
-        settled_at -> Nullable<Timestamptz>,
-    }
-}
-
-diesel::table! {
-    webhook_endpoints (tenant_id, endpoint_id) {
-        tenant_id -> Uuid,
-        endpoint_id -> Uuid,
-        url -> Text,
-        secret -> Text,
-        created_at -> Timestamptz,
-        disabled_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -378,6 +354,4 @@ diesel::allow_tables_to_appear_in_same_query!(
     transfers,
     usage_events,
     usage_identities,
-    webhook_deliveries,
-    webhook_endpoints,
 );

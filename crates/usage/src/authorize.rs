@@ -37,14 +37,9 @@ impl Usage {
     /// Holds a request's estimated cost. Refused: `insufficient_quota` with what is needed and
     /// left, `not-rated`, `amount-overflow`, `authorization-reused`, `authorization-ended`, `not-found`.
     pub async fn authorize(&self, scope: &TenantScope, request: AuthorizeRequest) -> Result<Authorized> {
-        let estimate =
-            self.price(scope, &request.model, &request.prompt, request.output_tokens_max).await?;
-        let fingerprint = request_fingerprint(
-            request.customer,
-            &request.model,
-            &request.prompt,
-            request.output_tokens_max,
-        );
+        let estimate = self.price(scope, &request.model, &request.prompt, request.output_tokens_max).await?;
+        let fingerprint =
+            request_fingerprint(request.customer, &request.model, &request.prompt, request.output_tokens_max);
         let wanted = HoldRequest {
             id: request.id,
             full: estimate.full,
@@ -87,12 +82,7 @@ impl Usage {
     }
 
     /// Releases an authorization without a charge; see [`ledger::Ledger::release`].
-    pub async fn release(
-        &self,
-        scope: &TenantScope,
-        customer: CustomerId,
-        id: &ExternalId,
-    ) -> Result<i64> {
+    pub async fn release(&self, scope: &TenantScope, customer: CustomerId, id: &ExternalId) -> Result<i64> {
         self.parts.ledger.release(scope, customer, id).await
     }
 }

@@ -38,11 +38,7 @@ impl Gatherer {
 
     /// Sends one caller's events and waits for their results, in order. The work goes on when the
     /// caller goes away: a transaction is never dropped half way.
-    pub(crate) async fn send(
-        &self,
-        scope: TenantScope,
-        events: Vec<UsageEvent>,
-    ) -> Result<Vec<EventResult>> {
+    pub(crate) async fn send(&self, scope: TenantScope, events: Vec<UsageEvent>) -> Result<Vec<EventResult>> {
         let (reply, answer) = oneshot::channel();
         self.requests
             .try_send(Request { scope, events, reply })

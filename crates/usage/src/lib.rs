@@ -42,7 +42,7 @@ pub const BATCH_EVENTS_MAX: usize = 1_000;
 /// What both verbs need.
 struct Parts {
     db: Db,
-    catalogs: Arc<Catalogs>,
+    catalogs: Catalogs,
     ledger: Ledger,
 }
 
@@ -55,7 +55,7 @@ pub struct Usage {
 
 impl Usage {
     /// Starts gathering; needs a running tokio runtime.
-    pub fn start(db: Db, catalogs: Arc<Catalogs>, ledger: Ledger) -> Usage {
+    pub fn start(db: Db, catalogs: Catalogs, ledger: Ledger) -> Usage {
         let parts = Arc::new(Parts { db, catalogs, ledger });
         Usage { parts: parts.clone(), gatherer: gather::Gatherer::start(parts) }
     }

@@ -60,8 +60,8 @@ pub struct Receipt {
     pub band_prompt_tokens_max: Option<u64>,
     pub rates: Vec<(TokenKind, RateMilli)>,
     pub draws: Vec<Draw>,
-    /// `captured`, or why the event was charged without a hold.
-    pub hold: String,
+    /// Why the event was charged without a hold; `None` where it captured one.
+    pub no_hold: Option<String>,
     pub balance_after: Credits,
     /// The account's version after the event.
     pub version: i64,
@@ -190,9 +190,7 @@ async fn record_in(
     let mut accounts = ledger::lock(tx, tenant, &customers).await?;
 
     let usable = checked.iter().map(|checked| match checked {
-        Ok(item) if !accounts.contains(item.event.customer) => {
-            Err(Refusal::NotFound { what: "customer" })
-        }
+        Ok(item) if !accounts.contains(item.event.customer) => Err(Refusal::NotFound { what: "customer" }),
         Ok(item) => match named_hold(&holds, item.event) {
             Some(FoundHold::Foreign) => Err(Refusal::AuthorizationForeign),
             _ => Ok(item),
@@ -221,7 +219,11 @@ async fn record_in(
         let hold = named_hold(&holds, item.event);
         if let Some((content, receipt)) = answered.get(&item.identity) {
             let is_same = *content == item.content;
-            results.push(if is_same { EventResult::Duplicate(receipt.clone()) } else { EventResult::Conflict });
+            results.push(if is_same {
+                EventResult::Duplicate(receipt.clone())
+            } else {
+                EventResult::Conflict
+            });
             if is_same {
                 ends.end(hold, HoldEnd::Released, now);
             }
@@ -269,9 +271,9 @@ fn charge(account: &mut Account, item: &Item<'_>, hold: Option<&FoundHold>) -> R
         Some(FoundHold::Own(known)) => capture(&known.hold, known.end, received_at),
         Some(FoundHold::Unknown | FoundHold::Foreign) => Capture::None(NoHold::Unknown),
     };
-    let hold_text = match capture {
-        Capture::Live { .. } => "captured",
-        Capture::None(no_hold) => no_hold.code(),
+    let no_hold = match capture {
+        Capture::Live { .. } => None,
+        Capture::None(no_hold) => Some(no_hold.code().to_owned()),
     };
     let instant = charge_instant(capture, item.event_time, received_at);
     let cause = Cause { kind: CauseKind::Usage, id: item.identity };
@@ -288,7 +290,7 @@ fn charge(account: &mut Account, item: &Item<'_>, hold: Option<&FoundHold>) -> R
             band_prompt_tokens_max: rated.band_prompt_tokens_max,
             rates: rated.rates.clone(),
             draws: charge.draws,
-            hold: hold_text.to_owned(),
+            no_hold,
             balance_after: charge.balance_after,
             version: charge.version,
         },
@@ -300,7 +302,7 @@ fn charge(account: &mut Account, item: &Item<'_>, hold: Option<&FoundHold>) -> R
             band_prompt_tokens_max: None,
             rates: Vec::new(),
             draws: Vec::new(),
-            hold: hold_text.to_owned(),
+            no_hold,
             balance_after: account.available(received_at),
             version: account.version(),
         },

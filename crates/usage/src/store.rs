@@ -68,8 +68,8 @@ struct AnsweredRow {
     rates: Value,
     #[diesel(sql_type = Jsonb)]
     draws: Value,
-    #[diesel(sql_type = Text)]
-    hold: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    hold_reason: Option<String>,
     #[diesel(sql_type = BigInt)]
     balance_after: i64,
     #[diesel(sql_type = BigInt)]
@@ -87,7 +87,7 @@ pub(crate) async fn answered(
     }
     let rows: Vec<AnsweredRow> = diesel::sql_query(
         "select i.identity, i.content, e.credits, e.overage, e.unrated_reason, e.catalog_version,
-             e.band_prompt_tokens_max, e.rates, e.draws, e.hold, e.balance_after, e.account_version
+             e.band_prompt_tokens_max, e.rates, e.draws, e.hold_reason, e.balance_after, e.account_version
          from usage_identities i
          join usage_events e on e.tenant_id = i.tenant_id and e.customer_id = i.customer_id
              and e.event_time = i.event_time and e.identity = i.identity
@@ -120,7 +120,7 @@ impl TryFrom<AnsweredRow> for Receipt {
                 .into_iter()
                 .map(|(grant, credits)| Draw { grant, credits })
                 .collect(),
-            hold: row.hold,
+            no_hold: row.hold_reason,
             balance_after: Credits::new(row.balance_after)?,
             version: row.account_version,
         })
@@ -145,13 +145,15 @@ pub(crate) async fn insert_events(
         let counts = recorded.iter().map(|r| i64::try_from(of(r)));
         counts.collect::<std::result::Result<_, _>>().map_err(|_| domain::Refusal::AmountOverflow.into())
     };
-    let texts = |of: for<'r> fn(&'r Recorded<'_>) -> &'r str| -> Vec<&str> { recorded.iter().map(of).collect() };
+    let texts =
+        |of: for<'r> fn(&'r Recorded<'_>) -> &'r str| -> Vec<&str> { recorded.iter().map(of).collect() };
     let bands = recorded.iter().map(|r| r.receipt.band_prompt_tokens_max.map(i64::try_from).transpose());
     let bands: Vec<Option<i64>> =
         bands.collect::<std::result::Result<_, _>>().map_err(|_| Error::broken("a band's bound"))?;
     let versions = recorded.iter().map(|r| r.receipt.catalog_version.map(i32::try_from).transpose());
-    let versions: Vec<Option<i32>> =
-        versions.collect::<std::result::Result<_, _>>().map_err(|_| Error::broken("a catalogue's version"))?;
+    let versions: Vec<Option<i32>> = versions
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|_| Error::broken("a catalogue's version"))?;
     let rates = recorded.iter().map(|r| to_json(&r.receipt.rates));
     let rates: Vec<Value> = rates.collect::<Result<_>>()?;
     let draws = recorded.iter().map(|r| {
@@ -162,10 +164,10 @@ pub(crate) async fn insert_events(
     diesel::sql_query(
         "insert into usage_events (tenant_id, recorded_at, identity, customer_id, source, event_id, model,
              input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, outcome,
-             usage_source, event_time, hold_id, hold, unrated_reason, credits, overage, catalog_version,
-             band_prompt_tokens_max, rates, draws, balance_after, account_version)
+             usage_source, event_time, hold_id, hold, hold_reason, unrated_reason, credits, overage,
+             catalog_version, band_prompt_tokens_max, rates, draws, balance_after, account_version)
          select $1, $2, n.* from unnest($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
-             $18, $19, $20, $21, $22, $23, $24, $25, $26) as n",
+             $18, $19, $20, $21, $22, $23, $24, $25, $26, $27) as n",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
     .bind::<Timestamptz, _>(now)
@@ -188,7 +190,10 @@ pub(crate) async fn insert_events(
             .map(|r| r.item.event.authorization.as_ref().map(|id| id.as_str()))
             .collect::<Vec<_>>(),
     )
-    .bind::<Array<Text>, _>(texts(|r| &r.receipt.hold))
+    .bind::<Array<Text>, _>(texts(|r| if r.receipt.no_hold.is_none() { "captured" } else { "none" }))
+    .bind::<Array<Nullable<Text>>, _>(
+        recorded.iter().map(|r| r.receipt.no_hold.as_deref()).collect::<Vec<_>>(),
+    )
     .bind::<Array<Nullable<Text>>, _>(
         recorded.iter().map(|r| r.receipt.unrated_reason.as_deref()).collect::<Vec<_>>(),
     )

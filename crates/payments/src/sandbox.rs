@@ -1,0 +1,136 @@
+//! The sandbox provider: the payment method decides what becomes of a payment.
+
+use domain::Money;
+use domain::id::{ExternalId, PaymentId};
+use domain::invoice::PaymentReport;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+
+use crate::{Collect, Collected, PaymentProvider, ProviderError};
+
+/// Moves no money and keeps no state; see the crate's table of methods.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sandbox;
+
+/// A test payment method, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+struct Method {
+    outcome: Outcome,
+    card: Option<ExternalId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Succeeds,
+    Declines,
+    Pends,
+}
+
+impl std::str::FromStr for Method {
+    type Err = ProviderError;
+
+    fn from_str(text: &str) -> Result<Self, ProviderError> {
+        let (name, card) = match text.split_once(':') {
+            Some((name, card)) => (name, Some(card.parse().map_err(|_| ProviderError::UnknownMethod)?)),
+            None => (text, None),
+        };
+        let outcome = match name {
+            "pm_sandbox_succeeds" => Outcome::Succeeds,
+            "pm_sandbox_declines" => Outcome::Declines,
+            "pm_sandbox_pends" => Outcome::Pends,
+            _ => return Err(ProviderError::UnknownMethod),
+        };
+        Ok(Method { outcome, card })
+    }
+}
+
+impl Outcome {
+    fn collected(self, when_pending: PaymentReport, request: &Collect) -> Collected {
+        let (report, failure_code) = match self {
+            Outcome::Succeeds => (PaymentReport::Succeeded, None),
+            Outcome::Declines => (PaymentReport::Failed, Some("card_declined".to_owned())),
+            Outcome::Pends => (when_pending, None),
+        };
+        Collected { report, at: request.now, failure_code }
+    }
+}
+
+impl PaymentProvider for Sandbox {
+    fn collect<'a>(&'a self, request: &'a Collect) -> BoxFuture<'a, Result<Collected, ProviderError>> {
+        let method = request.method.parse::<Method>();
+        ready(method.map(|method| method.outcome.collected(PaymentReport::Pending, request))).boxed()
+    }
+
+    fn cancel<'a>(&'a self, request: &'a Collect) -> BoxFuture<'a, Result<Collected, ProviderError>> {
+        let method = request.method.parse::<Method>();
+        ready(method.map(|method| method.outcome.collected(PaymentReport::Canceled, request))).boxed()
+    }
+
+    fn refund(&self, _payment: PaymentId, _amount: Money) -> BoxFuture<'_, Result<(), ProviderError>> {
+        ready(Ok(())).boxed()
+    }
+
+    fn fingerprint<'a>(&'a self, method: &'a str) -> BoxFuture<'a, Result<Option<String>, ProviderError>> {
+        let method = method.parse::<Method>();
+        ready(method.map(|method| method.card.map(|card| format!("sandbox:{card}")))).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::Currency;
+
+    fn now<T>(future: BoxFuture<'_, T>) -> T {
+        future.now_or_never().expect("the sandbox answers at once")
+    }
+
+    fn request(method: &str) -> Collect {
+        Collect {
+            payment: "pay_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d".parse().unwrap(),
+            amount: Money::new(192, Currency::Usd).unwrap(),
+            method: method.to_owned(),
+            now: domain::time::parse_rfc3339("2026-01-31T10:00:00Z").unwrap(),
+        }
+    }
+
+    #[test]
+    fn the_method_decides() {
+        use PaymentReport::{Canceled, Failed, Pending, Succeeded};
+        for (method, collected, canceled, failure_code) in [
+            ("pm_sandbox_succeeds", Succeeded, Succeeded, None),
+            ("pm_sandbox_declines:anna", Failed, Failed, Some("card_declined")),
+            ("pm_sandbox_pends", Pending, Canceled, None),
+        ] {
+            let request = request(method);
+            for (answer, report) in
+                [(now(Sandbox.collect(&request)), collected), (now(Sandbox.cancel(&request)), canceled)]
+            {
+                let failure_code = failure_code.map(str::to_owned);
+                assert_eq!(answer, Ok(Collected { report, at: request.now, failure_code }), "{method}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_card_is_a_fingerprint() {
+        let fingerprint = |method| now(Sandbox.fingerprint(method));
+        assert_eq!(fingerprint("pm_sandbox_succeeds"), Ok(None));
+        assert_eq!(fingerprint("pm_sandbox_succeeds:anna"), Ok(Some("sandbox:anna".to_owned())));
+        assert_eq!(fingerprint("pm_sandbox_pends:anna"), fingerprint("pm_sandbox_declines:anna"));
+    }
+
+    #[test]
+    fn any_other_method_is_unknown() {
+        for method in
+            ["", "pm_card_visa", "pm_sandbox_succeeds:", "pm_sandbox_succeeds:a b", "PM_SANDBOX_PENDS"]
+        {
+            assert_eq!(
+                now(Sandbox.collect(&request(method))),
+                Err(ProviderError::UnknownMethod),
+                "{method:?}"
+            );
+            assert_eq!(now(Sandbox.fingerprint(method)), Err(ProviderError::UnknownMethod), "{method:?}");
+        }
+    }
+}

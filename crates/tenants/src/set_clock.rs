@@ -1,0 +1,33 @@
+//! Sets a test tenant's clock.
+
+use db::Result;
+use domain::scope::TenantMode;
+use domain::{Refusal, TenantScope, Timestamp};
+
+use crate::{Tenants, store};
+
+impl Tenants {
+    /// Sets the clock to `to`, where it stands until it is set again, and returns the scope at that
+    /// instant. The first time any instant is taken; after that it moves forward only. What falls due
+    /// on the way is for the caller to bring about. Refused with `not-a-test-tenant` or
+    /// `clock-moves-back`.
+    pub async fn set_clock(&self, scope: &TenantScope, to: Timestamp) -> Result<TenantScope> {
+        let to = domain::time::truncate_to_micros(to);
+        let settings = self
+            .db
+            .transaction(scope.tenant, async |tx| {
+                let mut settings = store::lock_settings(tx, scope.tenant).await?;
+                if settings.mode != TenantMode::Test {
+                    return Err(Refusal::NotATestTenant.into());
+                }
+                if settings.clock_at.is_some_and(|clock_at| to < clock_at) {
+                    return Err(Refusal::ClockMovesBack.into());
+                }
+                store::set_clock(tx, scope.tenant, to).await?;
+                settings.clock_at = Some(to);
+                Ok(settings)
+            })
+            .await?;
+        Ok(settings.scope())
+    }
+}

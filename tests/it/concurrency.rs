@@ -1,0 +1,165 @@
+//! Whatever is done twice, or through two server processes at once, has one effect.
+
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Client, World, event, subscribe};
+
+/// Sends the same POST many times at once, through all servers in turn.
+async fn at_once(clients: &[&Client], count: usize, key: impl Fn(usize) -> String, path: &str, body: &Value) -> Vec<Answer> {
+    let calls = (0..count).map(|n| {
+        let (client, key, path, body) = (clients[n % clients.len()].clone(), key(n), path.to_owned(), body.clone());
+        tokio::spawn(async move { client.post_as(&key, &path, body).await })
+    });
+    let mut answers = Vec::new();
+    for call in calls.collect::<Vec<_>>() {
+        answers.push(call.await.unwrap());
+    }
+    answers
+}
+
+fn count(answers: &[Answer], status: u16) -> usize {
+    answers.iter().filter(|answer| answer.status.as_u16() == status).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_subscribes_at_once_make_one_subscription() {
+    let world = World::new().await;
+    let servers = [world.serve().await, world.serve().await];
+    let clients = [&servers[0].client, &servers[1].client];
+    let customer = clients[0].customer("ada").await;
+    let body = subscribe(&customer, "lite", "pm_sandbox_succeeds");
+    let answers = at_once(&clients, 50, |n| format!("key-{n}"), "/v1/subscriptions", &body).await;
+    assert_eq!((count(&answers, 201), count(&answers, 409)), (1, 49), "{:?}", answers.iter().map(|a| a.status).collect::<Vec<_>>());
+    assert_eq!(clients[0].available(&customer).await, 60_000_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_key_used_by_many_at_once_has_one_effect_and_one_answer() {
+    let world = World::new().await;
+    let servers = [world.serve().await, world.serve().await];
+    let clients = [&servers[0].client, &servers[1].client];
+    let customer = clients[0].customer("ada").await;
+    let body = subscribe(&customer, "lite", "pm_sandbox_succeeds");
+    let answers = at_once(&clients, 20, |_| "one-key".to_owned(), "/v1/subscriptions", &body).await;
+    assert_eq!(count(&answers, 201), 20, "{:?}", answers.iter().map(|a| &a.body).collect::<Vec<_>>());
+    let ids: Vec<&Value> = answers.iter().map(|answer| &answer.body["subscription"]["id"]).collect();
+    assert!(ids.iter().all(|id| *id == ids[0]));
+    assert_eq!(clients[0].available(&customer).await, 60_000_000);
+
+    let replayed = clients[0].post_as("one-key", "/v1/subscriptions", body.clone()).await;
+    assert_eq!(replayed.headers["idempotency-replayed"], "true");
+    assert_eq!(replayed.body, answers[0].body);
+    let other = subscribe(&customer, "max", "pm_sandbox_succeeds");
+    clients[0].post_as("one-key", "/v1/subscriptions", other).await.expect_problem(422, "idempotency-key-reused");
+
+    let path = format!("/v1/subscriptions/{}/upgrade", ids[0].as_str().unwrap());
+    let body = json!({"plan": "max"});
+    let answers = at_once(&clients, 20, |_| "upgrade-key".to_owned(), &path, &body).await;
+    assert_eq!(count(&answers, 200), 20, "{:?}", answers.iter().map(|a| &a.body).collect::<Vec<_>>());
+    assert_eq!(clients[0].available(&customer).await, 1_600_000_000);
+    let invoices = clients[0].get(&format!("/v1/invoices?customer={customer}")).await.expect(200);
+    assert_eq!(invoices["data"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_upgrades_at_once_pay_for_one() {
+    let world = World::new().await;
+    let servers = [world.serve().await, world.serve().await];
+    let clients = [&servers[0].client, &servers[1].client];
+    let customer = clients[0].customer("ada").await;
+    let bought = clients[0].subscribe(&customer, "lite").await;
+    let path = format!("/v1/subscriptions/{}/upgrade", bought["subscription"]["id"].as_str().unwrap());
+    let answers = at_once(&clients, 20, |n| format!("key-{n}"), &path, &json!({"plan": "pro"})).await;
+    assert_eq!((count(&answers, 200), count(&answers, 409)), (1, 19));
+    assert_eq!(clients[0].available(&customer).await, 700_000_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_sent_by_many_at_once_counts_once() {
+    let world = World::new().await;
+    let servers = [world.serve().await, world.serve().await];
+    let clients = [&servers[0].client, &servers[1].client];
+    let customer = clients[0].customer("ada").await;
+    clients[0].subscribe(&customer, "lite").await;
+    let usage = event("1", &customer, "mimo-v2-pro", json!({"input": 500, "output": 0}));
+    let answers = at_once(&clients, 40, |n| format!("k{n}"), "/v1/usage/events", &usage).await;
+    let accepted = answers.iter().filter(|answer| answer.body["status"] == "accepted").count();
+    assert_eq!((accepted, count(&answers, 200)), (1, 40));
+    assert_eq!(clients[0].available(&customer).await, 59_999_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_workers_and_a_command_roll_each_cycle_over_once() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let mut customers = Vec::new();
+    for n in 0..25 {
+        let customer = client.customer(&format!("c{n}")).await;
+        client.subscribe(&customer, "lite").await;
+        customers.push(customer);
+    }
+    client.put("/v1/test-clock", json!({"now": "2026-02-28T10:00:00Z"})).await.expect(200);
+    let _workers = [world.work(), world.work()];
+    for _ in 0..2 {
+        client.post("/v1/rollovers", json!({})).await.expect(202);
+    }
+    let command = world.command("rollover").output().unwrap();
+    assert!(command.status.success(), "{}", String::from_utf8_lossy(&command.stderr));
+    for customer in &customers {
+        // One of the others may still be at it.
+        for _ in 0..100 {
+            if client.available(customer).await == 60_000_000 {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        let invoices = client.get(&format!("/v1/invoices?customer={customer}")).await.expect(200);
+        assert_eq!(invoices["data"].as_array().unwrap().len(), 2, "the first cycle and one renewal");
+        let grants = client.get(&format!("/v1/customers/{customer}/grants")).await.expect(200);
+        let grants = grants["data"].as_array().unwrap();
+        assert_eq!((grants.len(), &grants[0]["expired"]), (2, &json!(60_000_000)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_killed_in_the_middle_loses_nothing_it_has_accepted() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let customer = server.client.customer("ada").await;
+    server.client.subscribe(&customer, "max").await;
+    let mut accepted = 0;
+    let mut sent = 0;
+    let mut server = server;
+    for round in 0..3 {
+        let calls: Vec<_> = (0..64)
+            .map(|n| {
+                let (client, customer) = (server.client.clone(), customer.clone());
+                tokio::spawn(async move {
+                    let usage = event(&format!("{round}-{n}"), &customer, "mimo-v2-omni", json!({"input": 1_000}));
+                    let request = client.request(reqwest::Method::POST, "/v1/usage/events").json(&usage);
+                    client.try_send(request).await.is_ok_and(|answer| answer.status == 200)
+                })
+            })
+            .collect();
+        tokio::time::sleep(std::time::Duration::from_millis(15)).await;
+        drop(server);
+        sent += calls.len();
+        for call in calls {
+            accepted += i64::from(call.await.unwrap());
+        }
+        server = world.serve().await;
+    }
+    let spent = 1_600_000_000 - server.client.balance(&customer).await["settled"].as_i64().unwrap();
+    assert!(spent >= accepted * 1_000, "{accepted} were acknowledged, {} were charged", spent / 1_000);
+    assert_eq!(spent % 1_000, 0, "an event is wholly there or not at all");
+    // Sent again, all of them: each counts once in the end.
+    for round in 0..3 {
+        let events: Vec<Value> = (0..64)
+            .map(|n| event(&format!("{round}-{n}"), &customer, "mimo-v2-omni", json!({"input": 1_000})))
+            .collect();
+        server.client.post("/v1/usage/events", json!(events)).await.expect(200);
+    }
+    let settled = server.client.balance(&customer).await["settled"].as_i64().unwrap();
+    assert_eq!(settled, 1_600_000_000 - i64::try_from(sent).unwrap() * 1_000);
+}

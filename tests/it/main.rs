@@ -1,0 +1,11 @@
+//! Tollgate from outside: real processes, real HTTP, real PostgreSQL and Redis.
+
+mod concurrency;
+mod isolation;
+mod lifecycle;
+mod openapi;
+mod outages;
+mod spending;
+mod support;
+mod tidy;
+mod wrong_input;

@@ -1,0 +1,294 @@
+//! What the flows stand on: a database with one tenant, server processes on it, and a client.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use catalog::Catalogs;
+use domain::calendar::Zone;
+use domain::id::TenantId;
+use domain::policy::Policies;
+use domain::scope::TenantMode;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tenants::{NewTenant, Scope, Tenants, TokenKey};
+use testkit::Stores;
+use uuid::Uuid;
+
+/// Where every test tenant's clock starts.
+pub const START: &str = "2026-01-31T10:00:00Z";
+
+/// Stores with one tenant that sells the reference catalogue, and its clock at [`START`].
+pub struct World {
+    pub stores: Stores,
+    pub tenants: Tenants,
+    pub tenant: TenantId,
+    pub key: String,
+    dir: PathBuf,
+}
+
+impl World {
+    pub async fn new() -> World {
+        World::on(Stores::fresh().await, Policies::default()).await
+    }
+
+    pub async fn on(stores: Stores, policies: Policies) -> World {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("tollgate-it-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let pem = TokenKey::generate().unwrap();
+        write_private(&dir.join("token-key.pem"), pem.as_bytes());
+        write_private(&dir.join("secret"), b"0123456789abcdef0123456789abcdef");
+        let tenants = Tenants::new(stores.db(), TokenKey::from_pem(&pem).unwrap());
+        let (tenant, key) = add_tenant(&stores, &tenants, policies).await;
+        World { stores, tenants, tenant, key, dir }
+    }
+
+    /// Another tenant with a catalogue of its own; returns its admin key.
+    pub async fn other_tenant(&self) -> String {
+        add_tenant(&self.stores, &self.tenants, Policies::default()).await.1
+    }
+
+    /// A key of this tenant with these scopes.
+    pub async fn key(&self, scopes: &[Scope]) -> String {
+        self.tenants.issue_key(self.tenant, "test", scopes).await.unwrap().secret
+    }
+
+    /// Starts a server process and waits until it is ready.
+    pub async fn serve(&self) -> Server {
+        let mut child = self
+            .command("serve")
+            .args(["--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let base = line.trim().rsplit(' ').next().unwrap().to_owned();
+        assert!(base.starts_with("http://"), "the server said {line:?}");
+        Server { child, client: Client::new(&base, &self.key) }
+    }
+
+    /// Starts a worker process.
+    pub fn work(&self) -> Process {
+        Process(self.command("worker").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    /// A `tollgate` command with the configuration in its environment.
+    pub fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        command
+            .arg(name)
+            .env("DATABASE_URL", &self.stores.database_url)
+            .env("REDIS_URL", &self.stores.redis_url)
+            .env("TOLLGATE_SECRET_FILE", self.dir.join("secret"))
+            .env("TOLLGATE_TOKEN_KEY_FILE", self.dir.join("token-key.pem"))
+            .stdin(Stdio::null());
+        command
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn write_private(file: &std::path::Path, content: &[u8]) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(file, content).unwrap();
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+async fn add_tenant(stores: &Stores, tenants: &Tenants, policies: Policies) -> (TenantId, String) {
+    let new = NewTenant { name: "Test".to_owned(), mode: TenantMode::Test, zone: Zone::UTC, policies };
+    let tenant = tenants.create(new).await.unwrap();
+    let start = domain::time::parse_rfc3339(START).unwrap();
+    let scope = tenants.scope(tenant).await.unwrap();
+    tenants.set_clock(&scope, start).await.unwrap();
+    let reference = catalog::parse(catalog::REFERENCE).unwrap();
+    Catalogs::new(stores.db()).publish(tenant, reference, start, start).await.unwrap();
+    let key = tenants.issue_key(tenant, "admin", &[Scope::Admin]).await.unwrap().secret;
+    (tenant, key)
+}
+
+/// A child process, killed with -9 when it is dropped.
+pub struct Process(pub Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A server process and a client on it.
+pub struct Server {
+    child: Child,
+    pub client: Client,
+}
+
+impl Server {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Speaks to one server with one key.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    pub base: String,
+    key: String,
+}
+
+/// What a server answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Value,
+    pub elapsed: Duration,
+}
+
+impl Answer {
+    /// Asserts the status and hands the body on.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{}", self.body);
+        self.body
+    }
+
+    /// Asserts a problem with this status and code.
+    #[track_caller]
+    pub fn expect_problem(&self, status: u16, code: &str) {
+        assert_eq!(self.status.as_u16(), status, "{}", self.body);
+        let problem_type = self.body["type"].as_str().unwrap_or_default();
+        assert_eq!(problem_type.rsplit('/').next(), Some(code), "{}", self.body);
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+    }
+}
+
+impl Client {
+    pub fn new(base: &str, key: &str) -> Client {
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
+        Client { http, base: base.to_owned(), key: key.to_owned() }
+    }
+
+    /// The same server with other credentials.
+    pub fn with_key(&self, key: &str) -> Client {
+        Client { key: key.to_owned(), ..self.clone() }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(self.request(Method::GET, path)).await
+    }
+
+    /// A POST with a fresh Idempotency-Key.
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.post_as(&Uuid::now_v7().to_string(), path, body).await
+    }
+
+    pub async fn post_as(&self, idempotency_key: &str, path: &str, body: Value) -> Answer {
+        self.send(self.request(Method::POST, path).header("Idempotency-Key", idempotency_key).json(&body)).await
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        let key = Uuid::now_v7().to_string();
+        self.send(self.request(Method::PUT, path).header("Idempotency-Key", key).json(&body)).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        let key = Uuid::now_v7().to_string();
+        self.send(self.request(Method::DELETE, path).header("Idempotency-Key", key)).await
+    }
+
+    /// A request with the key, to be made wrong in some way.
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.key)
+    }
+
+    /// A request without credentials.
+    pub fn anonymous(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base))
+    }
+
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+        self.try_send(request).await.unwrap()
+    }
+
+    pub async fn try_send(&self, request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
+        let started = Instant::now();
+        let response = request.send().await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = response.text().await?;
+        let elapsed = started.elapsed();
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Ok(Answer { status, headers, body, elapsed })
+    }
+
+    // The nouns
+
+    pub async fn customer(&self, external_id: &str) -> String {
+        let body = self.post("/v1/customers", json!({"external_id": external_id})).await.expect(201);
+        body["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Subscribes with the sandbox's card that works; returns the answer's body.
+    pub async fn subscribe(&self, customer: &str, plan: &str) -> Value {
+        self.post("/v1/subscriptions", subscribe(customer, plan, "pm_sandbox_succeeds")).await.expect(201)
+    }
+
+    pub async fn balance(&self, customer: &str) -> Value {
+        self.get(&format!("/v1/customers/{customer}/balance")).await.expect(200)
+    }
+
+    pub async fn available(&self, customer: &str) -> i64 {
+        self.balance(customer).await["available"].as_i64().unwrap()
+    }
+
+    pub async fn authorize(&self, id: &str, customer: &str, model: &str, input: u64, output: u64) -> Answer {
+        let body = json!({"id": id, "customer": customer, "model": model, "prompt": {"input": input},
+            "max_output_tokens": output});
+        self.post("/v1/authorizations", body).await
+    }
+
+    pub async fn advance_to(&self, instant: &str) {
+        self.post("/v1/test-clock/advance", json!({"to": instant})).await.expect(200);
+    }
+}
+
+pub fn subscribe(customer: &str, plan: &str, payment_method: &str) -> Value {
+    json!({"customer": customer, "plan": plan, "currency": "USD", "payment_method": payment_method})
+}
+
+/// A usage event of one model call.
+pub fn event(id: &str, customer: &str, model: &str, usage: Value) -> Value {
+    json!({"source": "urn:test", "id": id, "customer": customer, "model": model, "usage": usage})
+}
+
+/// Events of prompts within the first band that sum up to these totals.
+pub fn events_totalling(run: &str, customer: &str, model: &str, input: u64, output: u64) -> Vec<Value> {
+    const PROMPT_MAX: u64 = 262_144;
+    let mut left = input;
+    let mut events = Vec::new();
+    while left > 0 {
+        let prompt = left.min(PROMPT_MAX);
+        left -= prompt;
+        let output = if left == 0 { output } else { 0 };
+        let usage = json!({"input": prompt, "output": output});
+        events.push(event(&format!("{run}-{}", events.len()), customer, model, usage));
+    }
+    events
+}
