@@ -331,6 +331,31 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    webhook_deliveries (tenant_id, event_id, endpoint_id) {
+        tenant_id -> Uuid,
+        event_id -> Uuid,
+        endpoint_id -> Uuid,
+        state -> Text,
+        attempts -> Integer,
+        last_status -> Nullable<SmallInt>,
+        last_error -> Nullable<Text>,
+        created_at -> Timestamptz,
+        settled_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    webhook_endpoints (tenant_id, endpoint_id) {
+        tenant_id -> Uuid,
+        endpoint_id -> Uuid,
+        url -> Text,
+        secret -> Text,
+        created_at -> Timestamptz,
+        disabled_at -> Nullable<Timestamptz>,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     api_keys,
     catalog_versions,
@@ -354,4 +379,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     transfers,
     usage_events,
     usage_identities,
+    webhook_deliveries,
+    webhook_endpoints,
 );

@@ -214,7 +214,10 @@ async fn a_deadlock_is_run_again() {
     let (forth, back) = tokio::join!(lock_both([first, second]), lock_both([second, first]));
     forth.unwrap();
     back.unwrap();
-    assert!(AtomicU32::load(&runs, Ordering::Relaxed) > 2, "one of them was the deadlock's victim and ran again");
+    assert!(
+        AtomicU32::load(&runs, Ordering::Relaxed) > 2,
+        "one of them was the deadlock's victim and ran again"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

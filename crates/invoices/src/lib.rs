@@ -1,0 +1,157 @@
+//! Invoices, and the payments that try to settle them.
+//!
+//! An invoice is written once with all its lines; its total is their sum and never changes. It is
+//! open until a payment succeeds (paid) or what it is for has ended (void). A payment is one
+//! attempt: its id is the idempotency key towards the provider, at most one is in flight an
+//! invoice, and at most one counts. Both are the database's own constraints too.
+//!
+//! What is bought is not known here. Whoever sells something issues the invoice in its own
+//! transaction, locks it again when the provider reports, and decides what the money does:
+//!
+//! ```text
+//!  issue ── add_payment ── (the provider, outside of any transaction) ── lock ── record_report
+//!                                                                                   │
+//!                                               mark_paid │ mark_refunded + void │ nothing
+//! ```
+//!
+//! A report is an ordinary input of a state machine ([`domain::invoice::payment_after`]): repeated,
+//! late or out of order it changes nothing that a later state has settled. A success for an invoice
+//! that is no longer open can settle nothing, so it is stored as `refunded` at once and the caller
+//! sends the money back (R-10a).
+//!
+//! | verb | statements |
+//! |---|---|
+//! | [`issue`] | 2 |
+//! | [`add_payment`] | 3 |
+//! | [`lock`] | 1 |
+//! | [`record_report`] | 2, or 1 where nothing changes |
+//! | [`Invoices::read`] | 3 |
+
+mod add_payment;
+mod issue;
+mod read;
+mod record_report;
+mod settle;
+mod store;
+
+use domain::id::{CustomerId, InvoiceId, PaymentId};
+use domain::invoice::{InvoiceStatus, PaymentStatus};
+use domain::{Money, Refusal, Timestamp};
+
+pub use add_payment::{add_payment, add_payment_as};
+pub use issue::{NewInvoice, issue};
+pub use read::{in_flight, lock, of_customer, payment, read, uncollected};
+pub use record_report::{Recorded, Report, record_report};
+pub use settle::{mark_paid, mark_refunded, void};
+
+/// What a line charges for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineKind {
+    /// A cycle of a plan, at list price.
+    Plan,
+    /// The difference to a higher plan.
+    Upgrade,
+    /// What a promotion takes off; never above zero.
+    Discount,
+}
+
+impl LineKind {
+    pub const ALL: [LineKind; 3] = [LineKind::Plan, LineKind::Upgrade, LineKind::Discount];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            LineKind::Plan => "plan",
+            LineKind::Upgrade => "upgrade",
+            LineKind::Discount => "discount",
+        }
+    }
+}
+
+/// An invoice without its lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invoice {
+    pub id: InvoiceId,
+    pub customer: CustomerId,
+    pub status: InvoiceStatus,
+    /// The sum of the lines.
+    pub total: Money,
+    pub created_at: Timestamp,
+    /// When the payment that settled it succeeded.
+    pub paid_at: Option<Timestamp>,
+}
+
+/// A line of an invoice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    pub kind: LineKind,
+    pub description: String,
+    /// In the invoice's currency; negative for a discount.
+    pub amount_minor: i64,
+}
+
+/// One attempt to collect an invoice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payment {
+    pub id: PaymentId,
+    pub invoice: InvoiceId,
+    pub status: PaymentStatus,
+    pub amount: Money,
+    /// The provider's name for the card or account that pays.
+    pub method: String,
+    /// The provider's reason, where it failed.
+    pub failure_code: Option<String>,
+    pub created_at: Timestamp,
+    /// Set for a payment that was refunded later, too.
+    pub succeeded_at: Option<Timestamp>,
+}
+
+/// An invoice with its lines in order and its payments, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvoiceView {
+    pub invoice: Invoice,
+    pub lines: Vec<Line>,
+    pub payments: Vec<Payment>,
+}
+
+impl InvoiceView {
+    /// What the lines come to without their discounts. Refused: `amount-overflow`.
+    pub fn list_price(&self) -> Result<Money, Refusal> {
+        let listed = self.lines.iter().filter(|line| line.kind != LineKind::Discount);
+        let sum = listed.map(|line| line.amount_minor).try_fold(0_i64, i64::checked_add);
+        Money::new(sum.ok_or(Refusal::AmountOverflow)?, self.invoice.total.currency)
+    }
+
+    /// The payment that the provider may still take money for.
+    pub fn in_flight(&self) -> Option<&Payment> {
+        self.payments.iter().find(|payment| payment.status.is_undecided())
+    }
+}
+
+/// The reads that open their own transaction.
+#[derive(Clone)]
+pub struct Invoices {
+    db: db::Db,
+}
+
+impl Invoices {
+    pub fn new(db: db::Db) -> Invoices {
+        Invoices { db }
+    }
+
+    /// An invoice with its lines and payments; `not-found` for another tenant's (R-37).
+    pub async fn read(&self, tenant: domain::id::TenantId, invoice: InvoiceId) -> db::Result<InvoiceView> {
+        self.db.transaction(tenant, async |tx| read(tx, tenant, invoice).await).await
+    }
+
+    /// A customer's invoices from the oldest, `limit` of those after `after`. A customer that does
+    /// not exist has none: callers that must tell the two apart ask `tenants`.
+    pub async fn of_customer(
+        &self,
+        tenant: domain::id::TenantId,
+        customer: CustomerId,
+        after: Option<InvoiceId>,
+        limit: u32,
+    ) -> db::Result<Vec<Invoice>> {
+        self.db.transaction(tenant, async |tx| of_customer(tx, tenant, customer, after, limit).await).await
+    }
+}

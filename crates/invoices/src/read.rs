@@ -1,0 +1,51 @@
+//! Looks at invoices and payments inside the caller's transaction.
+
+use db::{Connection, Result};
+use domain::id::{CustomerId, InvoiceId, PaymentId, TenantId};
+
+use crate::{Invoice, InvoiceView, Payment, store};
+
+/// An invoice, locked until the transaction ends; `not-found` where there is none.
+pub async fn lock(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<Invoice> {
+    store::lock_invoice(tx, tenant, invoice).await
+}
+
+/// A payment as it stands, unlocked; `not-found` where there is none.
+pub async fn payment(tx: &mut Connection, tenant: TenantId, payment: PaymentId) -> Result<Payment> {
+    store::payment(tx, tenant, payment).await
+}
+
+/// The payment of an invoice that the provider may still take money for.
+pub async fn in_flight(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<Option<Payment>> {
+    store::in_flight(tx, tenant, invoice).await
+}
+
+/// Payments that were stored and that the provider may not have heard of, `limit` of those after
+/// `after`.
+pub async fn uncollected(
+    tx: &mut Connection,
+    tenant: TenantId,
+    after: Option<PaymentId>,
+    limit: u32,
+) -> Result<Vec<Payment>> {
+    store::uncollected(tx, tenant, after, limit).await
+}
+
+/// An invoice with its lines and payments; `not-found` where there is none.
+pub async fn read(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<InvoiceView> {
+    let invoice = store::invoice(tx, tenant, invoice).await?;
+    let lines = store::lines(tx, tenant, invoice.id).await?;
+    let payments = store::payments(tx, tenant, invoice.id).await?;
+    Ok(InvoiceView { invoice, lines, payments })
+}
+
+/// A customer's invoices from the oldest, `limit` of those after `after`.
+pub async fn of_customer(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+    after: Option<InvoiceId>,
+    limit: u32,
+) -> Result<Vec<Invoice>> {
+    store::of_customer(tx, tenant, customer, after, limit).await
+}

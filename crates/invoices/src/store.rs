@@ -1,0 +1,307 @@
+//! All SQL about invoices, their lines and payments.
+
+use db::schema::{invoice_lines, invoices, payments};
+use db::{Connection, Error, Result};
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use domain::id::{CustomerId, InvoiceId, PaymentId, TenantId};
+use domain::invoice::{InvoiceStatus, PaymentStatus};
+use domain::{Currency, Money, Refusal, Timestamp};
+use uuid::Uuid;
+
+use crate::{Invoice, Line, LineKind, Payment};
+
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = invoices, check_for_backend(diesel::pg::Pg))]
+struct InvoiceRow {
+    tenant_id: Uuid,
+    invoice_id: Uuid,
+    customer_id: Uuid,
+    status: String,
+    currency: String,
+    total_minor: i64,
+    created_at: Timestamp,
+    paid_at: Option<Timestamp>,
+}
+
+impl TryFrom<InvoiceRow> for Invoice {
+    type Error = Error;
+
+    fn try_from(row: InvoiceRow) -> Result<Invoice> {
+        let id = InvoiceId::from_uuid(row.invoice_id);
+        let status = InvoiceStatus::ALL
+            .into_iter()
+            .find(|status| status.name() == row.status)
+            .ok_or_else(|| Error::broken(format!("{id} has the unknown status {:?}", row.status)))?;
+        Ok(Invoice {
+            id,
+            customer: CustomerId::from_uuid(row.customer_id),
+            status,
+            total: money(row.total_minor, &row.currency, id)?,
+            created_at: row.created_at,
+            paid_at: row.paid_at,
+        })
+    }
+}
+
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = invoice_lines, check_for_backend(diesel::pg::Pg))]
+struct LineRow {
+    tenant_id: Uuid,
+    invoice_id: Uuid,
+    position: i16,
+    kind: String,
+    description: String,
+    amount_minor: i64,
+}
+
+impl TryFrom<LineRow> for Line {
+    type Error = Error;
+
+    fn try_from(row: LineRow) -> Result<Line> {
+        let kind = LineKind::ALL
+            .into_iter()
+            .find(|kind| kind.name() == row.kind)
+            .ok_or_else(|| Error::broken(format!("a line has the unknown kind {:?}", row.kind)))?;
+        Ok(Line { kind, description: row.description, amount_minor: row.amount_minor })
+    }
+}
+
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = payments, check_for_backend(diesel::pg::Pg))]
+struct PaymentRow {
+    tenant_id: Uuid,
+    payment_id: Uuid,
+    invoice_id: Uuid,
+    status: String,
+    amount_minor: i64,
+    currency: String,
+    method: String,
+    failure_code: Option<String>,
+    created_at: Timestamp,
+    succeeded_at: Option<Timestamp>,
+}
+
+impl TryFrom<PaymentRow> for Payment {
+    type Error = Error;
+
+    fn try_from(row: PaymentRow) -> Result<Payment> {
+        let id = PaymentId::from_uuid(row.payment_id);
+        let status = PaymentStatus::ALL
+            .into_iter()
+            .find(|status| status.name() == row.status)
+            .ok_or_else(|| Error::broken(format!("{id} has the unknown status {:?}", row.status)))?;
+        Ok(Payment {
+            id,
+            invoice: InvoiceId::from_uuid(row.invoice_id),
+            status,
+            amount: money(row.amount_minor, &row.currency, id)?,
+            method: row.method,
+            failure_code: row.failure_code,
+            created_at: row.created_at,
+            succeeded_at: row.succeeded_at,
+        })
+    }
+}
+
+fn money(amount_minor: i64, currency: &str, whose: impl std::fmt::Display) -> Result<Money> {
+    let broken = |_| Error::broken(format!("{whose} has the amount {amount_minor} {currency:?}"));
+    let currency: Currency = currency.parse().map_err(broken)?;
+    Money::new(amount_minor, currency).map_err(broken)
+}
+
+pub async fn insert_invoice(
+    tx: &mut Connection,
+    tenant: TenantId,
+    invoice: &Invoice,
+    lines: &[Line],
+) -> Result<()> {
+    let row = InvoiceRow {
+        tenant_id: tenant.uuid(),
+        invoice_id: invoice.id.uuid(),
+        customer_id: invoice.customer.uuid(),
+        status: invoice.status.name().to_owned(),
+        currency: invoice.total.currency.code().to_owned(),
+        total_minor: invoice.total.amount_minor,
+        created_at: invoice.created_at,
+        paid_at: invoice.paid_at,
+    };
+    diesel::insert_into(invoices::table).values(row).execute(tx).await?;
+    let rows: Vec<LineRow> = (0..)
+        .zip(lines)
+        .map(|(position, line)| LineRow {
+            tenant_id: tenant.uuid(),
+            invoice_id: invoice.id.uuid(),
+            position,
+            kind: line.kind.name().to_owned(),
+            description: line.description.clone(),
+            amount_minor: line.amount_minor,
+        })
+        .collect();
+    diesel::insert_into(invoice_lines::table).values(rows).execute(tx).await?;
+    Ok(())
+}
+
+pub async fn insert_payment(tx: &mut Connection, tenant: TenantId, payment: &Payment) -> Result<()> {
+    let row = PaymentRow {
+        tenant_id: tenant.uuid(),
+        payment_id: payment.id.uuid(),
+        invoice_id: payment.invoice.uuid(),
+        status: payment.status.name().to_owned(),
+        amount_minor: payment.amount.amount_minor,
+        currency: payment.amount.currency.code().to_owned(),
+        method: payment.method.clone(),
+        failure_code: payment.failure_code.clone(),
+        created_at: payment.created_at,
+        succeeded_at: payment.succeeded_at,
+    };
+    diesel::insert_into(payments::table).values(row).execute(tx).await?;
+    Ok(())
+}
+
+pub async fn invoice(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<Invoice> {
+    invoices::table
+        .find((tenant.uuid(), invoice.uuid()))
+        .select(InvoiceRow::as_select())
+        .first(tx)
+        .await
+        .optional()?
+        .ok_or(Refusal::NotFound { what: "invoice" })?
+        .try_into()
+}
+
+pub async fn lock_invoice(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<Invoice> {
+    invoices::table
+        .find((tenant.uuid(), invoice.uuid()))
+        .select(InvoiceRow::as_select())
+        .for_no_key_update()
+        .first(tx)
+        .await
+        .optional()?
+        .ok_or(Refusal::NotFound { what: "invoice" })?
+        .try_into()
+}
+
+pub async fn lines(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<Vec<Line>> {
+    let rows: Vec<LineRow> = invoice_lines::table
+        .filter(invoice_lines::tenant_id.eq(tenant.uuid()))
+        .filter(invoice_lines::invoice_id.eq(invoice.uuid()))
+        .order(invoice_lines::position)
+        .select(LineRow::as_select())
+        .load(tx)
+        .await?;
+    rows.into_iter().map(Line::try_from).collect()
+}
+
+pub async fn payments(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<Vec<Payment>> {
+    let rows: Vec<PaymentRow> = payments::table
+        .filter(payments::tenant_id.eq(tenant.uuid()))
+        .filter(payments::invoice_id.eq(invoice.uuid()))
+        .order(payments::payment_id)
+        .select(PaymentRow::as_select())
+        .load(tx)
+        .await?;
+    rows.into_iter().map(Payment::try_from).collect()
+}
+
+pub async fn payment(tx: &mut Connection, tenant: TenantId, payment: PaymentId) -> Result<Payment> {
+    payments::table
+        .find((tenant.uuid(), payment.uuid()))
+        .select(PaymentRow::as_select())
+        .first(tx)
+        .await
+        .optional()?
+        .ok_or(Refusal::NotFound { what: "payment" })?
+        .try_into()
+}
+
+pub async fn lock_payment(tx: &mut Connection, tenant: TenantId, payment: PaymentId) -> Result<Payment> {
+    payments::table
+        .find((tenant.uuid(), payment.uuid()))
+        .select(PaymentRow::as_select())
+        .for_no_key_update()
+        .first(tx)
+        .await
+        .optional()?
+        .ok_or(Refusal::NotFound { what: "payment" })?
+        .try_into()
+}
+
+pub async fn in_flight(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<Option<Payment>> {
+    payments::table
+        .filter(payments::tenant_id.eq(tenant.uuid()))
+        .filter(payments::invoice_id.eq(invoice.uuid()))
+        .filter(payments::status.eq_any([PaymentStatus::Created.name(), PaymentStatus::Pending.name()]))
+        .select(PaymentRow::as_select())
+        .first(tx)
+        .await
+        .optional()?
+        .map(Payment::try_from)
+        .transpose()
+}
+
+pub async fn uncollected(
+    tx: &mut Connection,
+    tenant: TenantId,
+    after: Option<PaymentId>,
+    limit: u32,
+) -> Result<Vec<Payment>> {
+    let rows: Vec<PaymentRow> = payments::table
+        .filter(payments::tenant_id.eq(tenant.uuid()))
+        .filter(payments::status.eq(PaymentStatus::Created.name()))
+        .filter(payments::payment_id.gt(after.map_or(Uuid::nil(), PaymentId::uuid)))
+        .order(payments::payment_id)
+        .limit(limit.into())
+        .select(PaymentRow::as_select())
+        .load(tx)
+        .await?;
+    rows.into_iter().map(Payment::try_from).collect()
+}
+
+pub async fn of_customer(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+    after: Option<InvoiceId>,
+    limit: u32,
+) -> Result<Vec<Invoice>> {
+    let rows: Vec<InvoiceRow> = invoices::table
+        .filter(invoices::tenant_id.eq(tenant.uuid()))
+        .filter(invoices::customer_id.eq(customer.uuid()))
+        .filter(invoices::invoice_id.gt(after.map_or(Uuid::nil(), InvoiceId::uuid)))
+        .order(invoices::invoice_id)
+        .limit(limit.into())
+        .select(InvoiceRow::as_select())
+        .load(tx)
+        .await?;
+    rows.into_iter().map(Invoice::try_from).collect()
+}
+
+/// Whether the invoice was open, and is now `status`.
+pub async fn close_invoice(
+    tx: &mut Connection,
+    tenant: TenantId,
+    invoice: InvoiceId,
+    status: InvoiceStatus,
+    paid_at: Option<Timestamp>,
+) -> Result<bool> {
+    let changed = diesel::update(invoices::table.find((tenant.uuid(), invoice.uuid())))
+        .filter(invoices::status.eq(InvoiceStatus::Open.name()))
+        .set((invoices::status.eq(status.name()), invoices::paid_at.eq(paid_at)))
+        .execute(tx)
+        .await?;
+    Ok(changed == 1)
+}
+
+/// Writes what can change of a payment.
+pub async fn update_payment(tx: &mut Connection, tenant: TenantId, payment: &Payment) -> Result<()> {
+    diesel::update(payments::table.find((tenant.uuid(), payment.id.uuid())))
+        .set((
+            payments::status.eq(payment.status.name()),
+            payments::failure_code.eq(&payment.failure_code),
+            payments::succeeded_at.eq(payment.succeeded_at),
+        ))
+        .execute(tx)
+        .await?;
+    Ok(())
+}

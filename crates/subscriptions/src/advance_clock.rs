@@ -1,0 +1,97 @@
+//! Moves a test tenant's clock.
+//!
+//! A worker may be doing what is due at the same instant, and another request may be moving the
+//! same clock. So an instant is left only when everything due at it is done, by whomever: a claim
+//! waits for locked rows instead of skipping them, and payments that were stored and not collected
+//! are collected here, because the job that else would do it waits for a minute of real time.
+
+use db::{Error, Result};
+use domain::scope::TenantMode;
+use domain::time::truncate_to_micros;
+use domain::{Refusal, TenantScope, Timestamp};
+use futures_util::{StreamExt, stream};
+
+use crate::roll_over::{BATCH, COLLECTED_AT_ONCE, Progress};
+use crate::store::due::Locked;
+use crate::{Subscriptions, store};
+
+impl Subscriptions {
+    /// Moves the clock forward to `to`, stopping at every instant at which something is due, with
+    /// `now` = that instant: so everything happens as it would have, and no cycle is skipped.
+    /// Refused: `not-a-test-tenant`, `clock-moves-back`.
+    pub async fn advance_clock(&self, scope: &TenantScope, to: Timestamp) -> Result<Progress> {
+        let tenant = scope.tenant;
+        let to = truncate_to_micros(to);
+        if scope.mode != TenantMode::Test {
+            return Err(Refusal::NotATestTenant.into());
+        }
+        if to < scope.now {
+            return Err(Refusal::ClockMovesBack.into());
+        }
+        let mut scope = scope.clone();
+        let mut total = Progress::default();
+        loop {
+            total.add(&self.finish_instant(&scope).await?);
+            if scope.now == to {
+                return Ok(total);
+            }
+            let now = scope.now;
+            let next = self
+                .db
+                .transaction(tenant, async |tx| store::due::next_instant(tx, tenant, now).await)
+                .await?;
+            let next = next.filter(|instant| *instant <= to).unwrap_or(to);
+            scope = self.set_clock(&scope, next, to).await?;
+        }
+    }
+
+    /// Sets the clock; where another request is ahead of this one, goes on from where that is.
+    async fn set_clock(&self, scope: &TenantScope, next: Timestamp, to: Timestamp) -> Result<TenantScope> {
+        match self.tenants.set_clock(scope, next).await {
+            Err(Error::Refused(Refusal::ClockMovesBack)) => {
+                let ahead = self.tenants.scope(scope.tenant).await?;
+                if ahead.now <= to { Ok(ahead) } else { Err(Refusal::ClockMovesBack.into()) }
+            }
+            answer => answer,
+        }
+    }
+
+    /// Runs until nothing is due at this instant, nor in anybody's hands.
+    async fn finish_instant(&self, scope: &TenantScope) -> Result<Progress> {
+        let mut total = Progress::default();
+        loop {
+            let progress = self.run_all(scope, Locked::Wait).await?;
+            total.add(&progress);
+            let collected = self.collect_uncollected(scope).await?;
+            if progress.is_zero() && !collected {
+                return Ok(total);
+            }
+        }
+    }
+
+    /// Collects what was stored and not collected. Whether the provider has decided any of it.
+    async fn collect_uncollected(&self, scope: &TenantScope) -> Result<bool> {
+        let tenant = scope.tenant;
+        let mut after = None;
+        let mut any_decided = false;
+        loop {
+            let page = self
+                .db
+                .transaction(tenant, async |tx| invoices::uncollected(tx, tenant, after, BATCH).await)
+                .await?;
+            let Some(last) = page.last() else { return Ok(any_decided) };
+            after = Some(last.id);
+            let decided = stream::iter(&page)
+                .map(async |payment| match self.collect(scope, payment).await {
+                    Ok(status) => !status.is_undecided(),
+                    // Its job tries again.
+                    Err(error) => {
+                        tracing::warn!(payment = %payment.id, %error, "a payment was not collected yet");
+                        false
+                    }
+                })
+                .buffer_unordered(COLLECTED_AT_ONCE);
+            any_decided |= decided.fold(false, async |any, is_decided| any | is_decided).await;
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Takes in what the provider says about a payment, wherever it says it: in its answer, to a job,
+//! or by a webhook. One function, so that all of them meet the same rules; repeated or out of order
+//! a report changes nothing that a later state has settled.
+//!
+//! One transaction: lock the subscription, the invoice, the payment, and, for a success, the
+//! credit account; decide; write; commit; publish.
+
+use db::{Connection, Result};
+use domain::TenantScope;
+use domain::id::PaymentId;
+use domain::invoice::PaymentStatus;
+use domain::subscription::{Event, after};
+use invoices::{Payment, Report};
+use ledger::Accounts;
+use payments::Collected;
+use serde_json::json;
+
+use crate::subscription::{Purchase, PurchaseKind, Subscription};
+use crate::{Subscriptions, effect, event, jobs, purchase, store};
+
+/// A payment's status after a report, and the accounts to publish.
+struct Applied {
+    status: PaymentStatus,
+    accounts: Option<Accounts>,
+}
+
+impl Subscriptions {
+    /// Applies a report, and says how the payment stands then: `refunded` where it succeeded for
+    /// something that is over. Refused: `not-found`.
+    pub async fn apply_payment(
+        &self,
+        scope: &TenantScope,
+        payment: PaymentId,
+        collected: &Collected,
+    ) -> Result<PaymentStatus> {
+        let applied =
+            self.db.transaction(scope.tenant, async |tx| apply(tx, scope, payment, collected).await).await?;
+        self.publish(scope, applied.accounts).await;
+        Ok(applied.status)
+    }
+}
+
+async fn apply(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    payment: PaymentId,
+    collected: &Collected,
+) -> Result<Applied> {
+    let tenant = scope.tenant;
+    let invoice = invoices::payment(tx, tenant, payment).await?.invoice;
+    let mut subscription = store::subscriptions::lock_by_invoice(tx, tenant, invoice).await?;
+    let invoice = invoices::lock(tx, tenant, invoice).await?;
+    let mut purchase = store::purchases::of_invoice(tx, tenant, invoice.id).await?;
+    let report = Report {
+        report: collected.report,
+        at: effect::success_instant(collected.at, &purchase, scope.now),
+        failure_code: collected.failure_code.clone(),
+    };
+    let recorded = invoices::record_report(tx, tenant, &invoice, payment, &report).await?;
+    let became = recorded.became();
+    let payment = recorded.payment;
+    let mut applied = Applied { status: payment.status, accounts: None };
+    match became {
+        None | Some(PaymentStatus::Created) => {}
+        Some(PaymentStatus::Pending) => {
+            emit(tx, scope, event::PAYMENT_PENDING, &subscription, &payment).await?;
+        }
+        Some(PaymentStatus::Succeeded) => {
+            if purchase.kind == PurchaseKind::FirstCycle {
+                // What has worked pays the renewals too, whatever was tried before it.
+                subscription.payment_method = payment.method.clone();
+            }
+            applied.accounts =
+                purchase::settle(tx, scope, &mut subscription, &mut purchase, report.at).await?;
+            if applied.accounts.is_none() {
+                applied.status = PaymentStatus::Refunded;
+                too_late(tx, scope, &subscription, &mut purchase, &payment).await?;
+            }
+        }
+        Some(PaymentStatus::Refunded) => give_back(tx, scope, &subscription, &payment).await?,
+        Some(PaymentStatus::Failed) => failed(tx, scope, &mut subscription, &mut purchase, &payment).await?,
+        Some(PaymentStatus::Canceled) => {
+            emit(tx, scope, event::PAYMENT_CANCELED, &subscription, &payment).await?;
+        }
+    }
+    Ok(applied)
+}
+
+/// A success for a purchase that is open and can no longer take effect (R-14b).
+async fn too_late(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    subscription: &Subscription,
+    purchase: &mut Purchase,
+    payment: &Payment,
+) -> Result<()> {
+    invoices::mark_refunded(tx, scope.tenant, payment.id).await?;
+    if purchase.is_pending() {
+        purchase::end(tx, scope, subscription, purchase, "paid-too-late").await?;
+    }
+    give_back(tx, scope, subscription, payment).await
+}
+
+/// The payment is stored as refunded; a job has the provider do it.
+async fn give_back(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    subscription: &Subscription,
+    payment: &Payment,
+) -> Result<()> {
+    let job = jobs::for_payment(jobs::REFUND_PAYMENT, scope.tenant, payment.id);
+    scheduler::enqueue(tx, job, scope.now).await?;
+    emit(tx, scope, event::PAYMENT_REFUNDED, subscription, payment).await
+}
+
+/// A failure ends an upgrade and leaves everything as it was; it makes a subscription past
+/// due where the renewal is unpaid; a first purchase can be paid again.
+async fn failed(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    subscription: &mut Subscription,
+    purchase: &mut Purchase,
+    payment: &Payment,
+) -> Result<()> {
+    emit(tx, scope, event::PAYMENT_FAILED, subscription, payment).await?;
+    if !purchase.is_pending() {
+        return Ok(());
+    }
+    match purchase.kind {
+        PurchaseKind::FirstCycle => Ok(()),
+        PurchaseKind::Upgrade => purchase::end(tx, scope, subscription, purchase, "payment-failed").await,
+        PurchaseKind::Renewal => {
+            let before = subscription.status;
+            subscription.status = after(before, Event::RenewalFailed)?;
+            if subscription.status == before {
+                return Ok(());
+            }
+            store::subscriptions::update(tx, scope.tenant, subscription).await?;
+            event::emit(tx, scope, event::PAST_DUE, subscription, event::purchase(purchase)).await
+        }
+    }
+}
+
+async fn emit(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    kind: &'static str,
+    subscription: &Subscription,
+    payment: &Payment,
+) -> Result<()> {
+    let details = json!({
+        "invoice": payment.invoice,
+        "payment": payment.id,
+        "amount": payment.amount,
+        "failure_code": payment.failure_code,
+    });
+    event::emit(tx, scope, kind, subscription, details).await
+}

@@ -1,0 +1,85 @@
+//! The calls to the payment provider: outside every transaction, under the payment's id.
+
+use db::{Error, Result};
+use domain::TenantScope;
+use domain::invoice::{PaymentReport, PaymentStatus};
+use domain::{Refusal, id::InvoiceId};
+use invoices::Payment;
+use ledger::Accounts;
+use payments::{Collect, Collected, ProviderError};
+
+use crate::Subscriptions;
+
+impl Subscriptions {
+    /// What all methods of a card have in common, where the provider tells. Refused:
+    /// `unknown-payment-method`.
+    pub(crate) async fn fingerprint(&self, method: &str) -> Result<Option<String>> {
+        match self.provider.fingerprint(method).await {
+            Ok(fingerprint) => Ok(fingerprint),
+            Err(ProviderError::UnknownMethod) => Err(Refusal::UnknownPaymentMethod.into()),
+            Err(error @ ProviderError::Unavailable(_)) => Err(unavailable(error)),
+        }
+    }
+
+    /// Takes a payment and applies what the provider says.
+    pub(crate) async fn collect(&self, scope: &TenantScope, payment: &Payment) -> Result<PaymentStatus> {
+        let answer = self.provider.collect(&request(scope, payment)).await;
+        let collected = collected(scope, answer)?;
+        self.apply_payment(scope, payment.id, &collected).await
+    }
+
+    /// Has the provider give a payment up and applies what it says: only `canceled` and `failed`
+    /// mean that no money will come (R-10a).
+    pub(crate) async fn give_up(&self, scope: &TenantScope, payment: &Payment) -> Result<PaymentStatus> {
+        let answer = self.provider.cancel(&request(scope, payment)).await;
+        let collected = collected(scope, answer)?;
+        self.apply_payment(scope, payment.id, &collected).await
+    }
+
+    /// Collects what an invoice has in flight, if anything. A provider that does not answer leaves
+    /// the payment undecided: the job that was stored with it asks again.
+    pub(crate) async fn collect_in_flight(&self, scope: &TenantScope, invoice: InvoiceId) -> Result<()> {
+        let tenant = scope.tenant;
+        let in_flight =
+            self.db.transaction(tenant, async |tx| invoices::in_flight(tx, tenant, invoice).await).await?;
+        let Some(payment) = in_flight else { return Ok(()) };
+        match self.collect(scope, &payment).await {
+            Err(Error::Unavailable(reason)) => {
+                tracing::warn!(payment = %payment.id, reason, "a payment was not collected yet");
+                Ok(())
+            }
+            answer => answer.map(drop),
+        }
+    }
+
+    /// The fifth beat, where there is anything to publish.
+    pub(crate) async fn publish(&self, scope: &TenantScope, accounts: Option<Accounts>) {
+        if let Some(accounts) = accounts {
+            self.ledger.publish(scope.tenant, &accounts, scope.now).await;
+        }
+    }
+}
+
+fn request(scope: &TenantScope, payment: &Payment) -> Collect {
+    Collect { payment: payment.id, amount: payment.amount, method: payment.method.clone(), now: scope.now }
+}
+
+/// A method that the provider does not know any more took nothing: the payment has failed.
+fn collected(
+    scope: &TenantScope,
+    answer: std::result::Result<Collected, ProviderError>,
+) -> Result<Collected> {
+    match answer {
+        Ok(collected) => Ok(collected),
+        Err(ProviderError::UnknownMethod) => Ok(Collected {
+            report: PaymentReport::Failed,
+            at: scope.now,
+            failure_code: Some(Refusal::UnknownPaymentMethod.code().to_owned()),
+        }),
+        Err(error @ ProviderError::Unavailable(_)) => Err(unavailable(error)),
+    }
+}
+
+pub(crate) fn unavailable(error: ProviderError) -> Error {
+    Error::Unavailable(error.to_string())
+}

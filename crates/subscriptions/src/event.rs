@@ -1,0 +1,85 @@
+//! What this crate tells the world, in the transaction that caused it (I-26).
+
+use db::{Connection, Result};
+use domain::id::CustomerId;
+use domain::{Credits, TenantScope};
+use outbox::NewEvent;
+use serde_json::{Value, json};
+
+use crate::subscription::{Purchase, Subscription};
+
+pub const CREATED: &str = "subscription.created";
+pub const ACTIVATED: &str = "subscription.activated";
+pub const UPGRADED: &str = "subscription.upgraded";
+pub const RENEWED: &str = "subscription.renewed";
+pub const PAST_DUE: &str = "subscription.past_due";
+pub const CANCELED: &str = "subscription.canceled";
+pub const EXPIRED: &str = "subscription.expired";
+pub const CANCEL_SET: &str = "subscription.cancel_set";
+pub const CANCEL_WITHDRAWN: &str = "subscription.cancel_withdrawn";
+pub const DOWNGRADE_SCHEDULED: &str = "subscription.downgrade_scheduled";
+pub const DOWNGRADE_WITHDRAWN: &str = "subscription.downgrade_withdrawn";
+pub const PAYMENT_METHOD_SET: &str = "subscription.payment_method_set";
+pub const CYCLE_CLOSED: &str = "cycle.closed";
+pub const CYCLE_OPENED: &str = "cycle.opened";
+pub const CYCLE_SKIPPED: &str = "cycle.skipped";
+pub const INVOICE_ISSUED: &str = "invoice.issued";
+pub const INVOICE_PAID: &str = "invoice.paid";
+pub const INVOICE_VOIDED: &str = "invoice.voided";
+pub const PAYMENT_CREATED: &str = "payment.created";
+pub const PAYMENT_PENDING: &str = "payment.pending";
+pub const PAYMENT_FAILED: &str = "payment.failed";
+pub const PAYMENT_CANCELED: &str = "payment.canceled";
+pub const PAYMENT_REFUNDED: &str = "payment.refunded";
+pub const CREDITS_GRANTED: &str = "credits.granted";
+pub const CREDITS_EXPIRED: &str = "credits.expired";
+
+/// Emits an event about a subscription: who and what it is, and `details` (an object).
+pub async fn emit(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    kind: &'static str,
+    subscription: &Subscription,
+    details: Value,
+) -> Result<()> {
+    let mut payload = json!({
+        "subscription": subscription.id,
+        "customer": subscription.customer,
+        "status": subscription.status.name(),
+        "plan": subscription.plan_code,
+    });
+    if let (Value::Object(payload), Value::Object(details)) = (&mut payload, details) {
+        payload.extend(details);
+    }
+    let event = NewEvent { kind, subject: subscription.id.to_string(), payload };
+    outbox::emit(tx, scope.tenant, event, scope.now).await?;
+    Ok(())
+}
+
+/// Emits that grants of a customer expired without a cycle's end.
+pub async fn emit_credits_expired(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    customer: CustomerId,
+    credits: Credits,
+) -> Result<()> {
+    if credits.is_zero() {
+        return Ok(());
+    }
+    let payload = json!({"customer": customer, "credits_expired": credits});
+    let event = NewEvent { kind: CREDITS_EXPIRED, subject: customer.to_string(), payload };
+    outbox::emit(tx, scope.tenant, event, scope.now).await?;
+    Ok(())
+}
+
+/// What an event about a purchase says of it.
+pub fn purchase(purchase: &Purchase) -> Value {
+    json!({
+        "purchase": purchase.id,
+        "kind": purchase.kind.name(),
+        "cycle": purchase.cycle_number,
+        "plan": purchase.plan_code,
+        "credits": purchase.credits,
+        "invoice": purchase.invoice,
+    })
+}

@@ -1,0 +1,152 @@
+//! Pays an open invoice again: of an incomplete subscription, of an unpaid renewal, of an upgrade
+//! whose payment the provider has not decided (R-9, R-10a, R-22).
+
+use db::{Connection, Result};
+use domain::id::{InvoiceId, PaymentId};
+use domain::invoice::{PaymentStatus, check_payable};
+use domain::{Refusal, TenantScope};
+use idempotency::{Claim, RequestKey};
+use invoices::Payment;
+use uuid::Uuid;
+
+use crate::promotion;
+use crate::purchase::start_payment;
+use crate::store::promotions::Use;
+use crate::subscribe::Bought;
+use crate::subscription::{PurchaseKind, Subscription};
+use crate::view::Purchased;
+use crate::{Subscriptions, store};
+
+/// How a try to start a payment came out.
+enum Started {
+    Yes,
+    /// Another payment is in flight: it is given up first.
+    InFlight(Payment),
+}
+
+/// What the caller pays with, instead of the subscription's own method.
+struct Method {
+    name: String,
+    fingerprint: Option<String>,
+}
+
+impl Subscriptions {
+    /// Adds a payment and collects it. A payment in flight is canceled with the provider first; if
+    /// that has succeeded instead, it counts. Refused: `not-found`, `invoice-not-open`,
+    /// `payment-pending` where the one in flight cannot be canceled, `unknown-payment-method`,
+    /// `promotion-used` where a first cycle's discount would go to a card that has had one,
+    /// `payment-declined`.
+    pub async fn pay_invoice(
+        &self,
+        scope: &TenantScope,
+        invoice: InvoiceId,
+        method: Option<String>,
+        request: &RequestKey,
+    ) -> Result<Purchased> {
+        let method = match method {
+            Some(name) => Some(Method { fingerprint: self.fingerprint(&name).await?, name }),
+            None => None,
+        };
+        if let Started::InFlight(payment) = self.start(scope, invoice, method.as_ref(), request).await? {
+            match self.give_up(scope, &payment).await? {
+                PaymentStatus::Canceled | PaymentStatus::Failed => {
+                    let again = self.start(scope, invoice, method.as_ref(), request).await?;
+                    if let Started::InFlight(_) = again {
+                        return Err(Refusal::PaymentPending.into());
+                    }
+                }
+                PaymentStatus::Created | PaymentStatus::Pending => {
+                    return Err(Refusal::PaymentPending.into());
+                }
+                // It counts, or it went back: the stored state answers.
+                PaymentStatus::Succeeded | PaymentStatus::Refunded => {}
+            }
+        }
+        self.finish(scope, Bought { invoice, accounts: None }).await
+    }
+
+    async fn start(
+        &self,
+        scope: &TenantScope,
+        invoice: InvoiceId,
+        method: Option<&Method>,
+        request: &RequestKey,
+    ) -> Result<Started> {
+        self.db
+            .transaction(scope.tenant, async |tx| {
+                let id = PaymentId::from_uuid(Uuid::now_v7());
+                match idempotency::claim(tx, scope.tenant, request, id.uuid(), scope.now).await? {
+                    Claim::New => start(tx, scope, invoice, id, method).await,
+                    Claim::Unfinished { fact } => {
+                        let id = PaymentId::from_uuid(fact);
+                        resume(tx, scope, invoice, id, method).await
+                    }
+                }
+            })
+            .await
+    }
+}
+
+/// The payment that this request promised may be there already, or may have had to wait for
+/// another one's end.
+async fn resume(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    invoice: InvoiceId,
+    id: PaymentId,
+    method: Option<&Method>,
+) -> Result<Started> {
+    match invoices::payment(tx, scope.tenant, id).await {
+        Ok(_) => Ok(Started::Yes),
+        Err(db::Error::Refused(Refusal::NotFound { .. })) => start(tx, scope, invoice, id, method).await,
+        Err(error) => Err(error),
+    }
+}
+
+async fn start(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    invoice: InvoiceId,
+    id: PaymentId,
+    method: Option<&Method>,
+) -> Result<Started> {
+    let tenant = scope.tenant;
+    let subscription = store::subscriptions::lock_by_invoice(tx, tenant, invoice).await?;
+    let invoice = invoices::lock(tx, tenant, invoice).await?;
+    let purchase = store::purchases::of_invoice(tx, tenant, invoice.id).await?;
+    check_payable(invoice.status)?;
+    if purchase.expires_at <= scope.now {
+        // Its time is up, whether or not it has been given up yet.
+        return Err(Refusal::InvoiceNotOpen.into());
+    }
+    if let Some(payment) = invoices::in_flight(tx, tenant, invoice.id).await? {
+        return Ok(Started::InFlight(payment));
+    }
+    if let (PurchaseKind::FirstCycle, Some(method)) = (purchase.kind, method) {
+        move_promotion(tx, scope, &subscription, invoice.id, method).await?;
+    }
+    let name = method.map_or(subscription.payment_method.as_str(), |method| &method.name);
+    start_payment(tx, scope, &subscription, &purchase, id, name).await?;
+    Ok(Started::Yes)
+}
+
+/// Reserves the promotion again, for the card that pays now (R-11: once per card).
+async fn move_promotion(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    subscription: &Subscription,
+    invoice: InvoiceId,
+    method: &Method,
+) -> Result<()> {
+    let Some(promotion_code) = store::promotions::release(tx, scope.tenant, subscription.id).await? else {
+        return Ok(());
+    };
+    let list_price = invoices::read(tx, scope.tenant, invoice).await?.list_price()?;
+    let used = Use {
+        customer: subscription.customer,
+        promotion_code: &promotion_code,
+        subscription: subscription.id,
+        fingerprint: method.fingerprint.as_deref(),
+    };
+    promotion::reserve(tx, scope, used, list_price).await
+}

@@ -1,0 +1,274 @@
+//! Closes the cycles that are over and opens the next ones: one batch, one
+//! transaction, five beats.
+//!
+//! Any number of processes may run it at once: each claims its own subscriptions, and leaves those
+//! that another holds. What is claimed is due by its own row under its lock, and a cycle is a row
+//! under the key (subscription, number): run twice, or killed half way, it has one effect.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use db::{Connection, Result};
+use domain::account::Account;
+use domain::catalog::CatalogHistory;
+use domain::id::{CustomerId, InvoiceId, PurchaseId, RolloverId, SubscriptionId};
+use domain::policy::RenewalGrant;
+use domain::subscription::{Event, after};
+use domain::{Credits, Refusal, TenantScope};
+use futures_util::{StreamExt, stream};
+use ledger::Accounts;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::cancel::sum;
+use crate::next_cycle::{EndReason, Next, Opening, decide};
+use crate::purchase::{self, NewPurchase};
+use crate::store::due::Locked;
+use crate::subscribe::plan_line;
+use crate::subscription::{Purchase, PurchaseKind, Subscription};
+use crate::{Subscriptions, effect, event, store};
+
+/// Subscriptions, or accounts, a transaction.
+pub const BATCH: u32 = 100;
+
+/// Payments that are collected at the same time.
+pub(crate) const COLLECTED_AT_ONCE: usize = 4;
+
+/// What a batch, or a run of batches, has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    pub cycles_closed: i64,
+    pub cycles_opened: i64,
+    /// Cycles that were over before they could be opened.
+    pub cycles_skipped: i64,
+    pub subscriptions_ended: i64,
+    /// Credits; a count for people, so it stops at the largest number.
+    pub credits_expired: i64,
+}
+
+impl Progress {
+    /// Whether nothing was due.
+    pub fn is_zero(&self) -> bool {
+        *self == Progress::default()
+    }
+
+    pub fn add(&mut self, other: &Progress) {
+        self.cycles_closed = self.cycles_closed.saturating_add(other.cycles_closed);
+        self.cycles_opened = self.cycles_opened.saturating_add(other.cycles_opened);
+        self.cycles_skipped = self.cycles_skipped.saturating_add(other.cycles_skipped);
+        self.subscriptions_ended = self.subscriptions_ended.saturating_add(other.subscriptions_ended);
+        self.credits_expired = self.credits_expired.saturating_add(other.credits_expired);
+    }
+
+    fn expired(&mut self, credits: Credits) {
+        self.credits_expired = self.credits_expired.saturating_add(credits.get());
+    }
+}
+
+/// What a batch leaves to do after its commit.
+struct Batch {
+    progress: Progress,
+    accounts: Accounts,
+    /// Invoices with a payment to collect.
+    to_collect: Vec<InvoiceId>,
+}
+
+impl Subscriptions {
+    /// Rolls at most `limit` due subscriptions over and collects their renewals; where none is
+    /// due, expires the due grants of at most `limit` other accounts. All zero: nothing is left.
+    pub async fn roll_over(&self, scope: &TenantScope, limit: u32) -> Result<Progress> {
+        self.roll_batch(scope, limit, Locked::Skip, None).await
+    }
+
+    /// The same; counted in a watched run, if there is one, in the batch's own transaction.
+    pub(crate) async fn roll_batch(
+        &self,
+        scope: &TenantScope,
+        limit: u32,
+        locked: Locked,
+        run: Option<RolloverId>,
+    ) -> Result<Progress> {
+        let history = self.catalogs.history(scope.tenant).await?;
+        let batch = self
+            .db
+            .transaction(scope.tenant, async |tx| {
+                let batch = roll(tx, scope, &history, limit, locked).await?;
+                if let Some(run) = run {
+                    store::rollovers::add(tx, scope.tenant, run, &batch.progress).await?;
+                }
+                Ok(batch)
+            })
+            .await?;
+        self.ledger.publish(scope.tenant, &batch.accounts, scope.now).await;
+        stream::iter(batch.to_collect)
+            .for_each_concurrent(COLLECTED_AT_ONCE, async |invoice| {
+                // One that went wrong does not hold the others up: its job tries again.
+                if let Err(error) = self.collect_in_flight(scope, invoice).await {
+                    tracing::warn!(%invoice, %error, "a renewal was not collected yet");
+                }
+            })
+            .await;
+        Ok(batch.progress)
+    }
+}
+
+async fn roll(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    history: &CatalogHistory,
+    limit: u32,
+    locked: Locked,
+) -> Result<Batch> {
+    let (tenant, now) = (scope.tenant, scope.now);
+    let due = store::due::claim(tx, tenant, now, limit, locked).await?;
+    if due.is_empty() {
+        return expire_others(tx, scope, limit).await;
+    }
+    let ids: Vec<SubscriptionId> = due.iter().map(|subscription| subscription.id).collect();
+    let paid: BTreeSet<SubscriptionId> =
+        store::purchases::with_paid_cycle(tx, tenant, &ids).await?.into_iter().collect();
+    let mut pending: BTreeMap<SubscriptionId, Vec<Purchase>> = BTreeMap::new();
+    for purchase in store::purchases::pending(tx, tenant, &ids).await? {
+        pending.entry(purchase.subscription).or_default().push(purchase);
+    }
+    // What a cycle leaves unpaid ends with it, before any account is locked.
+    for subscription in &due {
+        for purchase in pending.entry(subscription.id).or_default() {
+            purchase::end(tx, scope, subscription, purchase, "cycle-ended").await?;
+        }
+    }
+    let customers: Vec<CustomerId> = due.iter().map(|subscription| subscription.customer).collect();
+    let mut batch = Batch {
+        progress: Progress::default(),
+        accounts: ledger::lock(tx, tenant, &customers).await?,
+        to_collect: Vec::new(),
+    };
+    for mut subscription in due {
+        let next = decide(scope, history, &subscription, paid.contains(&subscription.id))?;
+        let account = batch.accounts.get_mut(subscription.customer)?;
+        close(tx, scope, &subscription, account, &mut batch.progress).await?;
+        match next {
+            Next::Ends { reason } => {
+                end(tx, scope, &mut subscription, account, reason).await?;
+                batch.progress.subscriptions_ended += 1;
+            }
+            Next::Opens(opening) => {
+                let invoice =
+                    open(tx, scope, &mut subscription, account, &opening, &mut batch.progress).await?;
+                batch.to_collect.extend(invoice);
+            }
+        }
+        store::subscriptions::update(tx, tenant, &subscription).await?;
+    }
+    ledger::write(tx, tenant, &batch.accounts, now).await?;
+    Ok(batch)
+}
+
+/// Expires what is due of accounts without a due subscription.
+async fn expire_others(tx: &mut Connection, scope: &TenantScope, limit: u32) -> Result<Batch> {
+    let (tenant, now) = (scope.tenant, scope.now);
+    let customers = store::due::customers_with_expired_grants(tx, tenant, now, limit).await?;
+    let mut accounts = ledger::lock(tx, tenant, &customers).await?;
+    let mut progress = Progress::default();
+    for customer in customers {
+        let expired = sum(&accounts.get_mut(customer)?.expire(now)?)?;
+        progress.expired(expired);
+        event::emit_credits_expired(tx, scope, customer, expired).await?;
+    }
+    ledger::write(tx, tenant, &accounts, now).await?;
+    Ok(Batch { progress, accounts, to_collect: Vec::new() })
+}
+
+/// Closes the cycle that is over, and expires what it leaves.
+async fn close(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    subscription: &Subscription,
+    account: &mut Account,
+    progress: &mut Progress,
+) -> Result<()> {
+    let cycle = subscription.cycle().ok_or(Refusal::SubscriptionIncomplete)?;
+    let expired = sum(&account.expire(scope.now)?)?;
+    store::cycles::close(tx, scope.tenant, subscription, cycle.number, scope.now).await?;
+    progress.cycles_closed += 1;
+    progress.expired(expired);
+    let details = json!({"cycle": cycle, "credits_expired": expired});
+    event::emit(tx, scope, event::CYCLE_CLOSED, subscription, details).await
+}
+
+async fn end(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    subscription: &mut Subscription,
+    account: &mut Account,
+    reason: EndReason,
+) -> Result<()> {
+    subscription.status = after(subscription.status, Event::EndedForGood)?;
+    subscription.ended_at = subscription.cycle().map(|cycle| cycle.end);
+    account.set_refills_at(None);
+    event::emit(tx, scope, event::CANCELED, subscription, json!({"reason": reason.name()})).await
+}
+
+/// Opens the next cycle and invoices it at list price. The invoice to collect, if any.
+async fn open(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    subscription: &mut Subscription,
+    account: &mut Account,
+    opening: &Opening,
+    progress: &mut Progress,
+) -> Result<Option<InvoiceId>> {
+    let (tenant, now) = (scope.tenant, scope.now);
+    let running = subscription.running.ok_or(Refusal::SubscriptionIncomplete)?;
+    if !opening.skipped.is_empty() {
+        store::cycles::skip(tx, tenant, subscription, &opening.skipped, now).await?;
+    }
+    for cycle in &opening.skipped {
+        progress.cycles_skipped += 1;
+        event::emit(tx, scope, event::CYCLE_SKIPPED, subscription, json!({"cycle": cycle})).await?;
+    }
+    if let Some(plan) = &opening.dropped_schedule {
+        let details = json!({"scheduled_plan": plan, "reason": "no-longer-sold"});
+        event::emit(tx, scope, event::DOWNGRADE_WITHDRAWN, subscription, details).await?;
+    }
+    effect::enter(subscription, opening.running(running), opening.plan.code.clone(), opening.catalog_version);
+    store::cycles::open(tx, tenant, subscription, opening.cycle, now).await?;
+    progress.cycles_opened += 1;
+    event::emit(tx, scope, event::CYCLE_OPENED, subscription, json!({"cycle": opening.cycle})).await?;
+    // Nothing refills until this is paid (R-33a).
+    account.set_refills_at(None);
+    invoice(tx, scope, subscription, account, opening).await
+}
+
+async fn invoice(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    subscription: &mut Subscription,
+    account: &mut Account,
+    opening: &Opening,
+) -> Result<Option<InvoiceId>> {
+    let (tenant, now) = (scope.tenant, scope.now);
+    let renewal = NewPurchase {
+        id: PurchaseId::from_uuid(Uuid::now_v7()),
+        kind: PurchaseKind::Renewal,
+        cycle_number: opening.cycle.number,
+        plan_code: opening.plan.code.clone(),
+        catalog_version: opening.catalog_version,
+        credits: opening.plan.credits_per_cycle,
+        lines: vec![plan_line(&opening.plan, opening.price)],
+        payment_method: subscription.payment_method.clone(),
+        // A renewal can be paid until its cycle is over.
+        expires_at: opening.cycle.end,
+    };
+    let mut opened = purchase::open(tx, scope, subscription, renewal).await?;
+    if opened.payment.is_none() {
+        purchase::take(tx, scope, subscription, &mut opened.purchase, account, now).await?;
+        return Ok(None);
+    }
+    if scope.policies.renewal_grant == RenewalGrant::OnInvoice {
+        effect::grant_on_invoice(subscription, &mut opened.purchase, account, now)?;
+        store::purchases::update(tx, tenant, &opened.purchase).await?;
+        let details = event::purchase(&opened.purchase);
+        event::emit(tx, scope, event::CREDITS_GRANTED, subscription, details).await?;
+    }
+    Ok(Some(opened.invoice.id))
+}

@@ -1,0 +1,96 @@
+//! One row a cycle: its key makes a rollover once-only.
+
+use db::schema::cycles;
+use db::{Connection, Error, Result};
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use domain::Timestamp;
+use domain::calendar::Cycle;
+use domain::id::TenantId;
+use uuid::Uuid;
+
+use super::to_i32;
+use crate::subscription::Subscription;
+
+#[derive(Insertable)]
+#[diesel(table_name = cycles)]
+struct Row<'a> {
+    tenant_id: Uuid,
+    subscription_id: Uuid,
+    number: i32,
+    state: &'static str,
+    starts_at: Timestamp,
+    ends_at: Timestamp,
+    plan_code: &'a str,
+    opened_at: Timestamp,
+    closed_at: Option<Timestamp>,
+}
+
+/// Opens a cycle with the subscription's plan.
+pub async fn open(
+    tx: &mut Connection,
+    tenant: TenantId,
+    subscription: &Subscription,
+    cycle: Cycle,
+    now: Timestamp,
+) -> Result<()> {
+    insert(tx, tenant, subscription, &[cycle], "open", now).await
+}
+
+/// Records cycles that were over before they could be opened.
+pub async fn skip(
+    tx: &mut Connection,
+    tenant: TenantId,
+    subscription: &Subscription,
+    cycles: &[Cycle],
+    now: Timestamp,
+) -> Result<()> {
+    insert(tx, tenant, subscription, cycles, "skipped", now).await
+}
+
+async fn insert(
+    tx: &mut Connection,
+    tenant: TenantId,
+    subscription: &Subscription,
+    cycles: &[Cycle],
+    state: &'static str,
+    now: Timestamp,
+) -> Result<()> {
+    let mut rows = Vec::new();
+    for cycle in cycles {
+        rows.push(Row {
+            tenant_id: tenant.uuid(),
+            subscription_id: subscription.id.uuid(),
+            number: to_i32(cycle.number)?,
+            state,
+            starts_at: cycle.start,
+            ends_at: cycle.end,
+            plan_code: &subscription.plan_code,
+            opened_at: now,
+            closed_at: (state != "open").then_some(now),
+        });
+    }
+    diesel::insert_into(cycles::table).values(rows).execute(tx).await?;
+    Ok(())
+}
+
+/// Closes the open cycle of this number.
+pub async fn close(
+    tx: &mut Connection,
+    tenant: TenantId,
+    subscription: &Subscription,
+    number: u32,
+    now: Timestamp,
+) -> Result<()> {
+    let key = (tenant.uuid(), subscription.id.uuid(), to_i32(number)?);
+    let closed = diesel::update(cycles::table.find(key))
+        .filter(cycles::state.eq("open"))
+        .set((cycles::state.eq("closed"), cycles::closed_at.eq(now)))
+        .execute(tx)
+        .await?;
+    if closed == 1 {
+        Ok(())
+    } else {
+        Err(Error::broken(format!("cycle {number} of {} is not open", subscription.id)))
+    }
+}

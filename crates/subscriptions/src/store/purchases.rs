@@ -1,0 +1,188 @@
+//! What was bought.
+
+use db::schema::{purchases, subscriptions};
+use db::{Connection, Error, Result};
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use domain::id::{InvoiceId, PurchaseId, SubscriptionId, TenantId};
+use domain::{Credits, Refusal, Timestamp};
+use uuid::Uuid;
+
+use super::{by_name, to_i32, to_u32};
+use crate::subscription::{Purchase, PurchaseKind, PurchaseStatus};
+
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = purchases, check_for_backend(diesel::pg::Pg))]
+struct Row {
+    tenant_id: Uuid,
+    purchase_id: Uuid,
+    kind: String,
+    subscription_id: Uuid,
+    cycle_number: i32,
+    plan_code: String,
+    catalog_version: i32,
+    credits: i64,
+    invoice_id: Uuid,
+    status: String,
+    granted_at: Option<Timestamp>,
+    expires_at: Timestamp,
+    created_at: Timestamp,
+}
+
+impl TryFrom<Row> for Purchase {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Purchase> {
+        let id = PurchaseId::from_uuid(row.purchase_id);
+        let credits =
+            Credits::new(row.credits).map_err(|_| Error::broken(format!("{id} grants {}", row.credits)))?;
+        Ok(Purchase {
+            id,
+            kind: by_name(&PurchaseKind::ALL, PurchaseKind::name, &row.kind)?,
+            subscription: SubscriptionId::from_uuid(row.subscription_id),
+            cycle_number: to_u32(row.cycle_number)?,
+            plan_code: row.plan_code,
+            catalog_version: to_u32(row.catalog_version)?,
+            credits,
+            invoice: InvoiceId::from_uuid(row.invoice_id),
+            status: by_name(&PurchaseStatus::ALL, PurchaseStatus::name, &row.status)?,
+            granted_at: row.granted_at,
+            expires_at: row.expires_at,
+            created_at: row.created_at,
+        })
+    }
+}
+
+pub async fn insert(tx: &mut Connection, tenant: TenantId, purchase: &Purchase) -> Result<()> {
+    let row = Row {
+        tenant_id: tenant.uuid(),
+        purchase_id: purchase.id.uuid(),
+        kind: purchase.kind.name().to_owned(),
+        subscription_id: purchase.subscription.uuid(),
+        cycle_number: to_i32(purchase.cycle_number)?,
+        plan_code: purchase.plan_code.clone(),
+        catalog_version: to_i32(purchase.catalog_version)?,
+        credits: purchase.credits.get(),
+        invoice_id: purchase.invoice.uuid(),
+        status: purchase.status.name().to_owned(),
+        granted_at: purchase.granted_at,
+        expires_at: purchase.expires_at,
+        created_at: purchase.created_at,
+    };
+    diesel::insert_into(purchases::table).values(row).execute(tx).await?;
+    Ok(())
+}
+
+/// Writes all that can change. The caller holds the subscription's lock.
+pub async fn update(tx: &mut Connection, tenant: TenantId, purchase: &Purchase) -> Result<()> {
+    diesel::update(purchases::table.find((tenant.uuid(), purchase.id.uuid())))
+        .set((purchases::status.eq(purchase.status.name()), purchases::granted_at.eq(purchase.granted_at)))
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// The purchase that an invoice was issued for.
+pub async fn of_invoice(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<Purchase> {
+    purchases::table
+        .filter(purchases::tenant_id.eq(tenant.uuid()))
+        .filter(purchases::invoice_id.eq(invoice.uuid()))
+        .select(Row::as_select())
+        .first(tx)
+        .await
+        .optional()?
+        .ok_or(Refusal::NotFound { what: "invoice" })?
+        .try_into()
+}
+
+pub async fn find(tx: &mut Connection, tenant: TenantId, purchase: PurchaseId) -> Result<Purchase> {
+    purchases::table
+        .find((tenant.uuid(), purchase.uuid()))
+        .select(Row::as_select())
+        .first(tx)
+        .await
+        .optional()?
+        .ok_or(Refusal::NotFound { what: "purchase" })?
+        .try_into()
+}
+
+/// What a subscription was bought with.
+pub async fn first_cycle(
+    tx: &mut Connection,
+    tenant: TenantId,
+    subscription: SubscriptionId,
+) -> Result<Purchase> {
+    purchases::table
+        .filter(purchases::tenant_id.eq(tenant.uuid()))
+        .filter(purchases::subscription_id.eq(subscription.uuid()))
+        .filter(purchases::kind.eq(PurchaseKind::FirstCycle.name()))
+        .select(Row::as_select())
+        .first(tx)
+        .await
+        .optional()?
+        .ok_or(Refusal::NotFound { what: "subscription" })?
+        .try_into()
+}
+
+/// All that is waiting for its payment, of some subscriptions.
+pub async fn pending(
+    tx: &mut Connection,
+    tenant: TenantId,
+    subscriptions: &[SubscriptionId],
+) -> Result<Vec<Purchase>> {
+    let ids: Vec<Uuid> = subscriptions.iter().map(|id| id.uuid()).collect();
+    let rows: Vec<Row> = purchases::table
+        .filter(purchases::tenant_id.eq(tenant.uuid()))
+        .filter(purchases::subscription_id.eq_any(ids))
+        .filter(purchases::status.eq(PurchaseStatus::Pending.name()))
+        .order(purchases::purchase_id)
+        .select(Row::as_select())
+        .load(tx)
+        .await?;
+    rows.into_iter().map(Purchase::try_from).collect()
+}
+
+/// Those of these subscriptions whose current cycle has been paid for.
+pub async fn with_paid_cycle(
+    tx: &mut Connection,
+    tenant: TenantId,
+    subscriptions: &[SubscriptionId],
+) -> Result<Vec<SubscriptionId>> {
+    let ids: Vec<Uuid> = subscriptions.iter().map(|id| id.uuid()).collect();
+    let found: Vec<Uuid> = purchases::table
+        .inner_join(
+            subscriptions::table.on(subscriptions::tenant_id
+                .eq(purchases::tenant_id)
+                .and(subscriptions::subscription_id.eq(purchases::subscription_id))
+                .and(subscriptions::cycle_number.eq(purchases::cycle_number.nullable()))),
+        )
+        .filter(purchases::tenant_id.eq(tenant.uuid()))
+        .filter(purchases::subscription_id.eq_any(ids))
+        .filter(purchases::kind.ne(PurchaseKind::Upgrade.name()))
+        .filter(purchases::status.eq(PurchaseStatus::Applied.name()))
+        .select(purchases::subscription_id)
+        .load(tx)
+        .await?;
+    Ok(found.into_iter().map(SubscriptionId::from_uuid).collect())
+}
+
+/// Pending purchases whose time is up at `now`, `limit` of those after `after`.
+pub async fn overdue(
+    tx: &mut Connection,
+    tenant: TenantId,
+    now: Timestamp,
+    after: Option<PurchaseId>,
+    limit: u32,
+) -> Result<Vec<Purchase>> {
+    let rows: Vec<Row> = purchases::table
+        .filter(purchases::tenant_id.eq(tenant.uuid()))
+        .filter(purchases::status.eq(PurchaseStatus::Pending.name()))
+        .filter(purchases::expires_at.le(now))
+        .filter(purchases::purchase_id.gt(after.map_or(Uuid::nil(), PurchaseId::uuid)))
+        .order(purchases::purchase_id)
+        .limit(limit.into())
+        .select(Row::as_select())
+        .load(tx)
+        .await?;
+    rows.into_iter().map(Purchase::try_from).collect()
+}

@@ -1,0 +1,179 @@
+//! Buys a plan.
+
+use db::{Connection, Result};
+use domain::catalog::{Catalog, Plan, Promotion};
+use domain::id::{CustomerId, InvoiceId, PurchaseId, SubscriptionId};
+use domain::money::DiscountBps;
+use domain::subscription::Status;
+use domain::{Currency, Money, Refusal, TenantScope};
+use idempotency::{Claim, RequestKey};
+use invoices::{Line, LineKind};
+use ledger::Accounts;
+use uuid::Uuid;
+
+use crate::promotion::{self, PromotionChoice};
+use crate::purchase::{self, NewPurchase};
+use crate::store::promotions::Use;
+use crate::subscription::{PurchaseKind, Subscription};
+use crate::view::Purchased;
+use crate::{Subscriptions, event, store};
+
+/// What a customer wants to buy.
+#[derive(Debug, Clone)]
+pub struct NewSubscription {
+    pub customer: CustomerId,
+    pub plan_code: String,
+    pub currency: Currency,
+    pub payment_method: String,
+    pub promotion: PromotionChoice,
+}
+
+/// What the first transaction leaves to do: collect for this invoice, publish these accounts.
+pub(crate) struct Bought {
+    pub invoice: InvoiceId,
+    pub accounts: Option<Accounts>,
+}
+
+impl Subscriptions {
+    /// Makes an incomplete subscription, its invoice and a payment, and collects that. Refused:
+    /// `not-found` (the customer), `unknown-plan`, `no-price-in-currency`, `already-subscribed`,
+    /// `unknown-promotion`, `promotion-used`, `unknown-payment-method`, and `payment-declined`: then
+    /// the subscription is there, incomplete, and its invoice can be paid again.
+    pub async fn subscribe(
+        &self,
+        scope: &TenantScope,
+        new: NewSubscription,
+        request: &RequestKey,
+    ) -> Result<Purchased> {
+        let fingerprint = self.fingerprint(&new.payment_method).await?;
+        let history = self.catalogs.history(scope.tenant).await?;
+        let catalog = history.at(scope.now).ok_or(Refusal::UnknownPlan)?;
+        let bought = self
+            .db
+            .transaction(scope.tenant, async |tx| {
+                let id = SubscriptionId::from_uuid(Uuid::now_v7());
+                match idempotency::claim(tx, scope.tenant, request, id.uuid(), scope.now).await? {
+                    Claim::New => create(tx, scope, catalog, id, &new, fingerprint.as_deref()).await,
+                    Claim::Unfinished { fact } => {
+                        let id = SubscriptionId::from_uuid(fact);
+                        let purchase = store::purchases::first_cycle(tx, scope.tenant, id).await?;
+                        Ok(Bought { invoice: purchase.invoice, accounts: None })
+                    }
+                }
+            })
+            .await?;
+        self.finish(scope, bought).await
+    }
+
+    /// Publishes, collects, and answers from what is stored then.
+    pub(crate) async fn finish(&self, scope: &TenantScope, bought: Bought) -> Result<Purchased> {
+        self.publish(scope, bought.accounts).await;
+        self.collect_in_flight(scope, bought.invoice).await?;
+        self.purchased(scope, bought.invoice).await
+    }
+}
+
+async fn create(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    catalog: &Catalog,
+    id: SubscriptionId,
+    new: &NewSubscription,
+    fingerprint: Option<&str>,
+) -> Result<Bought> {
+    let tenant = scope.tenant;
+    store::subscriptions::lock_customer(tx, tenant, new.customer).await?;
+    if let Some(subscription) = store::subscriptions::live(tx, tenant, new.customer).await? {
+        return Err(Refusal::AlreadySubscribed { subscription }.into());
+    }
+    let plan = catalog.plan(&new.plan_code)?;
+    let list_price = plan.price(new.currency)?;
+    let promotion =
+        promotion::choose(tx, scope, catalog, new.customer, &plan.code, &new.promotion, list_price).await?;
+    let mut subscription = incomplete(scope, catalog, id, new, promotion);
+    store::subscriptions::insert(tx, tenant, &subscription).await?;
+    event::emit(tx, scope, event::CREATED, &subscription, serde_json::json!({})).await?;
+    if let Some(promotion) = promotion {
+        let used =
+            Use { customer: new.customer, promotion_code: &promotion.code, subscription: id, fingerprint };
+        promotion::reserve(tx, scope, used, list_price).await?;
+    }
+    let purchase = first_cycle(scope, catalog, plan, &subscription, promotion, list_price)?;
+    let mut opened = purchase::open(tx, scope, &subscription, purchase).await?;
+    let accounts = match opened.payment {
+        Some(_) => None,
+        // Nothing to pay: it starts now.
+        None => purchase::settle(tx, scope, &mut subscription, &mut opened.purchase, scope.now).await?,
+    };
+    Ok(Bought { invoice: opened.invoice.id, accounts })
+}
+
+fn incomplete(
+    scope: &TenantScope,
+    catalog: &Catalog,
+    id: SubscriptionId,
+    new: &NewSubscription,
+    promotion: Option<&Promotion>,
+) -> Subscription {
+    Subscription {
+        id,
+        customer: new.customer,
+        status: Status::Incomplete,
+        plan_code: new.plan_code.clone(),
+        catalog_version: catalog.version(),
+        currency: new.currency,
+        payment_method: new.payment_method.clone(),
+        discount: promotion.map_or(DiscountBps::NONE, |promotion| promotion.first_cycle_discount_bps),
+        running: None,
+        cancel_at_cycle_end: false,
+        scheduled_plan_code: None,
+        created_at: scope.now,
+        ended_at: None,
+    }
+}
+
+fn first_cycle(
+    scope: &TenantScope,
+    catalog: &Catalog,
+    plan: &Plan,
+    subscription: &Subscription,
+    promotion: Option<&Promotion>,
+    list_price: Money,
+) -> Result<NewPurchase> {
+    let life = chrono::TimeDelta::minutes(scope.policies.incomplete_minutes.into());
+    Ok(NewPurchase {
+        id: PurchaseId::from_uuid(Uuid::now_v7()),
+        kind: PurchaseKind::FirstCycle,
+        cycle_number: 0,
+        plan_code: plan.code.clone(),
+        catalog_version: catalog.version(),
+        credits: plan.credits_per_cycle,
+        lines: lines(plan, list_price, promotion)?,
+        payment_method: subscription.payment_method.clone(),
+        expires_at: scope.now.checked_add_signed(life).ok_or(Refusal::AmountOverflow)?,
+    })
+}
+
+/// The plan at list price, and what the promotion takes off.
+fn lines(plan: &Plan, list_price: Money, promotion: Option<&Promotion>) -> Result<Vec<Line>> {
+    let mut lines = vec![plan_line(plan, list_price)];
+    if let Some(promotion) = promotion {
+        let price = promotion.first_cycle_discount_bps.apply(list_price);
+        let off = price.amount_minor.checked_sub(list_price.amount_minor).ok_or(Refusal::AmountOverflow)?;
+        lines.push(Line {
+            kind: LineKind::Discount,
+            description: format!("Promotion {}", promotion.code),
+            amount_minor: off,
+        });
+    }
+    Ok(lines)
+}
+
+/// A cycle of a plan at list price.
+pub(crate) fn plan_line(plan: &Plan, list_price: Money) -> Line {
+    Line {
+        kind: LineKind::Plan,
+        description: format!("{}, one cycle", plan.name),
+        amount_minor: list_price.amount_minor,
+    }
+}

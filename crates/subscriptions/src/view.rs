@@ -1,0 +1,172 @@
+//! What is shown of a subscription, and of a purchase after its payment was tried.
+
+use db::{Connection, Result};
+use domain::calendar::Cycle;
+use domain::id::{CustomerId, InvoiceId, PurchaseId, SubscriptionId};
+use domain::invoice::{InvoiceStatus, PaymentStatus};
+use domain::money::DiscountBps;
+use domain::subscription::{Status, check_changeable};
+use domain::{Credits, Currency, Refusal, TenantScope, Timestamp};
+use invoices::InvoiceView;
+
+use crate::subscription::{Purchase, PurchaseKind, Subscription};
+use crate::{Subscriptions, store};
+
+/// A subscription with all that a storefront shows of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriptionView {
+    pub id: SubscriptionId,
+    pub customer: CustomerId,
+    pub status: Status,
+    pub plan_code: String,
+    /// The catalogue version that the plan was bought from.
+    pub catalog_version: u32,
+    pub currency: Currency,
+    pub payment_method: String,
+    /// The current or last cycle; `None` before the first payment.
+    pub cycle: Option<Cycle>,
+    /// Off the price of this cycle.
+    pub discount: DiscountBps,
+    pub cancel_at_cycle_end: bool,
+    /// The plan from the next cycle on, where that is another one.
+    pub scheduled_plan_code: Option<String>,
+    /// The unpaid invoice of the current cycle.
+    pub open_invoice: Option<InvoiceId>,
+    pub pending_upgrade: Option<PendingUpgrade>,
+    pub created_at: Timestamp,
+    pub ended_at: Option<Timestamp>,
+}
+
+/// An upgrade that waits for its payment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingUpgrade {
+    pub purchase: PurchaseId,
+    pub plan_code: String,
+    pub credits: Credits,
+    pub invoice: InvoiceId,
+    /// When it is given up.
+    pub expires_at: Timestamp,
+}
+
+/// What a request to buy or to pay came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Purchased {
+    pub subscription: SubscriptionView,
+    pub invoice: InvoiceView,
+    pub settlement: Settlement,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// The invoice is paid, and what it was for has taken effect.
+    Paid,
+    /// The provider has not decided yet.
+    Pending,
+}
+
+impl Subscriptions {
+    /// Refused: `not-found`.
+    pub async fn read(&self, scope: &TenantScope, subscription: SubscriptionId) -> Result<SubscriptionView> {
+        let tenant = scope.tenant;
+        self.db
+            .transaction(tenant, async |tx| {
+                let subscription = store::subscriptions::find(tx, tenant, subscription).await?;
+                one(tx, scope, subscription).await
+            })
+            .await
+    }
+
+    /// A customer's subscriptions from the oldest, `limit` of those after `after`. A customer that
+    /// does not exist has none: callers that must tell the two apart ask `tenants`.
+    pub async fn of_customer(
+        &self,
+        scope: &TenantScope,
+        customer: CustomerId,
+        after: Option<SubscriptionId>,
+        limit: u32,
+    ) -> Result<Vec<SubscriptionView>> {
+        let tenant = scope.tenant;
+        self.db
+            .transaction(tenant, async |tx| {
+                let found = store::subscriptions::of_customer(tx, tenant, customer, after, limit).await?;
+                let ids: Vec<SubscriptionId> = found.iter().map(|subscription| subscription.id).collect();
+                let pending = store::purchases::pending(tx, tenant, &ids).await?;
+                Ok(found.into_iter().map(|subscription| view(subscription, &pending)).collect())
+            })
+            .await
+    }
+
+    /// What the purchase behind an invoice has come to, from what is stored: the answer of the verb
+    /// that made it, and of every repeat. Refused: `payment-declined` where no payment is left to
+    /// wait for; where the money went back, with what ended in the meantime.
+    pub(crate) async fn purchased(&self, scope: &TenantScope, invoice: InvoiceId) -> Result<Purchased> {
+        let tenant = scope.tenant;
+        self.db
+            .transaction(tenant, async |tx| {
+                let purchase = store::purchases::of_invoice(tx, tenant, invoice).await?;
+                let subscription = store::subscriptions::find(tx, tenant, purchase.subscription).await?;
+                let invoice = invoices::read(tx, tenant, invoice).await?;
+                let subscription = one(tx, scope, subscription).await?;
+                let settlement = settlement(scope, &subscription, &invoice)?;
+                Ok(Purchased { subscription, invoice, settlement })
+            })
+            .await
+    }
+}
+
+fn settlement(
+    scope: &TenantScope,
+    subscription: &SubscriptionView,
+    invoice: &InvoiceView,
+) -> Result<Settlement> {
+    if invoice.invoice.status == InvoiceStatus::Paid {
+        return Ok(Settlement::Paid);
+    }
+    if invoice.in_flight().is_some() {
+        return Ok(Settlement::Pending);
+    }
+    if invoice.payments.iter().any(|payment| payment.status == PaymentStatus::Refunded) {
+        check_changeable(subscription.status, subscription.cycle.map(|cycle| cycle.end), scope.now)?;
+        return Err(Refusal::InvoiceNotOpen.into());
+    }
+    Err(Refusal::PaymentDeclined { subscription: subscription.id, invoice: invoice.invoice.id }.into())
+}
+
+/// The view of one subscription, in the caller's transaction.
+pub async fn one(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    subscription: Subscription,
+) -> Result<SubscriptionView> {
+    let pending = store::purchases::pending(tx, scope.tenant, &[subscription.id]).await?;
+    Ok(view(subscription, &pending))
+}
+
+fn view(subscription: Subscription, pending: &[Purchase]) -> SubscriptionView {
+    let mut own = pending.iter().filter(|purchase| purchase.subscription == subscription.id);
+    let upgrade = own.clone().find(|purchase| purchase.kind == PurchaseKind::Upgrade);
+    let cycle = own.find(|purchase| purchase.kind != PurchaseKind::Upgrade);
+    SubscriptionView {
+        id: subscription.id,
+        customer: subscription.customer,
+        status: subscription.status,
+        catalog_version: subscription.catalog_version,
+        currency: subscription.currency,
+        cycle: subscription.cycle(),
+        discount: subscription.discount,
+        cancel_at_cycle_end: subscription.cancel_at_cycle_end,
+        open_invoice: cycle.map(|purchase| purchase.invoice),
+        pending_upgrade: upgrade.map(|purchase| PendingUpgrade {
+            purchase: purchase.id,
+            plan_code: purchase.plan_code.clone(),
+            credits: purchase.credits,
+            invoice: purchase.invoice,
+            expires_at: purchase.expires_at,
+        }),
+        created_at: subscription.created_at,
+        ended_at: subscription.ended_at,
+        plan_code: subscription.plan_code,
+        payment_method: subscription.payment_method,
+        scheduled_plan_code: subscription.scheduled_plan_code,
+    }
+}
