@@ -5,9 +5,16 @@ use serde_json::{Value, json};
 use crate::support::{Answer, Client, World, event, subscribe};
 
 /// Sends the same POST many times at once, through all servers in turn.
-async fn at_once(clients: &[&Client], count: usize, key: impl Fn(usize) -> String, path: &str, body: &Value) -> Vec<Answer> {
+async fn at_once(
+    clients: &[&Client],
+    count: usize,
+    key: impl Fn(usize) -> String,
+    path: &str,
+    body: &Value,
+) -> Vec<Answer> {
     let calls = (0..count).map(|n| {
-        let (client, key, path, body) = (clients[n % clients.len()].clone(), key(n), path.to_owned(), body.clone());
+        let (client, key, path, body) =
+            (clients[n % clients.len()].clone(), key(n), path.to_owned(), body.clone());
         tokio::spawn(async move { client.post_as(&key, &path, body).await })
     });
     let mut answers = Vec::new();
@@ -29,7 +36,12 @@ async fn fifty_subscribes_at_once_make_one_subscription() {
     let customer = clients[0].customer("ada").await;
     let body = subscribe(&customer, "lite", "pm_sandbox_succeeds");
     let answers = at_once(&clients, 50, |n| format!("key-{n}"), "/v1/subscriptions", &body).await;
-    assert_eq!((count(&answers, 201), count(&answers, 409)), (1, 49), "{:?}", answers.iter().map(|a| a.status).collect::<Vec<_>>());
+    assert_eq!(
+        (count(&answers, 201), count(&answers, 409)),
+        (1, 49),
+        "{:?}",
+        answers.iter().map(|a| a.status).collect::<Vec<_>>()
+    );
     assert_eq!(clients[0].available(&customer).await, 60_000_000);
 }
 
@@ -50,7 +62,10 @@ async fn one_key_used_by_many_at_once_has_one_effect_and_one_answer() {
     assert_eq!(replayed.headers["idempotency-replayed"], "true");
     assert_eq!(replayed.body, answers[0].body);
     let other = subscribe(&customer, "max", "pm_sandbox_succeeds");
-    clients[0].post_as("one-key", "/v1/subscriptions", other).await.expect_problem(422, "idempotency-key-reused");
+    clients[0]
+        .post_as("one-key", "/v1/subscriptions", other)
+        .await
+        .expect_problem(422, "idempotency-key-reused");
 
     let path = format!("/v1/subscriptions/{}/upgrade", ids[0].as_str().unwrap());
     let body = json!({"plan": "max"});
@@ -136,7 +151,8 @@ async fn a_server_killed_in_the_middle_loses_nothing_it_has_accepted() {
             .map(|n| {
                 let (client, customer) = (server.client.clone(), customer.clone());
                 tokio::spawn(async move {
-                    let usage = event(&format!("{round}-{n}"), &customer, "mimo-v2-omni", json!({"input": 1_000}));
+                    let usage =
+                        event(&format!("{round}-{n}"), &customer, "mimo-v2-omni", json!({"input": 1_000}));
                     let request = client.request(reqwest::Method::POST, "/v1/usage/events").json(&usage);
                     client.try_send(request).await.is_ok_and(|answer| answer.status == 200)
                 })

@@ -53,7 +53,8 @@ async fn another_tenants_ids_answer_exactly_as_ids_that_do_not_exist() {
     }
     let authorize = ours.authorize("a", &customer, "mimo-v2-pro", 10, 10).await;
     authorize.expect_problem(404, "not-found");
-    let used = ours.post("/v1/usage/events", event("1", &customer, "mimo-v2-pro", json!({"input": 10}))).await;
+    let used =
+        ours.post("/v1/usage/events", event("1", &customer, "mimo-v2-pro", json!({"input": 10}))).await;
     assert_eq!(used.status, 422, "{}", used.body);
     assert_eq!(theirs.available(&customer).await, 60_000_000, "nothing of theirs has changed");
     let view = theirs.get(&format!("/v1/subscriptions/{subscription}")).await.expect(200);
@@ -83,7 +84,10 @@ async fn a_key_does_what_its_scopes_say_and_nothing_else() {
     gateway.get(&balance).await.expect_problem(403, "insufficient-scope");
     gateway.post("/v1/usage/events", charge).await.expect(200);
     gateway.post("/v1/rollovers", json!({})).await.expect_problem(403, "insufficient-scope");
-    gateway.put("/v1/test-clock", json!({"now": "2026-02-01T00:00:00Z"})).await.expect_problem(403, "insufficient-scope");
+    gateway
+        .put("/v1/test-clock", json!({"now": "2026-02-01T00:00:00Z"}))
+        .await
+        .expect_problem(403, "insufficient-scope");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,7 +123,9 @@ async fn without_valid_credentials_every_answer_is_the_same_401() {
     let cut = format!("Bearer {}", &world.key[..world.key.len() - 1]);
     let basic = format!("Basic {}", world.key);
     let mut bodies = Vec::new();
-    for bearer in [None, Some("Bearer "), Some("Bearer x"), Some(cut.as_str()), Some(&basic), Some("Bearer a.b.c")] {
+    for bearer in
+        [None, Some("Bearer "), Some("Bearer x"), Some(cut.as_str()), Some(&basic), Some("Bearer a.b.c")]
+    {
         let answer = client.send(get(bearer)).await;
         answer.expect_problem(401, "unauthenticated");
         assert!(answer.headers["www-authenticate"].to_str().unwrap().starts_with("Bearer"));

@@ -47,7 +47,8 @@ async fn a_standard_subscriber_spends_upgrades_and_renews_to_the_last_credit() {
     let balance = client.balance(&customer).await;
     assert_eq!(balance["available"], 700_000_000);
     let ledger = client.get(&format!("/v1/customers/{customer}/ledger?limit=200")).await.expect(200);
-    let expired: i64 = entries(&ledger, "expired").iter().map(|entry| entry["credits"].as_i64().unwrap()).sum();
+    let expired: i64 =
+        entries(&ledger, "expired").iter().map(|entry| entry["credits"].as_i64().unwrap()).sum();
     assert_eq!(expired, 636_937_725);
     let invoices = client.get(&format!("/v1/invoices?customer={customer}")).await.expect(200);
     let totals: Vec<i64> = invoices["data"].as_array().unwrap().iter().map(total_minor).collect();
@@ -178,14 +179,20 @@ async fn an_unpaid_renewal_is_past_due_until_paid_and_canceled_if_it_never_is() 
     let refused = client.authorize("a", customer, "mimo-v2-pro", 1_000, 0).await;
     assert_eq!(refused.status, 402);
     assert_eq!(refused.body["resets_at"], Value::Null, "no date while the renewal is unpaid");
-    client.post(&format!("{path}/upgrade"), json!({"plan": "max"})).await.expect_problem(409, "subscription-past-due");
+    client
+        .post(&format!("{path}/upgrade"), json!({"plan": "max"}))
+        .await
+        .expect_problem(409, "subscription-past-due");
 
     client.advance_to("2026-03-10T10:00:00Z").await;
     let invoice = view["open_invoice"].as_str().unwrap();
     let pay = json!({"payment_method": "pm_sandbox_succeeds"});
     client.post(&format!("/v1/invoices/{invoice}/pay"), pay).await.expect(200);
     let view = client.get(path).await.expect(200);
-    assert_eq!((&view["status"], &view["cycle"]["end"]), (&json!("active"), &json!("2026-03-31T10:00:00.000000Z")));
+    assert_eq!(
+        (&view["status"], &view["cycle"]["end"]),
+        (&json!("active"), &json!("2026-03-31T10:00:00.000000Z"))
+    );
     assert_eq!(client.available(customer).await, 60_000_000, "the whole pool");
 
     client.advance_to("2026-03-31T10:00:00Z").await;
@@ -270,7 +277,8 @@ async fn a_rollover_that_was_down_for_months_skips_the_cycles_that_are_over() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
-    let counts = ["cycles_closed", "cycles_skipped", "cycles_opened", "credits_expired"].map(|c| run[c].as_i64());
+    let counts =
+        ["cycles_closed", "cycles_skipped", "cycles_opened", "credits_expired"].map(|c| run[c].as_i64());
     assert_eq!(counts, [Some(1), Some(2), Some(1), Some(60_000_000)], "{run}");
     let invoices = client.get(&format!("/v1/invoices?customer={customer}")).await.expect(200);
     let totals: Vec<i64> = invoices["data"].as_array().unwrap().iter().map(total_minor).collect();

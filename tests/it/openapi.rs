@@ -13,12 +13,16 @@ async fn the_document_in_the_repository_is_the_one_that_is_served() {
     let printed = String::from_utf8(printed.stdout).unwrap();
     assert!(stored == printed, "stale: run `cargo run -- openapi --out openapi/tollgate.json`");
     let server = world.serve().await;
-    let served = server.client.send(server.client.anonymous(reqwest::Method::GET, "/openapi.json")).await.expect(200);
+    let served =
+        server.client.send(server.client.anonymous(reqwest::Method::GET, "/openapi.json")).await.expect(200);
     assert_eq!(served, serde_json::from_str::<Value>(&stored).unwrap());
     let page = server.client.send(server.client.anonymous(reqwest::Method::GET, "/docs/")).await;
     assert_eq!(page.status, 200);
     let html = page.body.as_str().unwrap();
-    assert!(html.contains("swagger-ui") && !html.contains("https://"), "a page that needs no other host: {html}");
+    assert!(
+        html.contains("swagger-ui") && !html.contains("https://"),
+        "a page that needs no other host: {html}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -68,7 +68,8 @@ async fn a_random_trace_charges_what_a_price_list_by_hand_sums_up() {
          credit_rates_milli = { input = 1000, cache_read = 100, cache_write = 1250, output = 3000 }\n";
     std::fs::write(&file, format!("{}{cached}", catalog::REFERENCE)).unwrap();
     let tenant = world.tenant.to_string();
-    let load = ["load", file.to_str().unwrap(), "--tenant", &tenant, "--effective-at", "2026-01-31T10:00:01Z"];
+    let load =
+        ["load", file.to_str().unwrap(), "--tenant", &tenant, "--effective-at", "2026-01-31T10:00:01Z"];
     let loaded = world.command("catalog").args(load).output().unwrap();
     assert!(loaded.status.success(), "{}", String::from_utf8_lossy(&loaded.stderr));
     std::fs::remove_file(&file).unwrap();
@@ -113,7 +114,10 @@ async fn past_the_pool_the_answer_is_402_in_the_shape_that_coding_tools_show() {
     // 59,999,000 of 60,000,000 Credits.
     for (n, tokens) in [20_000_000_u64, 9_999_500].into_iter().enumerate() {
         let usage = json!({"input": 0, "output": tokens});
-        client.post("/v1/usage/events", event(&n.to_string(), &customer, "mimo-v2-pro", usage)).await.expect(200);
+        client
+            .post("/v1/usage/events", event(&n.to_string(), &customer, "mimo-v2-pro", usage))
+            .await
+            .expect(200);
     }
     assert_eq!(client.available(&customer).await, 1_000);
     // A prompt of 400 costs 800; what is left pays for 100 tokens of output.
@@ -139,7 +143,8 @@ async fn past_the_pool_the_answer_is_402_in_the_shape_that_coding_tools_show() {
     );
     // Usage that happened anyway is recorded: the rest is overage.
     let usage = json!({"input": 1_000, "output": 0});
-    let late = client.post("/v1/usage/events", event("late", &customer, "mimo-v2-pro", usage)).await.expect(200);
+    let late =
+        client.post("/v1/usage/events", event("late", &customer, "mimo-v2-pro", usage)).await.expect(200);
     assert_eq!((&late["receipt"]["credits"], &late["receipt"]["overage"]), (&json!(2_000), &json!(1_000)));
     assert_eq!(client.balance(&customer).await["overage"], 1_000);
     client.authorize("free", &customer, "mimo-v2-tts", 1_000, 100).await.expect(201);
@@ -200,7 +205,10 @@ async fn an_event_captures_its_authorization_and_a_second_one_says_that_it_is_go
     usage["id"] = json!("2");
     let second = client.post("/v1/usage/events", usage).await.expect(200);
     assert_eq!(second["status"], "accepted");
-    assert_eq!((&second["receipt"]["hold"], &second["receipt"]["hold_reason"]), (&json!("none"), &json!("captured")));
+    assert_eq!(
+        (&second["receipt"]["hold"], &second["receipt"]["no_hold_reason"]),
+        (&json!("none"), &json!("captured"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -246,7 +254,17 @@ async fn a_batch_answers_one_result_for_each_event_in_order() {
         answer["results"].as_array().unwrap().iter().map(|r| r["status"].as_str().unwrap()).collect();
     assert_eq!(
         statuses,
-        ["accepted", "duplicate", "conflict", "unrated", "unrated", "rejected", "rejected", "unrated", "accepted"]
+        [
+            "accepted",
+            "duplicate",
+            "conflict",
+            "unrated",
+            "unrated",
+            "rejected",
+            "rejected",
+            "unrated",
+            "accepted"
+        ]
     );
     assert_eq!(client.available(&customer).await, 60_000_000 - 20 - 1);
     let unrated = client.get("/v1/usage/unrated").await.expect(200);

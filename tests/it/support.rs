@@ -201,7 +201,8 @@ impl Client {
     }
 
     pub async fn post_as(&self, idempotency_key: &str, path: &str, body: Value) -> Answer {
-        self.send(self.request(Method::POST, path).header("Idempotency-Key", idempotency_key).json(&body)).await
+        self.send(self.request(Method::POST, path).header("Idempotency-Key", idempotency_key).json(&body))
+            .await
     }
 
     pub async fn put(&self, path: &str, body: Value) -> Answer {

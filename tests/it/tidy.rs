@@ -71,7 +71,9 @@ fn sql_lives_in_store_files_only() {
         if is_store || is_exempt {
             continue;
         }
-        for sign in ["sql_query(", "diesel::insert_into", "diesel::update", "diesel::delete", "batch_execute("] {
+        for sign in
+            ["sql_query(", "diesel::insert_into", "diesel::update", "diesel::delete", "batch_execute("]
+        {
             assert!(!text.contains(sign), "{name} has {sign}");
         }
     }
@@ -81,10 +83,15 @@ fn sql_lives_in_store_files_only() {
 fn domain_cannot_do_anything_but_decide() {
     let manifest = std::fs::read_to_string(crates().join("domain/Cargo.toml")).unwrap();
     for heavy in ["tokio", "diesel", "redis", "reqwest", "actix", "getrandom", "\"clock\""] {
-        assert!(!manifest.contains(&format!("\n{heavy}")) && !manifest.contains(&format!("[{heavy}]")), "{heavy}");
+        assert!(
+            !manifest.contains(&format!("\n{heavy}")) && !manifest.contains(&format!("[{heavy}]")),
+            "{heavy}"
+        );
     }
     for (path, text) in sources(&crates().join("domain/src")) {
-        for sign in ["async fn", "Utc::now", "SystemTime", "Instant::now", "std::fs", "std::net", "f64", "f32"] {
+        for sign in
+            ["async fn", "Utc::now", "SystemTime", "Instant::now", "std::fs", "std::net", "f64", "f32"]
+        {
             assert!(!text.contains(sign), "{} has {sign}", path.display());
         }
     }
@@ -113,6 +120,16 @@ fn the_top_level_holds_what_the_readme_says_and_nothing_else() {
     let shown: Vec<&str> = top.into_iter().filter(|name| !name.starts_with('.')).collect();
     assert_eq!(
         shown,
-        ["Cargo.lock", "Cargo.toml", "README.md", "crates", "deploy", "justfile", "migrations", "openapi", "tests"]
+        [
+            "Cargo.lock",
+            "Cargo.toml",
+            "README.md",
+            "crates",
+            "deploy",
+            "justfile",
+            "migrations",
+            "openapi",
+            "tests"
+        ]
     );
 }

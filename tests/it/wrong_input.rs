@@ -121,7 +121,8 @@ async fn nonsense_is_named_and_leaves_no_row() {
     client.authorize("a", &customer, "mimo-v2-flash", 1, 1).await.expect_problem(422, "not-rated");
     client.authorize("a", &customer, "mimo-v2-pro", 1_048_577, 1).await.expect_problem(422, "not-rated");
     client.authorize("a b", &customer, "mimo-v2-pro", 1, 1).await.expect_problem(422, "invalid-field");
-    let stranger = client.post("/v1/subscriptions", subscribe(&customer, "platinum", "pm_sandbox_succeeds")).await;
+    let stranger =
+        client.post("/v1/subscriptions", subscribe(&customer, "platinum", "pm_sandbox_succeeds")).await;
     stranger.expect_problem(422, "unknown-plan");
     for (field, value, status, code) in [
         ("plan", json!("platinum"), 422, "unknown-plan"),
@@ -150,7 +151,15 @@ async fn nonsense_is_named_and_leaves_no_row() {
         let answer = client.get(&format!("/v1/customers/{customer}/ledger?{query}")).await;
         assert!([400, 422].contains(&answer.status.as_u16()), "{query}: {} {}", answer.status, answer.body);
     }
-    for path in ["/v1/customers/%00", "/v1/customers/%ff", "/v1/customers/..%2f", "/v1//customers", "/v1/customers;x", "/v2", "/"] {
+    for path in [
+        "/v1/customers/%00",
+        "/v1/customers/%ff",
+        "/v1/customers/..%2f",
+        "/v1//customers",
+        "/v1/customers;x",
+        "/v2",
+        "/",
+    ] {
         let answer = client.get(path).await;
         assert!([400, 404].contains(&answer.status.as_u16()), "{path}: {} {}", answer.status, answer.body);
     }

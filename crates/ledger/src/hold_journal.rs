@@ -92,10 +92,14 @@ impl Ledger {
     /// Records holds as they are granted, until `stop` turns true and everything is recorded.
     pub async fn run_journal(&self, mut stop: watch::Receiver<bool>) {
         loop {
-            tokio::select! {
-                () = self.journal.arrived.notified() => tokio::time::sleep(GATHER).await,
-                _ = stop.wait_for(|stop| *stop) => break,
+            let is_stopped = tokio::select! {
+                () = self.journal.arrived.notified() => false,
+                _ = stop.wait_for(|stop| *stop) => true,
+            };
+            if is_stopped {
+                break;
             }
+            tokio::time::sleep(GATHER).await;
             if let Err(error) = self.journal.flush(&self.db).await {
                 tracing::warn!(%error, "granted holds are not recorded yet");
                 tokio::time::sleep(PAUSE_AFTER_FAILURE).await;

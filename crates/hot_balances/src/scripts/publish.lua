@@ -1,4 +1,4 @@
--- Takes over a newer balance, and ends the holds that the same change captured (R-35).
+-- Takes over a balance that is not older, and ends the holds that the same change captured (R-35).
 -- An account that is not projected stays so: the next miss loads it with its holds.
 -- KEYS: balance hash, live holds, ended holds...
 -- ARGV: version, available, valid until, refills at, mac, then each ended hold's id
@@ -14,7 +14,7 @@ for index = 3, #KEYS do
 end
 
 local version = redis.call('HGET', KEYS[1], 'version')
-if not version or tonumber(version) >= tonumber(ARGV[1]) then
+if not version or tonumber(version) > tonumber(ARGV[1]) then
     return 0
 end
 redis.call('HSET', KEYS[1], 'version', ARGV[1], 'available', ARGV[2], 'valid_until', ARGV[3],

@@ -1,0 +1,254 @@
+//! The OpenAPI document, built from the routes that are registered, so that none is left out.
+
+use actix_web::dev::ResourceDef;
+use actix_web::web::Bytes;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, OpenApi, Ref, ResponseBuilder};
+use utoipa::{Modify, OpenApi as _};
+use utoipa_actix_web::AppExt;
+
+use crate::error::{PROBLEM_CONTENT_TYPE, Problem};
+use crate::routes;
+
+/// What the routes do not say of themselves.
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Tollgate",
+        description = "Sells token plans, and meters what gateways use of them.\n\n\
+            **Credentials**: `Authorization: Bearer` with an API key (`tg_live_...`, `tg_test_...`), or with \
+            a customer's token, which reads that customer's own affairs. An operation names the scopes \
+            of which a key needs one; `admin` implies all. `customer` stands for a customer's token.\n\n\
+            **Amounts**: Credits are integers. Money is an integer in the currency's minor unit. Instants \
+            are RFC 3339 in UTC with microseconds.\n\n\
+            **Errors** are problems (RFC 9457): branch on `type`. Every answer has an `x-request-id`. \
+            Unknown fields and parameters are refused.\n\n\
+            **Retries**: usage events count once by `source` and `id`, authorizations by `id`, and changes \
+            of subscriptions and payments by the `Idempotency-Key` header, for 24 hours. A 503 can be tried \
+            again after a second.",
+    ),
+    tags(
+        (name = "Catalogue", description = "What is sold, and what a token costs."),
+        (name = "Customers", description = "Customers, their Credits and their tokens."),
+        (name = "Subscriptions", description = "Plans bought, upgraded and canceled."),
+        (name = "Usage", description = "May a request start, and what did it use?"),
+        (name = "Invoices", description = "What is owed, and what was paid."),
+        (name = "Rollovers", description = "The end of a cycle and the beginning of the next."),
+        (name = "Test clock", description = "The time of a test tenant."),
+        (name = "Operation", description = "For those who run the server."),
+    ),
+    components(schemas(Problem)),
+    modifiers(&Bearer),
+)]
+struct Frame;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut OpenApi) {
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("An API key, or a customer's token."))
+            .build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    }
+}
+
+/// The OpenAPI document of every route.
+pub fn openapi() -> OpenApi {
+    let app = actix_web::App::new().into_utoipa_app().openapi(Frame::openapi());
+    let (_, mut document) = app.configure(routes::register).split_for_parts();
+    for (path, item) in &mut document.paths.paths {
+        let is_open = !path.starts_with("/v1/");
+        if is_open {
+            continue;
+        }
+        for (_, operation) in operations_mut(item) {
+            add_problems(path, operation);
+        }
+    }
+    document
+}
+
+/// The problems that an operation can answer with because of what it takes.
+fn add_problems(path: &str, operation: &mut Operation) {
+    let has_body = operation.request_body.is_some();
+    let has_parameters = operation.parameters.as_ref().is_some_and(|parameters| !parameters.is_empty());
+    let problems = [
+        (true, "401", "`unauthenticated`: no valid credentials"),
+        (true, "403", "`insufficient-scope`, with the scope that is `needed`"),
+        (true, "500", "`internal`: a fault on our side"),
+        (true, "503", "`storage-unavailable`: try again after a second"),
+        (path.contains('{'), "404", "`not-found`"),
+        (has_body, "408", "`body-timeout`"),
+        (has_body, "413", "`payload-too-large`"),
+        (has_body, "415", "`unsupported-media-type`"),
+        (has_body || has_parameters, "400", "`invalid-json`, `invalid-cursor`, `idempotency-key-missing`"),
+        (has_body || has_parameters, "422", "`invalid-field` with `errors`, and other input that is refused"),
+    ];
+    for (_, status, description) in problems.into_iter().filter(|(applies, _, _)| *applies) {
+        let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+        let response = ResponseBuilder::new().description(description).content(PROBLEM_CONTENT_TYPE, problem);
+        operation.responses.responses.entry(status.to_owned()).or_insert_with(|| response.build().into());
+    }
+}
+
+fn operations_mut(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
+    let PathItem { get, put, post, delete, .. } = item;
+    [("DELETE", delete), ("GET", get), ("POST", post), ("PUT", put)]
+        .into_iter()
+        .filter_map(|(method, operation)| operation.as_mut().map(|operation| (method, operation)))
+}
+
+/// The document as it is served, and the methods of each path.
+pub(crate) struct Document {
+    pub(crate) json: Bytes,
+    paths: Vec<(ResourceDef, String)>,
+}
+
+impl Document {
+    pub(crate) fn new() -> db::Result<Document> {
+        let mut document = openapi();
+        let json = document.to_json().map_err(|error| db::Error::Fault(Box::new(error)))?;
+        let paths = document.paths.paths.iter_mut().map(|(path, item)| {
+            let methods: Vec<&str> = operations_mut(item).map(|(method, _)| method).collect();
+            (ResourceDef::new(path.as_str()), methods.join(", "))
+        });
+        Ok(Document { paths: paths.collect(), json: Bytes::from(json) })
+    }
+
+    /// The methods of a path, as `Allow` lists them; `None` for a path that is not there. A path may
+    /// match two patterns, a fixed one and one with an id.
+    pub(crate) fn allow(&self, path: &str) -> Option<String> {
+        let matching = self.paths.iter().filter(|(pattern, _)| pattern.is_match(path));
+        let methods: Vec<&str> = matching.map(|(_, methods)| methods.as_str()).collect();
+        (!methods.is_empty()).then(|| methods.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn document() -> Value {
+        serde_json::to_value(openapi()).unwrap()
+    }
+
+    fn operations(document: &Value) -> Vec<(String, Value)> {
+        let mut operations = Vec::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                operations.push((format!("{method} {path}"), operation.clone()));
+            }
+        }
+        operations
+    }
+
+    #[test]
+    fn every_operation_is_described() {
+        let document = document();
+        let tags: BTreeSet<&str> =
+            document["tags"].as_array().unwrap().iter().filter_map(|tag| tag["name"].as_str()).collect();
+        let mut ids = BTreeSet::new();
+        for (name, operation) in operations(&document) {
+            let id = operation["operationId"].as_str().unwrap_or_default();
+            assert!(!id.is_empty() && ids.insert(id.to_owned()), "{name}: its id is its own");
+            assert!(operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{name}");
+            let own_tags = operation["tags"].as_array().unwrap();
+            assert!(own_tags.len() == 1 && tags.contains(own_tags[0].as_str().unwrap()), "{name}");
+            let security = operation["security"].as_array().unwrap();
+            if name.contains(" /v1/") {
+                assert!(security[0]["bearer"].as_array().is_some_and(|scopes| !scopes.is_empty()), "{name}");
+                for status in ["401", "403", "500", "503"] {
+                    let content = &operation["responses"][status]["content"][PROBLEM_CONTENT_TYPE];
+                    assert_eq!(content["schema"]["$ref"], "#/components/schemas/Problem", "{name} {status}");
+                }
+            } else {
+                assert_eq!(security, &[json!({})], "{name} is open");
+            }
+            let has_success =
+                ["200", "201", "202"].iter().any(|status| operation["responses"][status].is_object());
+            assert!(has_success, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_change_of_money_names_the_key_that_makes_it_happen_once() {
+        let keyed: Vec<String> = operations(&document())
+            .into_iter()
+            .filter(|(_, operation)| {
+                let parameters = operation["parameters"].as_array().into_iter().flatten();
+                parameters.into_iter().any(|parameter| {
+                    parameter["name"] == "Idempotency-Key"
+                        && parameter["in"] == "header"
+                        && parameter["required"] == true
+                })
+            })
+            .map(|(name, _)| name)
+            .collect();
+        let expected = [
+            "post /v1/invoices/{id}/pay",
+            "post /v1/subscriptions",
+            "post /v1/subscriptions/{id}/cancel",
+            "delete /v1/subscriptions/{id}/cancel",
+            "put /v1/subscriptions/{id}/payment-method",
+            "put /v1/subscriptions/{id}/scheduled-plan",
+            "delete /v1/subscriptions/{id}/scheduled-plan",
+            "post /v1/subscriptions/{id}/upgrade",
+        ];
+        let expected: BTreeSet<String> = expected.map(str::to_owned).into();
+        assert_eq!(keyed.into_iter().collect::<BTreeSet<_>>(), expected);
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+            match value {
+                Value::Object(members) => {
+                    found.extend(members.get("$ref").and_then(Value::as_str));
+                    members.values().for_each(|value| references(value, found));
+                }
+                Value::Array(items) => items.iter().for_each(|value| references(value, found)),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+            }
+        }
+        let document = document();
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(!found.is_empty());
+        for reference in found {
+            let pointer = reference.strip_prefix('#').unwrap();
+            assert!(document.pointer(pointer).is_some(), "{reference}");
+        }
+    }
+
+    #[test]
+    fn out_of_credits_has_a_schema_of_its_own() {
+        let document = document();
+        let response = &document["paths"]["/v1/authorizations"]["post"]["responses"]["402"];
+        let schema = &response["content"]["application/json"]["schema"]["$ref"];
+        assert_eq!(schema, "#/components/schemas/InsufficientQuota");
+        let required = &document["components"]["schemas"]["InsufficientQuota"]["required"];
+        let expected = ["type", "error", "request_id", "needed", "remaining", "resets_at", "upgrade_url"];
+        assert_eq!(required, &json!(expected));
+    }
+
+    #[test]
+    fn the_methods_of_a_path_are_those_of_the_document() {
+        let document = Document::new().unwrap();
+        let allow = |path| document.allow(path);
+        assert_eq!(allow("/v1/customers").as_deref(), Some("GET, POST"));
+        assert_eq!(allow("/v1/customers/cus_1/balance").as_deref(), Some("GET"));
+        assert_eq!(allow("/v1/subscriptions/sub_1/scheduled-plan").as_deref(), Some("DELETE, PUT"));
+        assert_eq!(allow("/v1/authorizations/price").as_deref(), Some("POST"));
+        for none in ["/v1", "/v1/customers/", "/v1/customers/a/b", "/v1/customersx", "", "*"] {
+            assert_eq!(allow(none), None, "{none}");
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The routes, a file a noun. A handler extracts, calls one service and shapes the answer.
+
+mod authorizations;
+mod customers;
+mod documents;
+mod health;
+mod invoices;
+mod plans;
+mod rollovers;
+mod subscriptions;
+mod test_clock;
+mod usage;
+
+use actix_web::middleware::from_fn;
+use utoipa_actix_web::scope;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use crate::not_found::not_found;
+use crate::{auth, request_id};
+
+/// Registers every route, and so puts it into the OpenAPI document too.
+pub(crate) fn register(config: &mut ServiceConfig<'_>) {
+    let v1 = scope("/v1")
+        .service(plans::list_plans)
+        .service(plans::read_rate_card)
+        .service(plans::read_rate_card_version)
+        .service(customers::create_customer)
+        .service(customers::list_customers)
+        .service(customers::read_customer)
+        .service(customers::read_balance)
+        .service(customers::list_grants)
+        .service(customers::list_transfers)
+        .service(customers::mint_customer_token)
+        .service(subscriptions::subscribe)
+        .service(subscriptions::list_subscriptions)
+        .service(subscriptions::read_subscription)
+        .service(subscriptions::preview_upgrade)
+        .service(subscriptions::upgrade_subscription)
+        .service(subscriptions::schedule_plan)
+        .service(subscriptions::withdraw_scheduled_plan)
+        .service(subscriptions::cancel_subscription)
+        .service(subscriptions::withdraw_cancel)
+        .service(subscriptions::set_payment_method)
+        .service(authorizations::authorize)
+        .service(authorizations::price_request)
+        .service(authorizations::release_authorization)
+        .service(usage::record_usage)
+        .service(usage::list_unrated)
+        .service(invoices::list_invoices)
+        .service(invoices::read_invoice)
+        .service(invoices::pay_invoice)
+        .service(rollovers::start_rollover)
+        .service(rollovers::read_rollover)
+        .service(test_clock::read_test_clock)
+        .service(test_clock::set_test_clock)
+        .service(test_clock::advance_test_clock)
+        .default_service(actix_web::web::to(not_found))
+        .map(|v1| v1.wrap(from_fn(auth::authenticate)));
+    let all = scope("")
+        .service(v1)
+        .service(health::read_health)
+        .service(health::read_readiness)
+        .service(documents::read_openapi)
+        .service(documents::read_docs)
+        .service(documents::read_docs_file)
+        .default_service(actix_web::web::to(not_found))
+        .map(|all| all.wrap(from_fn(request_id::answer)));
+    config.service(all);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use actix_http::Request;
+    use actix_web::body::BoxBody;
+    use actix_web::dev::{Service, ServiceResponse};
+    use actix_web::http::Method;
+    use actix_web::http::header::{ALLOW, CACHE_CONTROL, WWW_AUTHENTICATE};
+    use actix_web::test::{TestRequest, call_service, init_service, read_body_json};
+    use actix_web::web::Data;
+    use actix_web::{App, Error};
+    use serde_json::Value;
+    use tenants::{Tenants, TokenKey};
+
+    use super::*;
+    use crate::openapi::Document;
+
+    /// Every route, with nothing behind it: what is answered here is answered without a service.
+    async fn app() -> impl Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> {
+        let db = db::Db::new(db::Options {
+            url: "postgres://127.0.0.1:1/nowhere".to_owned(),
+            connections_max: 1,
+            deadline: Duration::from_secs(1),
+        });
+        let token_key = TokenKey::from_pem(&TokenKey::generate().unwrap()).unwrap();
+        let tenants = Data::new(Tenants::new(db.unwrap(), token_key));
+        let document = Data::new(Document::new().unwrap());
+        init_service(
+            App::new()
+                .app_data(tenants)
+                .app_data(document)
+                .configure(|config| register(&mut ServiceConfig::new(config))),
+        )
+        .await
+    }
+
+    /// Every operation as (method, path with an id in it).
+    fn operations() -> Vec<(Method, String)> {
+        let document = serde_json::to_value(crate::openapi()).unwrap();
+        let mut operations = Vec::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            let path = path.replace("{id}", "x").replace("{version}", "1").replace("{file}", "index.html");
+            for method in item.as_object().unwrap().keys() {
+                operations.push((method.to_uppercase().parse().unwrap(), path.clone()));
+            }
+        }
+        operations
+    }
+
+    #[actix_web::test]
+    async fn every_operation_asks_for_credentials_before_it_looks_at_anything_else() {
+        let app = app().await;
+        let mut bodies = std::collections::BTreeSet::new();
+        for (method, path) in operations().into_iter().filter(|(_, path)| path.starts_with("/v1")) {
+            for body in ["", "{", "{}"] {
+                let request = TestRequest::with_uri(&path).method(method.clone()).set_payload(body);
+                let response = call_service(&app, request.to_request()).await;
+                assert_eq!(response.status().as_u16(), 401, "{method} {path}");
+                assert_eq!(response.headers().get(WWW_AUTHENTICATE).unwrap(), "Bearer");
+                assert_eq!(response.headers().get(CACHE_CONTROL).unwrap(), "no-store");
+                let id = response.headers().get("x-request-id").unwrap().to_str().unwrap().to_owned();
+                let mut body: Value = read_body_json(response).await;
+                assert_eq!(body["instance"].take(), Value::String(id));
+                bodies.insert(body.to_string());
+            }
+        }
+        assert_eq!(bodies.len(), 1, "one body for every cause");
+    }
+
+    #[actix_web::test]
+    async fn a_credential_that_is_none_is_refused_alike_whatever_it_looks_like() {
+        let app = app().await;
+        let mut bodies = std::collections::BTreeSet::new();
+        for header in
+            ["", "Bearer", "Bearer ", "Basic dTpw", "Bearer tg_live_x", "Bearer a.b.c", "Bearer \u{e9}"]
+        {
+            let request = TestRequest::get().uri("/v1/plans").insert_header(("authorization", header));
+            let response = call_service(&app, request.to_request()).await;
+            assert_eq!(response.status().as_u16(), 401, "{header}");
+            let mut body: Value = read_body_json(response).await;
+            body["instance"].take();
+            bodies.insert(body.to_string());
+        }
+        assert_eq!(bodies.len(), 1);
+    }
+
+    #[actix_web::test]
+    async fn a_method_that_a_path_does_not_have_is_405_and_says_which_it_has() {
+        let app = app().await;
+        for (method, path, allow) in [
+            ("POST", "/v1/plans", "GET"),
+            ("HEAD", "/v1/plans", "GET"),
+            ("OPTIONS", "/v1/customers", "GET, POST"),
+            ("PATCH", "/v1/customers", "GET, POST"),
+            ("TRACE", "/v1/test-clock", "GET, PUT"),
+            ("DELETE", "/v1/customers/cus_1", "GET"),
+            ("GET", "/v1/subscriptions/sub_1/cancel", "DELETE, POST"),
+            ("PUT", "/v1/usage/events", "POST"),
+            ("POST", "/healthz", "GET"),
+            ("DELETE", "/openapi.json", "GET"),
+            ("POST", "/docs/", "GET"),
+        ] {
+            let request = TestRequest::with_uri(path)
+                .method(method.parse().unwrap())
+                .insert_header(("x-http-method-override", "GET"));
+            let response = call_service(&app, request.to_request()).await;
+            assert_eq!(response.status().as_u16(), 405, "{method} {path}");
+            assert_eq!(response.headers().get(ALLOW).unwrap(), allow, "{method} {path}");
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_path_that_is_not_there_is_a_problem() {
+        let app = app().await;
+        for path in [
+            "/",
+            "/v1",
+            "/v1/",
+            "/v1/nothing",
+            "/v1/plans/",
+            "/v1//plans",
+            "/v1/customers/a%2fb/none",
+            "/metrics",
+            "/debug",
+            "/docs/none.js",
+            "/docs/..%2f..%2fetc%2fpasswd",
+            "/v1/%00",
+            "/v1/%ff",
+        ] {
+            let response = call_service(&app, TestRequest::get().uri(path).to_request()).await;
+            assert_eq!(response.status().as_u16(), 404, "{path}");
+            assert_eq!(response.headers().get("content-type").unwrap(), "application/problem+json", "{path}");
+            assert!(response.headers().contains_key("x-request-id"), "{path}");
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_clients_own_request_id_is_not_taken_over() {
+        let app = app().await;
+        let request = TestRequest::get().uri("/healthz").insert_header(("x-request-id", "mine"));
+        let response = call_service(&app, request.to_request()).await;
+        let id = response.headers().get("x-request-id").unwrap().to_str().unwrap();
+        assert_eq!(id.parse::<uuid::Uuid>().unwrap().get_version_num(), 7);
+    }
+
+    #[actix_web::test]
+    async fn what_needs_no_credentials_is_served_without() {
+        let app = app().await;
+        for (path, content_type) in [
+            ("/healthz", "application/json"),
+            ("/openapi.json", "application/json"),
+            ("/docs/", "text/html"),
+            ("/docs/swagger-ui.css", "text/css"),
+            ("/docs/swagger-initializer.js", "text/javascript"),
+        ] {
+            let response = call_service(&app, TestRequest::get().uri(path).to_request()).await;
+            assert_eq!(response.status().as_u16(), 200, "{path}");
+            let sent = response.headers().get("content-type").unwrap().to_str().unwrap();
+            assert!(sent.starts_with(content_type), "{path}: {sent}");
+        }
+    }
+
+    #[actix_web::test]
+    async fn an_outage_while_looking_for_a_key_is_no_401() {
+        let app = app().await;
+        // A token is checked without a store; a key has to be found.
+        let key = "tg_live_0000000000000000_0000000000000000000000000000000000000000000_000000";
+        let request =
+            TestRequest::get().uri("/v1/plans").insert_header(("authorization", format!("Bearer {key}")));
+        let response = call_service(&app, request.to_request()).await;
+        assert!([401, 503].contains(&response.status().as_u16()));
+    }
+}

@@ -1,0 +1,240 @@
+//! Invoices and their payments.
+
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Json};
+use actix_web::{HttpResponse, get, post};
+use domain::id::{CustomerId, InvoiceId, PaymentId};
+use idempotency::Idempotency;
+use invoices::{InvoiceView, Invoices};
+use serde::{Deserialize, Serialize};
+use subscriptions::Subscriptions;
+use tenants::Tenants;
+use utoipa::{IntoParams, ToSchema};
+
+use super::subscriptions::purchased;
+use crate::auth::{Bills, Caller};
+use crate::body::Query;
+use crate::error::{Error, Problem};
+use crate::idempotency::{IdempotencyKey, Keyed, once};
+use crate::page::{Limit, List};
+use crate::path::Id;
+use crate::wire::{Instant, Money, Page, PaymentMethod};
+
+/// What is owed for something bought. Written once; its total never changes.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Invoice {
+    #[schema(value_type = String, example = "inv_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    id: InvoiceId,
+    #[schema(value_type = String, example = "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    customer: CustomerId,
+    /// `open`, `paid` or `void`.
+    #[schema(example = "paid")]
+    status: &'static str,
+    total: Money,
+    lines: Vec<Line>,
+    /// The attempts to collect it, oldest first.
+    payments: Vec<Payment>,
+    created_at: Instant,
+    /// When the payment that settled it succeeded.
+    #[schema(required)]
+    paid_at: Option<Instant>,
+}
+
+/// An invoice without its lines and payments.
+#[derive(Debug, Serialize, ToSchema)]
+struct InvoiceSummary {
+    #[schema(value_type = String, example = "inv_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    id: InvoiceId,
+    #[schema(value_type = String, example = "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    customer: CustomerId,
+    /// `open`, `paid` or `void`.
+    #[schema(example = "paid")]
+    status: &'static str,
+    total: Money,
+    created_at: Instant,
+    #[schema(required)]
+    paid_at: Option<Instant>,
+}
+
+/// A line of an invoice, in the invoice's currency.
+#[derive(Debug, Serialize, ToSchema)]
+struct Line {
+    /// `plan`, `upgrade` or `discount`.
+    #[schema(example = "plan")]
+    kind: &'static str,
+    description: String,
+    /// Below zero for a discount.
+    #[schema(example = 1_600)]
+    amount_minor: i64,
+}
+
+/// One attempt to collect an invoice.
+#[derive(Debug, Serialize, ToSchema)]
+struct Payment {
+    #[schema(value_type = String, example = "pay_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    id: PaymentId,
+    /// `created`, `pending`, `succeeded`, `failed`, `canceled` or `refunded`.
+    #[schema(example = "succeeded")]
+    status: &'static str,
+    amount: Money,
+    /// The provider's name of what pays.
+    method: String,
+    /// The provider's reason, where it failed.
+    #[schema(required)]
+    failure_code: Option<String>,
+    created_at: Instant,
+    #[schema(required)]
+    succeeded_at: Option<Instant>,
+}
+
+/// How to pay an invoice.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Pay {
+    /// Pays this invoice only; the subscription's own method where left out.
+    payment_method: Option<PaymentMethod>,
+}
+
+/// The query of a customer's invoices.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct InvoicesQuery {
+    /// Whose invoices.
+    #[param(value_type = String, example = "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    customer: CustomerId,
+    /// How many items at most.
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
+    limit: Limit,
+    /// The `next_cursor` of the page before; the first page without.
+    cursor: Option<String>,
+}
+
+/// List a customer's invoices
+///
+/// From the oldest, without lines and payments.
+#[utoipa::path(
+    tag = "Invoices",
+    security(("bearer" = ["read", "customer"])),
+    params(InvoicesQuery),
+    responses((status = 200, description = "A page of invoices", body = Page<InvoiceSummary>)),
+)]
+#[get("/invoices")]
+pub(super) async fn list_invoices(
+    caller: Caller,
+    query: Query<InvoicesQuery>,
+    tenants: Data<Tenants>,
+    invoices: Data<Invoices>,
+) -> Result<Json<Page<InvoiceSummary>>, Error> {
+    let InvoicesQuery { customer, limit, cursor } = query.0;
+    caller.sees(customer, "customer")?;
+    let owner = customer.to_string();
+    let list = List { tenant: caller.scope().tenant, kind: "invoices", owner: &owner };
+    let after = list.after(cursor.as_deref())?;
+    tenants.customer(caller.scope(), customer).await?;
+    let found = invoices.of_customer(caller.scope().tenant, customer, after, limit.and_one()).await?;
+    Ok(Json(list.page(found, limit, |invoice| invoice.id.to_string())))
+}
+
+/// Read an invoice
+#[utoipa::path(
+    tag = "Invoices",
+    security(("bearer" = ["read", "customer"])),
+    params(("id" = String, Path, description = "The invoice", example = "inv_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")),
+    responses((status = 200, description = "The invoice", body = Invoice)),
+)]
+#[get("/invoices/{id}")]
+pub(super) async fn read_invoice(
+    caller: Caller,
+    id: Id<InvoiceId>,
+    invoices: Data<Invoices>,
+) -> Result<Json<Invoice>, Error> {
+    let view = invoices.read(caller.scope().tenant, id.0).await?;
+    caller.sees(view.invoice.customer, "invoice")?;
+    Ok(Json(view.into()))
+}
+
+/// Pay an invoice
+///
+/// Tries an open invoice again: of a subscription that waits for its first payment, or of an unpaid
+/// renewal. A payment that is in flight is given up first.
+#[utoipa::path(
+    tag = "Invoices",
+    security(("bearer" = ["billing"])),
+    params(
+        ("id" = String, Path, description = "The invoice", example = "inv_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d"),
+        IdempotencyKey,
+    ),
+    request_body = Pay,
+    responses(
+        (status = 200, description = "Paid", body = super::subscriptions::Purchase),
+        (status = 202, description = "The payment is pending", body = super::subscriptions::Purchase),
+        (status = 402, description = "`payment-declined`", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`invoice-not-open`, `payment-pending`, `promotion-used`", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[post("/invoices/{id}/pay")]
+pub(super) async fn pay_invoice(
+    caller: Bills,
+    id: Id<InvoiceId>,
+    pay: Keyed<Pay>,
+    subscriptions: Data<Subscriptions>,
+    idempotency: Data<Idempotency>,
+) -> Result<HttpResponse, Error> {
+    let Keyed { value: Pay { payment_method }, key } = pay;
+    once(&idempotency, caller.scope(), key, move |scope, key| async move {
+        let method = payment_method.map(String::from);
+        purchased(subscriptions.pay_invoice(&scope, id.0, method, &key).await?, StatusCode::OK)
+    })
+    .await
+}
+
+impl From<invoices::Invoice> for InvoiceSummary {
+    fn from(invoice: invoices::Invoice) -> Self {
+        InvoiceSummary {
+            id: invoice.id,
+            customer: invoice.customer,
+            status: invoice.status.name(),
+            total: invoice.total.into(),
+            created_at: Instant(invoice.created_at),
+            paid_at: invoice.paid_at.map(Instant),
+        }
+    }
+}
+
+impl From<InvoiceView> for Invoice {
+    fn from(view: InvoiceView) -> Self {
+        let InvoiceView { invoice, lines, payments } = view;
+        Invoice {
+            id: invoice.id,
+            customer: invoice.customer,
+            status: invoice.status.name(),
+            total: invoice.total.into(),
+            lines: lines.into_iter().map(Line::from).collect(),
+            payments: payments.into_iter().map(Payment::from).collect(),
+            created_at: Instant(invoice.created_at),
+            paid_at: invoice.paid_at.map(Instant),
+        }
+    }
+}
+
+impl From<invoices::Line> for Line {
+    fn from(line: invoices::Line) -> Self {
+        Line { kind: line.kind.name(), description: line.description, amount_minor: line.amount_minor }
+    }
+}
+
+impl From<invoices::Payment> for Payment {
+    fn from(payment: invoices::Payment) -> Self {
+        Payment {
+            id: payment.id,
+            status: payment.status.name(),
+            amount: payment.amount.into(),
+            method: payment.method,
+            failure_code: payment.failure_code,
+            created_at: Instant(payment.created_at),
+            succeeded_at: payment.succeeded_at.map(Instant),
+        }
+    }
+}

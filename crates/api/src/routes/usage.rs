@@ -1,0 +1,571 @@
+//! What did it use? One event, or a batch.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Json};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, get, post};
+use domain::Refusal;
+use domain::id::{CustomerId, ExternalId, GrantId};
+use domain::usage as model;
+use domain::usage::TokenCounts;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use usage::{BATCH_EVENTS_MAX, EventResult, UnratedEvent, Usage, UsageEvent};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::auth::{Administers, Uses};
+use crate::body::{BODY_BYTES_MAX, NotJson, Query, check_json, object, read_json, receive};
+use crate::error::{Error, Problem};
+use crate::page::{List, PageQuery};
+use crate::wire::{Instant, Page, Printable, TokenCount};
+
+/// The largest body with a batch of events.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// What a gateway reports after a request. `source` and `id` together name the event: it counts once,
+/// however often it is sent.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Event {
+    /// Who reports: a URI reference, as in CloudEvents.
+    #[schema(value_type = String, min_length = 1, max_length = 256, pattern = "^[!-~]+$", example = "gateway/eu-1")]
+    source: Printable<256>,
+    #[schema(value_type = String, min_length = 1, max_length = 128, pattern = "^[!-~]+$", example = "req-1")]
+    id: Printable<128>,
+    #[schema(value_type = String, example = "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    customer: CustomerId,
+    #[schema(value_type = String, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:-]+$", example = "mimo-v2-pro")]
+    model: ExternalId,
+    #[serde(deserialize_with = "object")]
+    usage: Counts,
+    #[serde(default)]
+    outcome: Outcome,
+    #[serde(default)]
+    usage_source: UsageSource,
+    /// When the request ran; the time of receipt where left out.
+    time: Option<Instant>,
+    /// The authorization that this usage captures.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:-]+$", example = "req-1")]
+    authorization: Option<ExternalId>,
+}
+
+/// Tokens by kind. A kind that is left out is none; `reasoning` is a part of `output`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Counts {
+    #[serde(default)]
+    input: TokenCount,
+    #[serde(default)]
+    cache_read: TokenCount,
+    #[serde(default)]
+    cache_write: TokenCount,
+    #[serde(default)]
+    output: TokenCount,
+    #[serde(default)]
+    reasoning: TokenCount,
+}
+
+/// How the request ended. What was delivered is charged in any case.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    #[default]
+    Completed,
+    Aborted,
+    Failed,
+}
+
+/// Where the counts come from.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum UsageSource {
+    #[default]
+    Provider,
+    Estimate,
+}
+
+/// One event, or 1 to 1,000 of them.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "describes the body; `EventsBody` reads it, each event by itself")]
+enum OneOrMany {
+    One(Box<Event>),
+    Many(Batch),
+}
+
+/// 1 to 1,000 events.
+#[derive(ToSchema)]
+#[schema(min_items = 1, max_items = 1000)]
+#[allow(dead_code, reason = "describes the body")]
+struct Batch(Vec<Event>);
+
+/// What became of one event.
+#[derive(Debug, Serialize, ToSchema)]
+struct ResultOfEvent {
+    /// Null where the event had none that could be read.
+    #[schema(required)]
+    source: Option<String>,
+    #[schema(required)]
+    id: Option<String>,
+    status: EventStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<Receipt>,
+    /// Why it was rejected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<Problem>,
+}
+
+/// `accepted`: counted and charged now. `duplicate`: counted before, with this receipt. `conflict`: its
+/// id was used for other content, which stays. `unrated`: kept, and charged once there is a rate.
+/// `rejected`: invalid by itself, and not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum EventStatus {
+    Accepted,
+    Duplicate,
+    Conflict,
+    Unrated,
+    Rejected,
+}
+
+/// Why an event cost what it did.
+#[derive(Debug, Serialize, ToSchema)]
+struct Receipt {
+    credits: i64,
+    /// What no grant paid for, in Credits.
+    overage: i64,
+    /// Why it has no price yet.
+    #[schema(required)]
+    unrated_reason: Option<String>,
+    #[schema(required)]
+    catalog_version: Option<u32>,
+    /// The upper bound of the context band; null where any length fits.
+    #[schema(required)]
+    band_prompt_tokens_max: Option<u64>,
+    rates: Vec<Rate>,
+    /// The grants that paid, in order.
+    draws: Vec<Draw>,
+    /// `captured` where it captured its authorization, else `none`.
+    #[schema(example = "captured")]
+    hold: &'static str,
+    /// Why it was charged without an authorization: `not-named`, `unknown`, `expired`, `captured` (by an
+    /// earlier event) or `released`.
+    #[schema(required)]
+    no_hold_reason: Option<String>,
+    /// What was left to spend after it.
+    balance_after: i64,
+    /// The account's version after it.
+    account_version: i64,
+}
+
+/// The rate of a kind of token.
+#[derive(Debug, Serialize, ToSchema)]
+struct Rate {
+    #[schema(example = "input")]
+    kind: &'static str,
+    /// Milli-Credits per token.
+    #[schema(example = 1_000)]
+    rate_milli: u32,
+}
+
+/// What one grant paid.
+#[derive(Debug, Serialize, ToSchema)]
+struct Draw {
+    #[schema(value_type = String, example = "gra_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    grant: GrantId,
+    credits: i64,
+}
+
+/// A result for each event of a batch, in its order.
+#[derive(Debug, Serialize, ToSchema)]
+struct Results {
+    results: Vec<ResultOfEvent>,
+}
+
+/// The answer to one event, or to a batch.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "describes the answer")]
+enum OneOrManyResults {
+    One(Box<ResultOfEvent>),
+    Many(Results),
+}
+
+/// An event that is kept and not charged yet.
+#[derive(Debug, Serialize, ToSchema)]
+struct Unrated {
+    source: String,
+    id: String,
+    #[schema(value_type = String, example = "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    customer: CustomerId,
+    model: String,
+    #[schema(example = "unknown-model")]
+    reason: String,
+    event_time: Instant,
+}
+
+/// Report usage
+///
+/// One event, or an array of up to 1,000, of which each stands by itself: the answer to a batch is 200
+/// with a result for each event in order. What is answered with 2xx is never lost and counts once.
+#[utoipa::path(
+    tag = "Usage",
+    security(("bearer" = ["usage"])),
+    request_body = OneOrMany,
+    responses(
+        (status = 200, description = "Accepted or a duplicate; for a batch its results", body = OneOrManyResults),
+        (status = 202, description = "One event that has no rate yet, and is kept", body = ResultOfEvent),
+        (status = 409, description = "`event-conflict`", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[post("/usage/events")]
+pub(super) async fn record_usage(
+    caller: Uses,
+    body: EventsBody,
+    usage: Data<Usage>,
+) -> Result<HttpResponse, Error> {
+    match body {
+        EventsBody::One(event) => {
+            let (source, id) = (event.source.0.clone(), event.id.0.clone());
+            let result = usage.record(caller.scope(), vec![(*event).into()]).await?.pop();
+            let result = result.ok_or_else(|| db::Error::broken("an event without a result"))?;
+            respond_to_one(source, id, result)
+        }
+        EventsBody::Many(elements) => {
+            let (places, events) = take_readable(elements);
+            let results = usage.record(caller.scope(), events).await?;
+            Ok(HttpResponse::Ok().json(Results { results: fill(places, results)? }))
+        }
+    }
+}
+
+/// List unrated usage
+///
+/// Events that are kept, and charged once there is a rate for them.
+#[utoipa::path(
+    tag = "Usage",
+    security(("bearer" = ["admin"])),
+    params(PageQuery),
+    responses((status = 200, description = "A page of events", body = Page<Unrated>)),
+)]
+#[get("/usage/unrated")]
+pub(super) async fn list_unrated(
+    caller: Administers,
+    query: Query<PageQuery>,
+    usage: Data<Usage>,
+) -> Result<Json<Page<Unrated>>, Error> {
+    let PageQuery { limit, cursor } = query.0;
+    let list = List { tenant: caller.scope().tenant, kind: "unrated", owner: "" };
+    let after = list.after::<Uuid>(cursor.as_deref())?;
+    let events = usage.unrated(caller.scope(), after, limit.and_one().into()).await?;
+    Ok(Json(list.page(events, limit, |event| event.identity.to_string())))
+}
+
+/// The body of a report: an event, or elements that may or may not be events.
+enum EventsBody {
+    One(Box<Event>),
+    Many(Vec<Element>),
+}
+
+/// An element of a batch, read by itself.
+struct Element {
+    source: Option<String>,
+    id: Option<String>,
+    event: Result<Event, Problem>,
+}
+
+impl FromRequest for EventsBody {
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Error>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let text = receive(request, payload, BATCH_BYTES_MAX);
+        Box::pin(async move { read_events(&text.await?) })
+    }
+}
+
+fn read_events(text: &str) -> Result<EventsBody, Error> {
+    if text.trim_ascii_start().starts_with('[') {
+        let elements: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| Error::InvalidJson)?;
+        if !(1..=BATCH_EVENTS_MAX).contains(&elements.len()) {
+            return Err(Refusal::invalid_field("", "out-of-range").into());
+        }
+        let elements: Result<Vec<Element>, Error> = elements.into_iter().map(read_element).collect();
+        return Ok(EventsBody::Many(elements?));
+    }
+    if text.len() > BODY_BYTES_MAX {
+        return Err(Error::BodyTooLarge { limit_bytes: BODY_BYTES_MAX });
+    }
+    check_json(text)?;
+    Ok(EventsBody::One(Box::new(read_json(text)?)))
+}
+
+/// Where an element is no JSON, the batch is none. All else is the element's own affair.
+fn read_element(raw: &RawValue) -> Result<Element, Error> {
+    match check_json(raw.get()) {
+        Ok(()) => {}
+        Err(NotJson::Syntax) => return Err(Error::InvalidJson),
+        Err(NotJson::RepeatedKey) => {
+            return Ok(Element { source: None, id: None, event: Err(Problem::of_rejected_json()) });
+        }
+    }
+    Ok(match read_json::<Event>(raw.get()) {
+        Ok(event) => {
+            let (source, id) = (Some(event.source.0.clone()), Some(event.id.0.clone()));
+            Element { source, id, event: Ok(event) }
+        }
+        Err(refusal) => {
+            let Named { source, id } = serde_json::from_str(raw.get()).unwrap_or_default();
+            Element { source, id, event: Err(Problem::of_rejected(&refusal)) }
+        }
+    })
+}
+
+/// How an element that is no event calls itself, if it does so at all.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Named {
+    #[serde(deserialize_with = "printable_or_none::<_, 256>")]
+    source: Option<String>,
+    #[serde(deserialize_with = "printable_or_none::<_, 128>")]
+    id: Option<String>,
+}
+
+fn printable_or_none<'de, D, const MAX: usize>(deserializer: D) -> Result<Option<String>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+{
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(Printable::<MAX>::deserialize(value).ok().map(|text| text.0))
+}
+
+/// The places of a batch: rejected, or waiting for the next result.
+fn take_readable(elements: Vec<Element>) -> (Vec<ResultOfEvent>, Vec<UsageEvent>) {
+    let mut events = Vec::with_capacity(elements.len());
+    let place = |Element { source, id, event }| {
+        let problem = match event {
+            Ok(event) => {
+                events.push(event.into());
+                None
+            }
+            Err(problem) => Some(problem),
+        };
+        ResultOfEvent { source, id, status: EventStatus::Rejected, receipt: None, problem }
+    };
+    let places = elements.into_iter().map(place).collect();
+    (places, events)
+}
+
+fn fill(mut places: Vec<ResultOfEvent>, results: Vec<EventResult>) -> Result<Vec<ResultOfEvent>, db::Error> {
+    let mut results = results.into_iter();
+    for place in places.iter_mut().filter(|place| place.problem.is_none()) {
+        let result = results.next().ok_or_else(|| db::Error::broken("an event without a result"))?;
+        let (source, id) = (place.source.take(), place.id.take());
+        *place = ResultOfEvent::of(source, id, result);
+    }
+    Ok(places)
+}
+
+fn respond_to_one(source: String, id: String, result: EventResult) -> Result<HttpResponse, Error> {
+    let status = match &result {
+        EventResult::Accepted(_) | EventResult::Duplicate(_) => StatusCode::OK,
+        EventResult::Unrated(_) => StatusCode::ACCEPTED,
+        EventResult::Conflict => return Err(Refusal::EventConflict.into()),
+        EventResult::Rejected(refusal) => return Err(Error::Rejected(refusal.clone())),
+    };
+    Ok(HttpResponse::build(status).json(ResultOfEvent::of(Some(source), Some(id), result)))
+}
+
+impl ResultOfEvent {
+    fn of(source: Option<String>, id: Option<String>, result: EventResult) -> ResultOfEvent {
+        let (status, receipt, problem) = match result {
+            EventResult::Accepted(receipt) => (EventStatus::Accepted, Some(receipt), None),
+            EventResult::Duplicate(receipt) => (EventStatus::Duplicate, Some(receipt), None),
+            EventResult::Conflict => {
+                (EventStatus::Conflict, None, Some(Problem::of(&Refusal::EventConflict)))
+            }
+            EventResult::Unrated(receipt) => (EventStatus::Unrated, Some(receipt), None),
+            EventResult::Rejected(refusal) => {
+                (EventStatus::Rejected, None, Some(Problem::of_rejected(&refusal)))
+            }
+        };
+        ResultOfEvent { source, id, status, receipt: receipt.map(Receipt::from), problem }
+    }
+}
+
+impl From<Event> for UsageEvent {
+    fn from(event: Event) -> Self {
+        UsageEvent {
+            source: event.source.0,
+            id: event.id.0,
+            customer: event.customer,
+            model: event.model.as_str().to_owned(),
+            usage: TokenCounts {
+                input: event.usage.input.0,
+                cache_read: event.usage.cache_read.0,
+                cache_write: event.usage.cache_write.0,
+                output: event.usage.output.0,
+                reasoning: event.usage.reasoning.0,
+            },
+            outcome: match event.outcome {
+                Outcome::Completed => model::Outcome::Completed,
+                Outcome::Aborted => model::Outcome::Aborted,
+                Outcome::Failed => model::Outcome::Failed,
+            },
+            usage_source: match event.usage_source {
+                UsageSource::Provider => model::UsageSource::Provider,
+                UsageSource::Estimate => model::UsageSource::Estimate,
+            },
+            time: event.time.map(|time| time.0),
+            authorization: event.authorization,
+        }
+    }
+}
+
+impl From<usage::Receipt> for Receipt {
+    fn from(receipt: usage::Receipt) -> Self {
+        let rates = receipt.rates.iter();
+        let draws = receipt.draws.iter();
+        Receipt {
+            credits: receipt.credits.get(),
+            overage: receipt.overage.get(),
+            unrated_reason: receipt.unrated_reason,
+            catalog_version: receipt.catalog_version,
+            band_prompt_tokens_max: receipt.band_prompt_tokens_max,
+            rates: rates.map(|(kind, rate)| Rate { kind: kind.name(), rate_milli: rate.0 }).collect(),
+            draws: draws.map(|draw| Draw { grant: draw.grant, credits: draw.credits.get() }).collect(),
+            hold: if receipt.no_hold.is_none() { "captured" } else { "none" },
+            no_hold_reason: receipt.no_hold,
+            balance_after: receipt.balance_after.get(),
+            account_version: receipt.version,
+        }
+    }
+}
+
+impl From<UnratedEvent> for Unrated {
+    fn from(event: UnratedEvent) -> Self {
+        Unrated {
+            source: event.source,
+            id: event.id,
+            customer: event.customer,
+            model: event.model,
+            reason: event.reason,
+            event_time: Instant(event.event_time),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn event() -> Value {
+        json!({
+            "source": "gateway/1",
+            "id": "req-1",
+            "customer": format!("cus_{:032x}", 1),
+            "model": "mimo-v2-pro",
+            "usage": {"input": 10, "output": 2},
+        })
+    }
+
+    fn but(field: &str, value: Value) -> Value {
+        let mut event = event();
+        event[field] = value;
+        event
+    }
+
+    fn refused(text: &str) -> String {
+        match read_events(text) {
+            Ok(_) => "ok".to_owned(),
+            Err(Error::InvalidJson) => "400".to_owned(),
+            Err(Error::BodyTooLarge { .. }) => "413".to_owned(),
+            Err(Error::Service(db::Error::Refused(Refusal::InvalidFields(errors)))) => {
+                format!("{} {}", errors[0].pointer, errors[0].code)
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn one_event_is_read_strictly() {
+        assert_eq!(refused(&event().to_string()), "ok");
+        for (field, value, expected) in [
+            ("source", json!(""), "/source not-printable-ascii"),
+            ("source", json!("x".repeat(257)), "/source not-printable-ascii"),
+            ("id", json!("x".repeat(129)), "/id not-printable-ascii"),
+            ("id", json!("caf\u{e9}"), "/id not-printable-ascii"),
+            ("model", json!("a/b"), "/model not-an-id"),
+            ("customer", json!("someone"), "/customer not-an-id"),
+            ("usage", json!(null), "/usage wrong-type"),
+            ("usage", json!({"input": -1}), "/usage/input out-of-range"),
+            ("usage", json!({"images": 1}), "/usage/images unknown-field"),
+            ("outcome", json!("fine"), "/outcome unknown-value"),
+            ("time", json!("2026-12-31T23:59:60Z"), "/time not-an-instant"),
+            ("credits", json!(1), "/credits unknown-field"),
+        ] {
+            assert_eq!(refused(&but(field, value).to_string()), expected, "{field}");
+        }
+    }
+
+    #[test]
+    fn a_batch_is_an_array_of_1_to_1000() {
+        assert_eq!(refused("[]"), " out-of-range");
+        let many = |count| json!(vec![event(); count]).to_string();
+        assert_eq!(refused(&many(1)), "ok");
+        assert_eq!(refused(&many(1_000)), "ok");
+        assert_eq!(refused(&many(1_001)), " out-of-range");
+        assert_eq!(refused(&"[".repeat(100_000)), "400");
+        assert_eq!(refused(&format!("[{}{}]", "[".repeat(200), "]".repeat(200))), "400");
+        assert_eq!(refused("[{\"usage\": {\"input\": NaN}}]"), "400");
+        assert_eq!(refused(&format!("[{} ", event())), "400");
+        assert_eq!(refused(&format!("{}{}", event(), " ".repeat(BODY_BYTES_MAX))), "413");
+    }
+
+    #[test]
+    fn in_a_batch_a_bad_element_is_rejected_in_its_place() {
+        let batch = format!(
+            r#"[{good}, {bad}, 7, {{"id": "a", "id": "b"}}, {unnamed}, {good}]"#,
+            good = event(),
+            bad = but("usage", json!({"output": 1.5})),
+            unnamed = but("source", json!("a b")),
+        );
+        let Ok(EventsBody::Many(elements)) = read_events(&batch) else { panic!("a batch") };
+        let (places, events) = take_readable(elements);
+        assert_eq!(events.len(), 2);
+        let results =
+            fill(places, vec![EventResult::Conflict, EventResult::Rejected(Refusal::AmountOverflow)]);
+        let results = json!(results.unwrap());
+        let shown: Vec<_> = results
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|result| {
+                let problem_type = result["problem"]["type"].as_str().unwrap();
+                let code = problem_type.rsplit('/').next().unwrap().to_owned();
+                (result["status"].as_str().unwrap().to_owned(), code, result["id"].clone())
+            })
+            .collect();
+        let expected = [
+            ("conflict", "event-conflict", json!("req-1")),
+            ("rejected", "invalid-field", json!("req-1")),
+            ("rejected", "invalid-field", json!(null)),
+            ("rejected", "invalid-json", json!(null)),
+            ("rejected", "invalid-field", json!("req-1")),
+            ("rejected", "amount-overflow", json!("req-1")),
+        ];
+        let expected: Vec<_> =
+            expected.map(|(status, code, id)| (status.to_owned(), code.to_owned(), id)).to_vec();
+        assert_eq!(shown, expected);
+        assert_eq!(
+            results[1]["problem"]["errors"],
+            json!([{"pointer": "/usage/output", "code": "wrong-type"}])
+        );
+        assert_eq!(results[4]["source"], json!(null), "not repeated: it is no source");
+    }
+}

@@ -1,0 +1,10 @@
+//! The commands, a file each.
+
+pub(crate) mod catalog;
+pub(crate) mod dev;
+pub(crate) mod migrate;
+pub(crate) mod openapi;
+pub(crate) mod rollover;
+pub(crate) mod serve;
+pub(crate) mod tenant;
+pub(crate) mod worker;

@@ -1,0 +1,28 @@
+//! `tollgate serve`
+
+use crate::config;
+use crate::serving::Api;
+use crate::shutdown::Stopper;
+use crate::wiring::{For, Services};
+
+/// Run the HTTP API. Any number of them may run at once. Stops within 10 seconds of SIGTERM, after
+/// what it has accepted is answered.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    common: config::Common,
+    #[command(flatten)]
+    listen: config::Listen,
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    config::start_logging()?;
+    let services = Services::new(&args.common.stores, &args.common.secrets()?, For::Requests)?;
+    let (stopper, stop) = Stopper::new();
+    let api = Api::bind(&services, args.listen.listen, stop)?;
+    println!("Tollgate listens on http://{}", api.address());
+    let serving = tokio::spawn(api.run());
+    stopper.asked().await?;
+    stopper.stop();
+    serving.await?
+}

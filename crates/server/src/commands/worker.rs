@@ -1,0 +1,24 @@
+//! `tollgate worker`
+
+use crate::config;
+use crate::shutdown::Stopper;
+use crate::wiring::{For, Services};
+
+/// Run the worker and the scheduler. Any number of them may run at once: each piece of work is done
+/// once. Stops on SIGTERM, after the running jobs have ended.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    common: config::Common,
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    config::start_logging()?;
+    let services = Services::new(&args.common.stores, &args.common.secrets()?, For::Jobs)?;
+    let (stopper, stop) = Stopper::new();
+    let working = tokio::spawn(async move { services.work(stop).await });
+    tracing::info!("working");
+    stopper.asked().await?;
+    stopper.stop();
+    working.await?
+}

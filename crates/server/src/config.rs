@@ -1,0 +1,88 @@
+//! The configuration, from flags and the environment. Nobody else reads the environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+use crate::secrets::Secrets;
+
+/// Where PostgreSQL is.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct Postgres {
+    /// PostgreSQL 15 or newer: postgres://user:password@host:port/database
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub(crate) database_url: String,
+}
+
+/// Where both stores are.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct Stores {
+    #[command(flatten)]
+    pub(crate) postgres: Postgres,
+    /// Redis 7 or newer, or Valkey: redis://:password@host:port
+    #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL")]
+    pub(crate) redis_url: String,
+}
+
+/// The files that hold secrets. Never the secrets themselves: flags and the environment of a
+/// process can be read by others.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct SecretFiles {
+    /// A file of at least 32 random bytes; signs the balances in Redis. The same on every server
+    #[arg(long, env = "TOLLGATE_SECRET_FILE", value_name = "FILE")]
+    pub(crate) secret_file: PathBuf,
+    /// An Ed25519 private key (PKCS#8, PEM); signs customers' tokens. The same on every server
+    #[arg(long, env = "TOLLGATE_TOKEN_KEY_FILE", value_name = "FILE")]
+    pub(crate) token_key_file: PathBuf,
+}
+
+/// What every long-running or writing command needs.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct Common {
+    #[command(flatten)]
+    pub(crate) stores: Stores,
+    #[command(flatten)]
+    pub(crate) secret_files: SecretFiles,
+}
+
+impl Common {
+    pub(crate) fn secrets(&self) -> anyhow::Result<Secrets> {
+        Secrets::read(&self.secret_files.secret_file, &self.secret_files.token_key_file)
+    }
+}
+
+/// Where the API listens.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct Listen {
+    /// The address of the API; put a proxy with TLS before it
+    #[arg(long, env = "TOLLGATE_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    pub(crate) listen: SocketAddr,
+}
+
+/// Servers of the user's own for `dev`: both, or neither.
+pub(crate) fn own_servers() -> anyhow::Result<Option<(String, String)>> {
+    match (std::env::var("DATABASE_URL"), std::env::var("REDIS_URL")) {
+        (Ok(database_url), Ok(redis_url)) => Ok(Some((database_url, redis_url))),
+        (Err(_), Err(_)) => Ok(None),
+        _ => anyhow::bail!("set both DATABASE_URL and REDIS_URL to use your own servers, or neither"),
+    }
+}
+
+/// Logs to standard error: text on a terminal, JSON otherwise. `RUST_LOG` chooses what; by default
+/// warnings, and Tollgate's own notices.
+pub(crate) fn start_logging() -> anyhow::Result<()> {
+    use std::io::IsTerminal;
+    use tracing_subscriber::EnvFilter;
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(directives) => EnvFilter::try_new(directives).context("RUST_LOG is not a list of directives")?,
+        Err(_) => EnvFilter::new("warn,tollgate=info"),
+    };
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() {
+        logs.init();
+    } else {
+        logs.json().init();
+    }
+    Ok(())
+}

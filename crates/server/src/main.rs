@@ -1,0 +1,61 @@
+//! `tollgate`, the one binary: reads the configuration, wires the services, runs a command.
+//!
+//! No rule lives here. `config` is the only place in Tollgate that reads the environment.
+
+mod commands;
+mod config;
+mod replay;
+mod secrets;
+mod serving;
+mod shutdown;
+mod wiring;
+
+use clap::{Parser, Subcommand};
+
+/// A billing backend for AI-model APIs that are sold by token plan.
+#[derive(Parser)]
+#[command(name = "tollgate", version, arg_required_else_help = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run everything on this machine: private servers, a demo tenant, the API, worker and scheduler
+    Dev(commands::dev::Args),
+    /// Run the HTTP API
+    Serve(commands::serve::Args),
+    /// Run the worker and the scheduler: renewals, expiries, payments that were cut off
+    Worker(commands::worker::Args),
+    /// Bring the database to the newest schema
+    Migrate(commands::migrate::Args),
+    /// Create and list tenants, issue and revoke their API keys
+    #[command(subcommand)]
+    Tenant(commands::tenant::Command),
+    /// Check a catalogue file, load it for a tenant, or print the reference catalogue
+    #[command(subcommand)]
+    Catalog(commands::catalog::Command),
+    /// Close the cycles that are over and open the next ones, or print what that would do
+    Rollover(commands::rollover::Args),
+    /// Send a request trace through the HTTP API, as a gateway would
+    Replay(replay::ReplayArgs),
+    /// Print the OpenAPI document, or write it to a file
+    Openapi(commands::openapi::Args),
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Dev(args) => commands::dev::run(args).await,
+        Command::Serve(args) => commands::serve::run(args).await,
+        Command::Worker(args) => commands::worker::run(args).await,
+        Command::Migrate(args) => commands::migrate::run(args).await,
+        Command::Tenant(command) => commands::tenant::run(command).await,
+        Command::Catalog(command) => commands::catalog::run(command).await,
+        Command::Rollover(args) => commands::rollover::run(args).await,
+        Command::Replay(args) => replay::run(args).await,
+        Command::Openapi(args) => commands::openapi::run(args),
+    }
+}

@@ -1,0 +1,62 @@
+//! The HTTP server: bound, running, drained.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use anyhow::Context;
+use ledger::Ledger;
+
+use crate::shutdown::Stop;
+use crate::wiring::Services;
+
+/// How long accepted requests may take to finish once the server was told to stop.
+const DRAIN: Duration = Duration::from_secs(8);
+/// How long a client may take to send a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECTIONS_MAX: usize = 10_000;
+
+/// A bound API that does not answer yet.
+pub(crate) struct Api {
+    server: Server,
+    address: SocketAddr,
+    ledger: Ledger,
+    stop: Stop,
+}
+
+impl Api {
+    pub(crate) fn bind(services: &Services, listen: SocketAddr, stop: Stop) -> anyhow::Result<Api> {
+        let api = api::configure(services.for_api())?;
+        let http = actix_web::HttpServer::new(move || actix_web::App::new().configure(api.clone()))
+            .client_request_timeout(HEAD_TIMEOUT)
+            .max_connections(CONNECTIONS_MAX)
+            .shutdown_timeout(DRAIN.as_secs())
+            .disable_signals()
+            .bind(listen)
+            .with_context(|| format!("cannot listen on {listen}"))?;
+        let address = http.addrs().first().copied().context("no address was bound")?;
+        Ok(Api { server: http.run(), address, ledger: services.ledger.clone(), stop })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until told to stop, then drains: first the requests, then the holds they were granted.
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let Api { server, ledger, mut stop, .. } = self;
+        let handle = server.handle();
+        let (journal_stopper, journal_stop) = crate::shutdown::Stopper::new();
+        let journal = tokio::spawn(async move { ledger.run_journal(journal_stop).await });
+        let draining = tokio::spawn(async move {
+            // A sender that is gone means stop as well.
+            let _ = stop.wait_for(|stop| *stop).await;
+            handle.stop(true).await;
+        });
+        server.await?;
+        draining.await?;
+        journal_stopper.stop();
+        journal.await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,109 @@
+//! Makes the services of their parts: the only place where they meet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use catalog::Catalogs;
+use db::Db;
+use hot_balances::HotBalances;
+use idempotency::Idempotency;
+use invoices::Invoices;
+use ledger::Ledger;
+use payments::Sandbox;
+use scheduler::{Slot, Tick, Ticker, Worker, handler};
+use subscriptions::{Subscriptions, jobs};
+use tenants::{Tenants, TokenKey};
+use usage::Usage;
+
+use crate::config::Stores;
+use crate::secrets::Secrets;
+use crate::shutdown::Stop;
+
+/// A request's transactions end within this, or answer 503: a gateway waits two seconds at most.
+const REQUEST_DEADLINE: Duration = Duration::from_millis(1_800);
+/// A job may wait longer for a lock or a slow disk.
+const JOB_DEADLINE: Duration = Duration::from_secs(60);
+const REQUEST_CONNECTIONS: usize = 16;
+const JOB_CONNECTIONS: usize = 8;
+
+/// Who waits for the answer.
+#[derive(Clone, Copy)]
+pub(crate) enum For {
+    Requests,
+    Jobs,
+}
+
+/// The services, wired to one pool.
+pub(crate) struct Services {
+    pub(crate) db: Db,
+    pub(crate) tenants: Tenants,
+    pub(crate) catalogs: Catalogs,
+    pub(crate) ledger: Ledger,
+    pub(crate) subscriptions: Subscriptions,
+    pub(crate) idempotency: Idempotency,
+}
+
+impl Services {
+    pub(crate) fn new(stores: &Stores, secrets: &Secrets, waits: For) -> anyhow::Result<Services> {
+        let (deadline, connections_max) = match waits {
+            For::Requests => (REQUEST_DEADLINE, REQUEST_CONNECTIONS),
+            For::Jobs => (JOB_DEADLINE, JOB_CONNECTIONS),
+        };
+        let url = stores.postgres.database_url.clone();
+        let db = Db::new(db::Options { url, connections_max, deadline })?;
+        let hot = HotBalances::new(&stores.redis_url, &secrets.balance_secret)?;
+        let ledger = Ledger::new(db.clone(), hot);
+        let tenants = Tenants::new(db.clone(), TokenKey::from_pem(&secrets.token_key_pem)?);
+        let catalogs = Catalogs::new(db.clone());
+        let subscriptions = Subscriptions {
+            db: db.clone(),
+            catalogs: catalogs.clone(),
+            ledger: ledger.clone(),
+            tenants: tenants.clone(),
+            provider: Arc::new(Sandbox),
+        };
+        let idempotency = Idempotency::new(db.clone());
+        Ok(Services { db, tenants, catalogs, ledger, subscriptions, idempotency })
+    }
+
+    /// What the API's handlers use. Starts gathering usage.
+    pub(crate) fn for_api(&self) -> api::Services {
+        api::Services {
+            db: self.db.clone(),
+            tenants: self.tenants.clone(),
+            catalogs: self.catalogs.clone(),
+            ledger: self.ledger.clone(),
+            usage: Usage::start(self.db.clone(), self.catalogs.clone(), self.ledger.clone()),
+            invoices: Invoices::new(self.db.clone()),
+            subscriptions: self.subscriptions.clone(),
+            idempotency: self.idempotency.clone(),
+        }
+    }
+
+    /// Does jobs, and ticks, until told to stop; returns when the running jobs have ended.
+    pub(crate) async fn work(&self, stop: Stop) -> anyhow::Result<()> {
+        let ticker = Ticker::start(self.db.clone(), &TICKS).await?;
+        let subscriptions = Arc::new(self.subscriptions.clone());
+        let mut worker = Worker::new(self.db.clone(), scheduler::Options::default());
+        for (kind, handler) in jobs::handlers(&subscriptions) {
+            worker = worker.on(kind, handler);
+        }
+        let idempotency = self.idempotency.clone();
+        let prune = handler(move |_| {
+            let idempotency = idempotency.clone();
+            async move { idempotency.prune(chrono::Utc::now()).await.map(drop) }
+        });
+        worker.on(PRUNE_IDEMPOTENCY_KEYS, prune).run(stop).await;
+        ticker.stop().await?;
+        Ok(())
+    }
+}
+
+const PRUNE_IDEMPOTENCY_KEYS: &str = "prune_idempotency_keys";
+
+/// What the clock enqueues. Due work is looked for each minute: renewals, expiries, purchases that
+/// nobody paid.
+const TICKS: [Tick; 2] = [
+    Tick { kind: jobs::FIND_DUE, schedule: "0 * * * * *", slot: Slot::Minute },
+    Tick { kind: PRUNE_IDEMPOTENCY_KEYS, schedule: "0 30 * * * *", slot: Slot::Hour },
+];
