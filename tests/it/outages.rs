@@ -93,7 +93,7 @@ async fn without_redis_every_answer_stays_right() {
     }
     assert_eq!(granted, 60, "each holds its prompt and 4,096 tokens of output: 508,192");
     assert_eq!(client.available(&customer).await, 55_993_600 - 60 * 508_192);
-    assert_eq!(client.get("/readyz").await.expect(200)["redis"], "away");
+    assert_eq!(client.get("/readyz").await.expect(200)["redis"], "down");
 
     lone.servers().start_redis().unwrap();
     tokio::time::sleep(Duration::from_millis(500)).await;

@@ -46,6 +46,7 @@ async fn nonsense_is_named_and_leaves_no_row() {
     let client = &server.client;
     let customer = client.customer("ada").await;
     client.subscribe(&customer, "lite").await;
+    let newcomer = client.customer("grace").await;
     let before = rows(&world).await;
 
     // Whole bodies.
@@ -134,7 +135,7 @@ async fn nonsense_is_named_and_leaves_no_row() {
         ("status", json!("active"), 422, "invalid-field"),
         ("discount", json!(10_000), 422, "invalid-field"),
     ] {
-        let mut bad = subscribe(&customer, "lite", "pm_sandbox_succeeds");
+        let mut bad = subscribe(&newcomer, "lite", "pm_sandbox_succeeds");
         bad[field] = value;
         client.post("/v1/subscriptions", bad).await.expect_problem(status, code);
     }

@@ -159,6 +159,23 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
     }
 }
 
+/// That a request has no query string, where a route takes none.
+pub(crate) struct NoQuery;
+
+impl FromRequest for NoQuery {
+    type Error = Error;
+    type Future = std::future::Ready<Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let read = read_query::<Nothing>(request.query_string());
+        std::future::ready(read.map(|Nothing {}| NoQuery).map_err(Error::from))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
 pub(crate) fn read_query<T: DeserializeOwned>(query: &str) -> Result<T, Refusal> {
     let invalid = |pointer: &str, code: &str| Refusal::invalid_field(pointer, code);
     let pairs = web::Query::<Vec<(String, String)>>::from_query(query).map_err(|_| invalid("", "invalid"))?;
@@ -501,5 +518,7 @@ mod tests {
         assert_eq!(read("customer=cus_1"), "customer not-an-id");
         assert_eq!(read("offset=1"), "offset unknown-field");
         assert_eq!(read("a[b]=1"), " unknown-field");
+        assert!(read_query::<Nothing>("").is_ok());
+        assert_eq!(read_query::<Nothing>("a=1").err(), Some(Refusal::invalid_field("a", "unknown-field")));
     }
 }

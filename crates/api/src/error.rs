@@ -36,6 +36,8 @@ pub(crate) enum Error {
     BodyTimeout,
     #[error("the body was not received whole")]
     BodyIncomplete,
+    #[error("the request's target is too long")]
+    UriTooLong,
     #[error("there is no such resource")]
     NoRoute,
     #[error("the resource does not have this method")]
@@ -72,6 +74,7 @@ pub(crate) struct Problem {
     detail: String,
     /// The id of the request, as in the `x-request-id` header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
     instance: Option<String>,
     /// What is wrong with which field.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -304,6 +307,7 @@ impl Error {
             }
             Error::BodyTimeout => Problem::new("body-timeout", S::REQUEST_TIMEOUT, self.to_string()),
             Error::BodyIncomplete => Problem::new("body-incomplete", S::BAD_REQUEST, self.to_string()),
+            Error::UriTooLong => Problem::new("uri-too-long", S::URI_TOO_LONG, self.to_string()),
             Error::NoRoute => Problem::new("not-found", S::NOT_FOUND, self.to_string()),
             Error::MethodNotAllowed { allow: _ } => {
                 Problem::new("method-not-allowed", S::METHOD_NOT_ALLOWED, self.to_string())
@@ -336,6 +340,7 @@ impl Error {
             }
             Error::Service(db::Error::Refused(_) | db::Error::Fault(_))
             | Error::InvalidJson
+            | Error::UriTooLong
             | Error::NoRoute
             | Error::Rejected(_) => {}
         }

@@ -2,9 +2,9 @@
 
 use actix_web::dev::ResourceDef;
 use actix_web::web::Bytes;
-use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, OpenApi, Ref, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi as _};
 use utoipa_actix_web::AppExt;
 
@@ -75,7 +75,10 @@ pub fn openapi() -> OpenApi {
 /// The problems that an operation can answer with because of what it takes.
 fn add_problems(path: &str, operation: &mut Operation) {
     let has_body = operation.request_body.is_some();
-    let has_parameters = operation.parameters.as_ref().is_some_and(|parameters| !parameters.is_empty());
+    let has_parameters = operation.parameters.iter().flatten().any(|parameter| match parameter {
+        RefOr::T(parameter) => parameter.parameter_in != ParameterIn::Path,
+        RefOr::Ref(_) => true,
+    });
     let problems = [
         (true, "401", "`unauthenticated`: no valid credentials"),
         (true, "403", "`insufficient-scope`, with the scope that is `needed`"),
@@ -86,7 +89,7 @@ fn add_problems(path: &str, operation: &mut Operation) {
         (has_body, "413", "`payload-too-large`"),
         (has_body, "415", "`unsupported-media-type`"),
         (has_body || has_parameters, "400", "`invalid-json`, `invalid-cursor`, `idempotency-key-missing`"),
-        (has_body || has_parameters, "422", "`invalid-field` with `errors`, and other input that is refused"),
+        (true, "422", "`invalid-field` with `errors`, and other input that is refused"),
     ];
     for (_, status, description) in problems.into_iter().filter(|(applies, _, _)| *applies) {
         let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
@@ -165,7 +168,7 @@ mod tests {
             let security = operation["security"].as_array().unwrap();
             if name.contains(" /v1/") {
                 assert!(security[0]["bearer"].as_array().is_some_and(|scopes| !scopes.is_empty()), "{name}");
-                for status in ["401", "403", "500", "503"] {
+                for status in ["401", "403", "422", "500", "503"] {
                     let content = &operation["responses"][status]["content"][PROBLEM_CONTENT_TYPE];
                     assert_eq!(content["schema"]["$ref"], "#/components/schemas/Problem", "{name} {status}");
                 }

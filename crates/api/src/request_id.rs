@@ -15,6 +15,8 @@ use uuid::Uuid;
 use crate::error::{Error, respond_to_foreign};
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+/// Far longer than any of ours, cursors included.
+const URI_LENGTH_MAX: usize = 4_096;
 
 /// The outermost middleware: from here on a request has an id, and whatever went wrong inside has
 /// become an answer.
@@ -31,14 +33,20 @@ pub(crate) async fn answer(
         status = tracing::field::Empty,
     );
     let is_kept_out_of_caches = request.path().starts_with("/v1");
-    let response = next.call(request).instrument(span.clone()).await?;
+    let is_too_long =
+        request.uri().path_and_query().is_some_and(|target| target.as_str().len() > URI_LENGTH_MAX);
+    let response = if is_too_long {
+        request.error_response(Error::UriTooLong)
+    } else {
+        next.call(request).instrument(span.clone()).await?.map_into_boxed_body()
+    };
 
     let _entered = span.enter();
     // The route's pattern and not the path: what a client wrote stays out of the log.
     span.record("route", response.request().match_pattern().unwrap_or_default());
     let mut response = match replacement(&response, &id) {
         Some(answer) => response.into_response(answer),
-        None => response.map_into_boxed_body(),
+        None => response,
     };
     span.record("status", response.status().as_u16());
     tracing::debug!("answered");

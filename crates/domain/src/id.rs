@@ -92,6 +92,8 @@ ids! {
     RolloverId = "rol";
     /// A stored domain event.
     EventId = "evt";
+    /// Where a tenant wants its events sent.
+    EndpointId = "whe";
 }
 
 /// An id made by a client: 1 to 128 of `[A-Za-z0-9._:-]`.

@@ -120,6 +120,10 @@ pub enum Refusal {
     #[error("this event id was used for other content")]
     EventConflict,
 
+    // Webhooks
+    #[error("the URL is not allowed: {reason}")]
+    UrlNotAllowed { reason: &'static str },
+
     // Test clock
     #[error("a live tenant has no test clock")]
     NotATestTenant,
@@ -170,6 +174,7 @@ impl Refusal {
             Refusal::AuthorizationEnded => "authorization-ended",
             Refusal::AuthorizationForeign => "authorization-foreign",
             Refusal::EventConflict => "event-conflict",
+            Refusal::UrlNotAllowed { .. } => "url-not-allowed",
             Refusal::NotATestTenant => "not-a-test-tenant",
             Refusal::ClockMovesBack => "clock-moves-back",
         }

@@ -1,8 +1,8 @@
 //! What is left: settled, held and available.
 
-use db::Result;
+use db::{Connection, Result};
 use domain::account::Books;
-use domain::id::CustomerId;
+use domain::id::{CustomerId, TenantId};
 use domain::{Credits, TenantScope, Timestamp};
 
 use crate::{Ledger, lock, store};
@@ -24,6 +24,11 @@ pub struct Balance {
     /// When the pool fills again (R-33a).
     pub resets_at: Option<Timestamp>,
     pub books: Books,
+}
+
+/// The version of a customer's account: what every answer that changes something carries (R-35a).
+pub async fn version(tx: &mut Connection, tenant: TenantId, customer: CustomerId) -> Result<i64> {
+    store::version(tx, tenant, customer).await
 }
 
 impl Ledger {

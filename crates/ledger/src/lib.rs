@@ -34,7 +34,7 @@ use std::sync::Arc;
 use db::Db;
 use hot_balances::HotBalances;
 
-pub use balance::Balance;
+pub use balance::{Balance, version};
 pub use history::{GrantRow, TransferRow};
 pub use hold::{Granted, HoldOutcome};
 pub use hold_journal::UNRECORDED_MAX;

@@ -10,6 +10,8 @@ mod serving;
 mod shutdown;
 mod wiring;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 /// A billing backend for AI-model APIs that are sold by token plan.
@@ -45,8 +47,18 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
+async fn main() -> ExitCode {
+    match run(Cli::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // With its causes, and without the backtrace that anyhow would add.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Dev(args) => commands::dev::run(args).await,
         Command::Serve(args) => commands::serve::run(args).await,

@@ -35,6 +35,8 @@ pub struct SubscriptionView {
     pub pending_upgrade: Option<PendingUpgrade>,
     pub created_at: Timestamp,
     pub ended_at: Option<Timestamp>,
+    /// The version of the customer's credit account as of this view (R-35a).
+    pub account_version: i64,
 }
 
 /// An upgrade that waits for its payment.
@@ -91,7 +93,12 @@ impl Subscriptions {
                 let found = store::subscriptions::of_customer(tx, tenant, customer, after, limit).await?;
                 let ids: Vec<SubscriptionId> = found.iter().map(|subscription| subscription.id).collect();
                 let pending = store::purchases::pending(tx, tenant, &ids).await?;
-                Ok(found.into_iter().map(|subscription| view(subscription, &pending)).collect())
+                // A customer that has none may not exist, and has no account to read then.
+                let version = match found.is_empty() {
+                    true => 0,
+                    false => ledger::version(tx, tenant, customer).await?,
+                };
+                Ok(found.into_iter().map(|subscription| view(subscription, &pending, version)).collect())
             })
             .await
     }
@@ -139,10 +146,11 @@ pub async fn one(
     subscription: Subscription,
 ) -> Result<SubscriptionView> {
     let pending = store::purchases::pending(tx, scope.tenant, &[subscription.id]).await?;
-    Ok(view(subscription, &pending))
+    let version = ledger::version(tx, scope.tenant, subscription.customer).await?;
+    Ok(view(subscription, &pending, version))
 }
 
-fn view(subscription: Subscription, pending: &[Purchase]) -> SubscriptionView {
+fn view(subscription: Subscription, pending: &[Purchase], account_version: i64) -> SubscriptionView {
     let mut own = pending.iter().filter(|purchase| purchase.subscription == subscription.id);
     let upgrade = own.clone().find(|purchase| purchase.kind == PurchaseKind::Upgrade);
     let cycle = own.find(|purchase| purchase.kind != PurchaseKind::Upgrade);
@@ -165,6 +173,7 @@ fn view(subscription: Subscription, pending: &[Purchase]) -> SubscriptionView {
         }),
         created_at: subscription.created_at,
         ended_at: subscription.ended_at,
+        account_version,
         plan_code: subscription.plan_code,
         payment_method: subscription.payment_method,
         scheduled_plan_code: subscription.scheduled_plan_code,

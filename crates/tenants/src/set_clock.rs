@@ -1,4 +1,4 @@
-//! Sets a test tenant's clock.
+//! Reads and sets a test tenant's clock.
 
 use db::Result;
 use domain::scope::TenantMode;
@@ -7,6 +7,13 @@ use domain::{Refusal, TenantScope, Timestamp};
 use crate::{Tenants, store};
 
 impl Tenants {
+    /// Where the clock stands; `None` where it was never set, and real time runs.
+    pub async fn clock(&self, scope: &TenantScope) -> Result<Option<Timestamp>> {
+        let tenant = scope.tenant;
+        let settings = self.db.transaction(tenant, async |tx| store::settings(tx, tenant).await).await?;
+        Ok(settings.clock_at)
+    }
+
     /// Sets the clock to `to`, where it stands until it is set again, and returns the scope at that
     /// instant. The first time any instant is taken; after that it moves forward only. What falls due
     /// on the way is for the caller to bring about. Refused with `not-a-test-tenant` or

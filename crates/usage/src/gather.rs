@@ -15,7 +15,7 @@ use crate::{BATCH_EVENTS_MAX, Parts};
 /// Requests that may wait; one more is told to come back later.
 const WAITING_REQUESTS_MAX: usize = 4_096;
 /// Batches that are written at the same time.
-const BATCHES_IN_FLIGHT: usize = 4;
+const BATCHES_IN_FLIGHT: usize = 2;
 
 /// One caller's events and where its answer goes.
 pub(crate) struct Request {

@@ -10,7 +10,7 @@ use usage::{AuthorizeRequest, Authorized, Usage};
 use utoipa::ToSchema;
 
 use crate::auth::Uses;
-use crate::body::{Body, object};
+use crate::body::{Body, NoQuery, object};
 use crate::error::{Error, InsufficientQuota, Problem};
 use crate::path::Id;
 use crate::wire::{Instant, TokenCount, present};
@@ -126,6 +126,7 @@ struct Released {
 #[post("/authorizations")]
 pub(super) async fn authorize(
     caller: Uses,
+    _: NoQuery,
     new: Body<NewAuthorization>,
     usage: Data<Usage>,
 ) -> Result<HttpResponse, Error> {
@@ -145,6 +146,7 @@ pub(super) async fn authorize(
 #[post("/authorizations/price")]
 pub(super) async fn price_request(
     caller: Uses,
+    _: NoQuery,
     request: Body<RequestToPrice>,
     usage: Data<Usage>,
 ) -> Result<Json<Price>, Error> {
@@ -170,6 +172,7 @@ pub(super) async fn price_request(
 #[post("/authorizations/{id}/release")]
 pub(super) async fn release_authorization(
     caller: Uses,
+    _: NoQuery,
     id: Id<ExternalId>,
     release: Body<Release>,
     usage: Data<Usage>,

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::auth::{Bills, Caller, Reads};
-use crate::body::{Body, Query};
+use crate::body::{Body, NoQuery, Query};
 use crate::error::Error;
 use crate::page::{List, PageQuery};
 use crate::path::Id;
@@ -156,6 +156,7 @@ struct Token {
 #[post("/customers")]
 pub(super) async fn create_customer(
     caller: Bills,
+    _: NoQuery,
     new: Body<NewCustomer>,
     tenants: Data<Tenants>,
 ) -> Result<HttpResponse, Error> {
@@ -197,6 +198,7 @@ pub(super) async fn list_customers(
 #[get("/customers/{id}")]
 pub(super) async fn read_customer(
     caller: Caller,
+    _: NoQuery,
     id: Id<CustomerId>,
     tenants: Data<Tenants>,
 ) -> Result<Json<Customer>, Error> {
@@ -216,6 +218,7 @@ pub(super) async fn read_customer(
 #[get("/customers/{id}/balance")]
 pub(super) async fn read_balance(
     caller: Caller,
+    _: NoQuery,
     id: Id<CustomerId>,
     ledger: Data<Ledger>,
 ) -> Result<Json<Balance>, Error> {
@@ -294,6 +297,7 @@ pub(super) async fn list_transfers(
 #[post("/customers/{id}/tokens")]
 pub(super) async fn mint_customer_token(
     caller: Bills,
+    _: NoQuery,
     id: Id<CustomerId>,
     new: Body<NewToken>,
     tenants: Data<Tenants>,

@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::subscriptions::purchased;
 use crate::auth::{Bills, Caller};
-use crate::body::Query;
+use crate::body::{NoQuery, Query};
 use crate::error::{Error, Problem};
 use crate::idempotency::{IdempotencyKey, Keyed, once};
 use crate::page::{Limit, List};
@@ -147,6 +147,7 @@ pub(super) async fn list_invoices(
 #[get("/invoices/{id}")]
 pub(super) async fn read_invoice(
     caller: Caller,
+    _: NoQuery,
     id: Id<InvoiceId>,
     invoices: Data<Invoices>,
 ) -> Result<Json<Invoice>, Error> {
@@ -177,6 +178,7 @@ pub(super) async fn read_invoice(
 #[post("/invoices/{id}/pay")]
 pub(super) async fn pay_invoice(
     caller: Bills,
+    _: NoQuery,
     id: Id<InvoiceId>,
     pay: Keyed<Pay>,
     subscriptions: Data<Subscriptions>,

@@ -12,6 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::auth::Caller;
+use crate::body::NoQuery;
 use crate::error::Error;
 use crate::wire::{Currency, Instant, Money};
 
@@ -128,7 +129,11 @@ struct PaygPrices {
     responses((status = 200, description = "What is sold now", body = PlanList)),
 )]
 #[get("/plans")]
-pub(super) async fn list_plans(caller: Caller, catalogs: Data<Catalogs>) -> Result<Json<PlanList>, Error> {
+pub(super) async fn list_plans(
+    caller: Caller,
+    _: NoQuery,
+    catalogs: Data<Catalogs>,
+) -> Result<Json<PlanList>, Error> {
     let history = catalogs.history(caller.scope().tenant).await?;
     Ok(Json(PlanList::of(history.at(caller.scope().now).map(AsRef::as_ref))))
 }
@@ -144,6 +149,7 @@ pub(super) async fn list_plans(caller: Caller, catalogs: Data<Catalogs>) -> Resu
 #[get("/rate-cards")]
 pub(super) async fn read_rate_card(
     caller: Caller,
+    _: NoQuery,
     catalogs: Data<Catalogs>,
 ) -> Result<Json<RateCard>, Error> {
     let history = catalogs.history(caller.scope().tenant).await?;
@@ -160,6 +166,7 @@ pub(super) async fn read_rate_card(
 #[get("/rate-cards/{version}")]
 pub(super) async fn read_rate_card_version(
     caller: Caller,
+    _: NoQuery,
     request: HttpRequest,
     catalogs: Data<Catalogs>,
 ) -> Result<Json<RateCard>, Error> {

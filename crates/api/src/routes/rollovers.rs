@@ -8,6 +8,7 @@ use subscriptions::Subscriptions;
 use utoipa::ToSchema;
 
 use crate::auth::Administers;
+use crate::body::NoQuery;
 use crate::error::Error;
 use crate::path::Id;
 use crate::unbroken::unbroken;
@@ -43,6 +44,7 @@ struct Rollover {
 #[post("/rollovers")]
 pub(super) async fn start_rollover(
     caller: Administers,
+    _: NoQuery,
     subscriptions: Data<Subscriptions>,
 ) -> Result<HttpResponse, Error> {
     let scope = caller.scope().clone();
@@ -64,6 +66,7 @@ pub(super) async fn start_rollover(
 #[get("/rollovers/{id}")]
 pub(super) async fn read_rollover(
     caller: Administers,
+    _: NoQuery,
     id: Id<RolloverId>,
     subscriptions: Data<Subscriptions>,
 ) -> Result<Json<Rollover>, Error> {

@@ -15,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::invoices::Invoice;
 use crate::auth::{Bills, Caller};
-use crate::body::{Body, Query};
+use crate::body::{Body, NoQuery, Query};
 use crate::error::{Error, Problem};
 use crate::idempotency::{IdempotencyKey, Key, Keyed, answer, once};
 use crate::page::{Limit, List};
@@ -72,6 +72,8 @@ struct Subscription {
     created_at: Instant,
     #[schema(required)]
     ended_at: Option<Instant>,
+    /// The version of the customer's credit account as of this answer.
+    account_version: i64,
 }
 
 /// A cycle: from its start up to, and without, its end.
@@ -199,6 +201,7 @@ struct SubscriptionsQuery {
 #[post("/subscriptions")]
 pub(super) async fn subscribe(
     caller: Bills,
+    _: NoQuery,
     new: Keyed<Subscribe>,
     subscriptions: Data<Subscriptions>,
     idempotency: Data<Idempotency>,
@@ -246,6 +249,7 @@ pub(super) async fn list_subscriptions(
 #[get("/subscriptions/{id}")]
 pub(super) async fn read_subscription(
     caller: Caller,
+    _: NoQuery,
     id: Id<SubscriptionId>,
     subscriptions: Data<Subscriptions>,
 ) -> Result<Json<Subscription>, Error> {
@@ -270,6 +274,7 @@ pub(super) async fn read_subscription(
 #[post("/subscriptions/{id}/upgrade-preview")]
 pub(super) async fn preview_upgrade(
     caller: Bills,
+    _: NoQuery,
     id: Id<SubscriptionId>,
     change: Body<PlanChange>,
     subscriptions: Data<Subscriptions>,
@@ -302,6 +307,7 @@ pub(super) async fn preview_upgrade(
 #[post("/subscriptions/{id}/upgrade")]
 pub(super) async fn upgrade_subscription(
     caller: Bills,
+    _: NoQuery,
     id: Id<SubscriptionId>,
     upgrade: Keyed<Upgrade>,
     subscriptions: Data<Subscriptions>,
@@ -333,6 +339,7 @@ pub(super) async fn upgrade_subscription(
 #[put("/subscriptions/{id}/scheduled-plan")]
 pub(super) async fn schedule_plan(
     caller: Bills,
+    _: NoQuery,
     id: Id<SubscriptionId>,
     change: Keyed<PlanChange>,
     subscriptions: Data<Subscriptions>,
@@ -361,6 +368,7 @@ pub(super) async fn schedule_plan(
 #[delete("/subscriptions/{id}/scheduled-plan")]
 pub(super) async fn withdraw_scheduled_plan(
     caller: Bills,
+    _: NoQuery,
     id: Id<SubscriptionId>,
     key: Key,
     subscriptions: Data<Subscriptions>,
@@ -392,6 +400,7 @@ pub(super) async fn withdraw_scheduled_plan(
 #[post("/subscriptions/{id}/cancel")]
 pub(super) async fn cancel_subscription(
     caller: Bills,
+    _: NoQuery,
     id: Id<SubscriptionId>,
     cancel: Keyed<Cancel>,
     subscriptions: Data<Subscriptions>,
@@ -429,6 +438,7 @@ pub(super) async fn cancel_subscription(
 #[delete("/subscriptions/{id}/cancel")]
 pub(super) async fn withdraw_cancel(
     caller: Bills,
+    _: NoQuery,
     id: Id<SubscriptionId>,
     key: Key,
     subscriptions: Data<Subscriptions>,
@@ -459,6 +469,7 @@ pub(super) async fn withdraw_cancel(
 #[put("/subscriptions/{id}/payment-method")]
 pub(super) async fn set_payment_method(
     caller: Bills,
+    _: NoQuery,
     id: Id<SubscriptionId>,
     new: Keyed<NewPaymentMethod>,
     subscriptions: Data<Subscriptions>,
@@ -532,6 +543,7 @@ impl From<SubscriptionView> for Subscription {
             pending_upgrade: view.pending_upgrade.map(PendingUpgrade::from),
             created_at: Instant(view.created_at),
             ended_at: view.ended_at.map(Instant),
+            account_version: view.account_version,
         }
     }
 }

@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::auth::{Administers, Uses};
-use crate::body::{BODY_BYTES_MAX, NotJson, Query, check_json, object, read_json, receive};
+use crate::body::{BODY_BYTES_MAX, NoQuery, NotJson, Query, check_json, object, read_json, receive};
 use crate::error::{Error, Problem};
 use crate::page::{List, PageQuery};
 use crate::wire::{Instant, Page, Printable, TokenCount};
@@ -225,6 +225,7 @@ struct Unrated {
 #[post("/usage/events")]
 pub(super) async fn record_usage(
     caller: Uses,
+    _: NoQuery,
     body: EventsBody,
     usage: Data<Usage>,
 ) -> Result<HttpResponse, Error> {

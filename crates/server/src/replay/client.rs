@@ -7,7 +7,7 @@ use anyhow::Context;
 use domain::id::{CustomerId, ExternalId};
 use domain::usage::TokenCounts;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Method, RequestBuilder, StatusCode, Url};
+use reqwest::{RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -15,8 +15,10 @@ use crate::shutdown::Stop;
 
 /// With a request's id, what makes its usage count once.
 const EVENT_SOURCE: &str = "urn:tollgate:replay";
-/// How long one request is tried again while the API is away or busy.
+/// How long one request of the trace is tried again while the API is away or busy.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The same for the balance, which is read before the first request and after the last.
+const BALANCE_PATIENCE: Duration = Duration::from_secs(5);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The first pause between two tries; each next one is twice as long, up to the longest.
@@ -135,7 +137,7 @@ impl Client {
             "prompt": { "input": input, "cache_read": cache_read, "cache_write": cache_write },
             "max_output_tokens": output,
         });
-        self.ask("authorize", Method::POST, "/v1/authorizations", Some(&body), authorized).await
+        self.ask(Question::post("authorize", "/v1/authorizations", &body), authorized).await
     }
 
     /// Reports the usage, naming the authorization. No time is sent: the event is the same event
@@ -150,7 +152,7 @@ impl Client {
             "usage": { "input": input, "cache_read": cache_read, "cache_write": cache_write, "output": output },
             "authorization": request.id,
         });
-        self.ask("usage event", Method::POST, "/v1/usage/events", Some(&body), recorded).await
+        self.ask(Question::post("usage event", "/v1/usage/events", &body), recorded).await
     }
 
     pub(crate) async fn balance(&self) -> Result<Balance, NoAnswer> {
@@ -159,28 +161,28 @@ impl Client {
             StatusCode::OK => Balance::deserialize(body).ok(),
             _ => None,
         };
-        self.ask("balance", Method::GET, &path, None, read).await.answer
+        let question = Question { what: "balance", path: &path, body: None, patience: BALANCE_PATIENCE };
+        self.ask(question, read).await.answer
     }
 
     /// Sends a request until it is answered, or patience is at its end. `read` makes sense of the
     /// answer, or does not.
     async fn ask<T>(
         &self,
-        what: &str,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
+        question: Question<'_>,
         read: impl Fn(StatusCode, &Value) -> Option<T>,
     ) -> Timed<T> {
-        let give_up_at = Instant::now() + PATIENCE;
+        let Question { what, path, body, patience } = question;
+        let url = format!("{}{path}", self.base);
+        let give_up_at = Instant::now() + patience;
         let mut pause = PAUSE_FIRST;
         loop {
+            let request = match body {
+                Some(body) => self.http.post(&url).json(body),
+                None => self.http.get(&url),
+            };
             let left = give_up_at.saturating_duration_since(Instant::now());
-            let mut request = self.http.request(method.clone(), format!("{}{path}", self.base));
-            request = request.timeout(ATTEMPT_TIMEOUT.min(left));
-            if let Some(body) = body {
-                request = request.json(body);
-            }
+            let request = request.timeout(ATTEMPT_TIMEOUT.min(left));
             let (why, at_least) = match attempt(request).await {
                 Ok(Answer { status, body, elapsed, .. }) if !is_try_again(status, &body) => {
                     let answer = read(status, &body)
@@ -206,6 +208,21 @@ impl Client {
     async fn is_stopped_within(&self, wait: Duration) -> bool {
         let mut stop = self.stop.clone();
         tokio::time::timeout(wait, stop.wait_for(|stop| *stop)).await.is_ok()
+    }
+}
+
+/// What is asked, with a body or for reading.
+struct Question<'a> {
+    what: &'static str,
+    path: &'a str,
+    body: Option<&'a Value>,
+    /// How long it is asked again while the API is away or busy.
+    patience: Duration,
+}
+
+impl<'a> Question<'a> {
+    fn post(what: &'static str, path: &'a str, body: &'a Value) -> Question<'a> {
+        Question { what, path, body: Some(body), patience: PATIENCE }
     }
 }
 

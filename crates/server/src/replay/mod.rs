@@ -25,13 +25,13 @@ use trace::{RequestIds, Row, Trace};
 
 /// Send a request trace through the HTTP API, as a gateway would: for each line an authorization,
 /// then a usage event that captures it. Interrupted and run again, it charges nothing twice.
-///
-/// The trace is CSV with a header. ContextTokens is the input that was not cached, GeneratedTokens the
-/// output; CacheReadTokens and CacheWriteTokens may be there too. The order of the columns does not
-/// matter, and others are ignored. The whole file is checked before anything is sent.
 #[derive(clap::Args)]
 pub struct ReplayArgs {
-    /// The trace
+    /// The trace: CSV with a header, one request a line
+    ///
+    /// ContextTokens is the input that was not cached, GeneratedTokens the output; CacheReadTokens
+    /// and CacheWriteTokens may be there too. The columns may have any order, and others are
+    /// ignored. The whole file is checked before anything is sent.
     #[arg(long, value_name = "FILE")]
     trace: PathBuf,
     /// Who pays: the id of a customer, cus_...

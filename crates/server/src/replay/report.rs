@@ -144,7 +144,7 @@ impl Tally {
                 row("Credits left", count(*settled));
                 row("  of them set aside", count(*held));
             }
-            Err(why) => row("Credits left", format!("unknown ({why})")),
+            Err(_) => row("Credits left", "unknown".to_owned()),
         }
         row("Seconds", thousandths(closing.elapsed.as_millis()));
         let millis = closing.elapsed.as_millis().max(1);
@@ -158,6 +158,9 @@ impl Tally {
             column.set_cell_alignment(CellAlignment::Right);
         }
         let mut text = table.to_string();
+        if let Err(why) = &closing.balance {
+            text.push_str(&format!("\nThe Credits left are unknown: {why}"));
+        }
         for (why, requests) in &self.failed {
             text.push_str(&format!("\n{} failed: {why}", grouped((*requests).into())));
         }
@@ -349,7 +352,7 @@ mod tests {
         };
         let lines = lines(&Tally::new().unwrap(), &closing);
         assert!(lines.contains(&"not sent, or not finished 3".to_owned()), "{lines:?}");
-        assert!(lines.contains(&"Credits left unknown (balance: 503)".to_owned()), "{lines:?}");
+        assert!(lines.contains(&"The Credits left are unknown: balance: 503".to_owned()), "{lines:?}");
         assert!(lines.contains(&"Authorize p50 / p90 / p99, ms -".to_owned()), "{lines:?}");
     }
 
