@@ -4,9 +4,13 @@
 -- level security: a transaction sees the rows of the tenant that it set, and no others. The
 -- application connects as a member of tollgate_app and takes on that role, which owns nothing.
 
+-- Where the role is there, as deploy/roles.sql makes it, none has to be made: then the role that
+-- migrates needs no right to make roles.
 do $$
 begin
-    create role tollgate_app nologin;
+    if not exists (select from pg_roles where rolname = 'tollgate_app') then
+        create role tollgate_app nologin;
+    end if;
 exception
     when duplicate_object or unique_violation then null;
 end

@@ -143,3 +143,29 @@ async fn without_valid_credentials_every_answer_is_the_same_401() {
     world.tenants.revoke_key(world.tenant, issued.id).await.unwrap();
     reader.get("/v1/plans").await.expect_problem(401, "unauthenticated");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_shown_once_does_what_it_says_and_is_revoked() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let admin = &server.client;
+    let new = json!({"name": "gateway", "scopes": ["usage"]});
+    let issued = admin.post("/v1/api-keys", new).await.expect(201);
+    let gateway = admin.with_key(issued["secret"].as_str().unwrap());
+    gateway.get("/v1/plans").await.expect_problem(403, "insufficient-scope");
+    gateway.get("/v1/api-keys").await.expect_problem(403, "insufficient-scope");
+    let listed = admin.get("/v1/api-keys").await.expect(200);
+    assert!(!listed.to_string().contains(issued["secret"].as_str().unwrap()));
+    let row = listed["data"].as_array().unwrap().iter().find(|key| key["id"] == issued["id"]).unwrap();
+    assert_eq!((&row["name"], &row["scopes"]), (&json!("gateway"), &json!(["usage"])));
+    let path = format!("/v1/api-keys/{}", issued["id"].as_str().unwrap());
+    let stranger = admin.with_key(&world.other_tenant().await);
+    stranger.delete(&path).await.expect_problem(404, "not-found");
+    admin.delete(&path).await.expect(204);
+    gateway.get("/v1/plans").await.expect_problem(401, "unauthenticated");
+    for bad in
+        [json!({"name": "x", "scopes": []}), json!({"name": "x", "scopes": ["root"]}), json!({"name": ""})]
+    {
+        admin.post("/v1/api-keys", bad).await.expect_problem(422, "invalid-field");
+    }
+}

@@ -2,6 +2,7 @@
 
 mod commands;
 mod concurrency;
+mod deploy;
 mod isolation;
 mod lifecycle;
 mod openapi;

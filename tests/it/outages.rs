@@ -65,7 +65,6 @@ async fn without_postgres_the_answer_is_503_within_two_seconds_and_it_recovers_b
     let settled = client.balance(&customer).await["settled"].as_i64().unwrap();
     assert_eq!(settled, 60_000_000 - 2 * 16 * 100, "before and after, nothing of the outage");
     drop(server);
-    lone.remove();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,7 +101,6 @@ async fn without_redis_every_answer_stays_right() {
     assert_eq!(whole["credits_held"], 250_000);
     assert_eq!(client.available(&customer).await, left - 250_000, "Redis came back empty and is loaded");
     drop(server);
-    lone.remove();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
 use domain::Refusal;
-use domain::id::{CustomerId, ExternalId, InvoiceId, RolloverId, SubscriptionId};
+use domain::id::{ApiKeyId, CustomerId, ExternalId, InvoiceId, RolloverId, SubscriptionId};
 
 use crate::error::Error;
 
@@ -30,6 +30,10 @@ impl Named for InvoiceId {
 
 impl Named for RolloverId {
     const WHAT: &'static str = "rollover";
+}
+
+impl Named for ApiKeyId {
+    const WHAT: &'static str = "API key";
 }
 
 /// Of an authorization.

@@ -1,5 +1,6 @@
 //! The routes, a file a noun. A handler extracts, calls one service and shapes the answer.
 
+mod api_keys;
 mod authorizations;
 mod customers;
 mod documents;
@@ -51,6 +52,9 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(invoices::pay_invoice)
         .service(rollovers::start_rollover)
         .service(rollovers::read_rollover)
+        .service(api_keys::issue_api_key)
+        .service(api_keys::list_api_keys)
+        .service(api_keys::revoke_api_key)
         .service(test_clock::read_test_clock)
         .service(test_clock::set_test_clock)
         .service(test_clock::advance_test_clock)

@@ -260,7 +260,6 @@ async fn a_hold_of_an_ended_cycle_no_longer_counts_with_redis_or_without() {
         assert_eq!(given.hold("old", 150, 150).await, Ok(150));
         let next_cycle = given.at(60);
         assert_eq!(hold(&given.ledger, &next_cycle, given.customer, "new", 50, 50).await, Ok(50));
-        lone.remove();
     }
 }
 
@@ -321,7 +320,6 @@ async fn without_redis_the_answers_stay_right_and_with_it_again_too() {
     let other = given.other_ledger();
     assert_eq!(hold(&other, &given.scope, given.customer, "d", 30, 30).await, Ok(30));
     assert_eq!(given.hold("e", 1, 1).await.map_err(remaining), Err(0));
-    lone.remove();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,6 +22,7 @@ pub struct Tick {
 /// What a tick's instant is cut to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slot {
+    FiveSeconds,
     Minute,
     Hour,
 }
@@ -29,6 +30,7 @@ pub enum Slot {
 impl Slot {
     fn start(self, instant: DateTime<Utc>) -> Result<DateTime<Utc>> {
         let length = match self {
+            Slot::FiveSeconds => TimeDelta::seconds(5),
             Slot::Minute => TimeDelta::minutes(1),
             Slot::Hour => TimeDelta::hours(1),
         };
@@ -91,6 +93,7 @@ mod tests {
     fn a_slot_is_its_first_instant() {
         let tick = DateTime::parse_from_rfc3339("2026-01-31T10:59:59.987654Z").unwrap().with_timezone(&Utc);
         let start = |slot: Slot| slot.start(tick).unwrap().to_rfc3339_opts(SecondsFormat::Secs, true);
+        assert_eq!(start(Slot::FiveSeconds), "2026-01-31T10:59:55Z");
         assert_eq!(start(Slot::Minute), "2026-01-31T10:59:00Z");
         assert_eq!(start(Slot::Hour), "2026-01-31T10:00:00Z");
     }

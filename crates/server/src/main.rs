@@ -24,13 +24,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run everything on this machine: private servers, a demo tenant, the API, worker and scheduler
     Dev(commands::dev::Args),
-    /// Run the HTTP API
     Serve(commands::serve::Args),
-    /// Run the worker and the scheduler: renewals, expiries, payments that were cut off
     Worker(commands::worker::Args),
-    /// Bring the database to the newest schema
     Migrate(commands::migrate::Args),
     /// Create and list tenants, issue and revoke their API keys
     #[command(subcommand)]
@@ -38,11 +34,8 @@ enum Command {
     /// Check a catalogue file, load it for a tenant, or print the reference catalogue
     #[command(subcommand)]
     Catalog(commands::catalog::Command),
-    /// Close the cycles that are over and open the next ones, or print what that would do
     Rollover(commands::rollover::Args),
-    /// Send a request trace through the HTTP API, as a gateway would
     Replay(replay::ReplayArgs),
-    /// Print the OpenAPI document, or write it to a file
     Openapi(commands::openapi::Args),
 }
 

@@ -79,8 +79,10 @@ impl Stores {
 }
 
 /// Servers for one test alone, to be stopped and started under it. Always private.
+/// Stopped and removed when it is dropped, by a test that failed too.
 pub struct LoneServers {
-    servers: PrivateServers,
+    /// There until it is dropped.
+    servers: Option<PrivateServers>,
     dir: PathBuf,
 }
 
@@ -92,22 +94,27 @@ impl LoneServers {
         let mut admin = connect(&servers.postgres_url("postgres")).await;
         admin.batch_execute("create database tollgate").await.expect("a database");
         db::migrate(&servers.postgres_url("tollgate")).await.expect("migrations");
-        LoneServers { servers, dir }
+        LoneServers { servers: Some(servers), dir }
     }
 
     pub fn stores(&self) -> Stores {
-        Stores { database_url: self.servers.postgres_url("tollgate"), redis_url: self.servers.redis_url() }
+        let servers = self.servers();
+        Stores { database_url: servers.postgres_url("tollgate"), redis_url: servers.redis_url() }
     }
 
     /// To stop and start either of them.
     pub fn servers(&self) -> &PrivateServers {
-        &self.servers
+        self.servers.as_ref().expect("servers until it is dropped")
     }
+}
 
-    /// Stops both and removes their folder.
-    pub fn remove(self) {
-        self.servers.stop().expect("the servers stop");
-        std::fs::remove_dir_all(&self.dir).expect("the folder goes");
+impl Drop for LoneServers {
+    fn drop(&mut self) {
+        // Best effort: a panic here would hide the failure of the test that is ending.
+        if let Some(servers) = self.servers.take() {
+            let _ = servers.stop();
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 

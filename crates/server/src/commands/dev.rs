@@ -18,10 +18,11 @@ use crate::serving::Api;
 use crate::shutdown::Stopper;
 use crate::wiring::{For, Services};
 
-/// Run everything on this machine: a private PostgreSQL and Redis, the schema, the reference
-/// catalogue, a demo tenant with customers, the API, the worker and the scheduler. What is missing is
-/// fetched first. Ctrl-C stops all of it; the data stay in the folder. With DATABASE_URL and
-/// REDIS_URL set, those servers are used and none is started.
+/// Run everything on this machine: private servers, a demo tenant, the API, worker and scheduler
+///
+/// Starts a private PostgreSQL and Redis, fetching them first where they are missing, and brings the
+/// schema, the reference catalogue and a demo tenant with customers. Ctrl-C stops all of it; the data
+/// stay in the folder. With DATABASE_URL and REDIS_URL set, those servers are used and none is started.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Where the data, the secrets and the demo's key are kept

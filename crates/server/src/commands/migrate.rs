@@ -2,8 +2,10 @@
 
 use crate::config;
 
-/// Bring the database to the newest schema. Safe to run at any time, also twice at once. Needs a
-/// role that may create tables, and on the first run the role tollgate_app.
+/// Bring the database to the newest schema
+///
+/// Safe to run at any time, also twice at once. Needs a role that may create tables, and on the first
+/// run the role tollgate_app, unless that role is there already.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

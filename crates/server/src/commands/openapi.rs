@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-/// Print the OpenAPI document of the REST API.
+/// Print the OpenAPI document, or write it to a file
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Write it to this file instead

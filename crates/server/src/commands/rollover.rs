@@ -8,9 +8,11 @@ use subscriptions::{BATCH, Next, PlannedRollover, Progress};
 use crate::config;
 use crate::wiring::{For, Services};
 
-/// Close the cycles that are over, of one tenant or of all: expire what is left, open the next
-/// cycles, invoice and collect them. A worker does this by itself each minute. Safe to run at any
-/// time, also twice at once: each cycle is closed once.
+/// Close the cycles that are over and open the next ones, or print what that would do
+///
+/// Of one tenant or of all: expires what is left, opens the next cycles, invoices and collects them. A
+/// worker does this by itself each minute. Safe to run at any time, also twice at once: each cycle is
+/// closed once.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// One tenant's id (ten_...); all tenants where left out

@@ -5,8 +5,10 @@ use crate::serving::Api;
 use crate::shutdown::Stopper;
 use crate::wiring::{For, Services};
 
-/// Run the HTTP API. Any number of them may run at once. Stops within 10 seconds of SIGTERM, after
-/// what it has accepted is answered.
+/// Run the HTTP API
+///
+/// Any number of them may run at once. Stops within 10 seconds of SIGTERM, after what it has accepted
+/// is answered.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

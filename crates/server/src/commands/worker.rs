@@ -4,8 +4,10 @@ use crate::config;
 use crate::shutdown::Stopper;
 use crate::wiring::{For, Services};
 
-/// Run the worker and the scheduler. Any number of them may run at once: each piece of work is done
-/// once. Stops on SIGTERM, after the running jobs have ended.
+/// Run the worker and the scheduler: renewals, expiries, payments that were cut off
+///
+/// Any number of them may run at once: each piece of work is done once. Stops on SIGTERM, after the
+/// running jobs have ended.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

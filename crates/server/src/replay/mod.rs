@@ -23,8 +23,10 @@ use client::{Authorized, Client, NoAnswer, Recorded, Request};
 use report::{Closing, End, Outcome, Progress, Tally};
 use trace::{RequestIds, Row, Trace};
 
-/// Send a request trace through the HTTP API, as a gateway would: for each line an authorization,
-/// then a usage event that captures it. Interrupted and run again, it charges nothing twice.
+/// Send a request trace through the HTTP API, as a gateway would
+///
+/// For each line an authorization, then a usage event that captures it. Interrupted and run again, it
+/// charges nothing twice.
 #[derive(clap::Args)]
 pub struct ReplayArgs {
     /// The trace: CSV with a header, one request a line
