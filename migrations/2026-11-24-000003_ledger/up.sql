@@ -78,6 +78,17 @@ create trigger append_only_rows before update or delete on transfers
 create trigger append_only_table before truncate on transfers
     for each statement execute function refuse_change();
 
+-- Who decides about holds: Redis while it is up, else PostgreSQL. One row, which every server reads
+-- again and again; whoever finds the store in charge away, or back, changes it and starts an epoch.
+create table hot_state (
+    is_only boolean primary key default true check (is_only),
+    epoch bigint not null check (epoch > 0),
+    is_up boolean not null,
+    changed_at timestamptz not null
+);
+insert into hot_state (epoch, is_up, changed_at) values (1, true, '-infinity');
+grant select, update on hot_state to tollgate_app;
+
 -- Holds (R-28): live in Redis, recorded here a moment after they are granted, or in the deciding
 -- transaction while Redis is away. A hold that expired has no end here: its time says it.
 create table holds (

@@ -10,4 +10,5 @@ mod outages;
 mod spending;
 mod support;
 mod tidy;
+mod webhooks;
 mod wrong_input;

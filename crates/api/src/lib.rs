@@ -34,6 +34,7 @@ use ledger::Ledger;
 use subscriptions::Subscriptions;
 use tenants::Tenants;
 use usage::Usage;
+use webhooks::Webhooks;
 
 pub use openapi::openapi;
 
@@ -48,17 +49,20 @@ pub struct Services {
     pub invoices: Invoices,
     pub usage: Usage,
     pub ledger: Ledger,
+    pub webhooks: Webhooks,
     pub idempotency: ::idempotency::Idempotency,
 }
 
 /// The whole API, for `App::configure` of every worker:
 /// `HttpServer::new(move || App::new().configure(api.clone()))`.
 pub fn configure(services: Services) -> db::Result<impl Fn(&mut ServiceConfig) + Clone + Send + 'static> {
-    let Services { db, tenants, catalogs, subscriptions, invoices, usage, ledger, idempotency } = services;
+    let Services { db, tenants, catalogs, subscriptions, invoices, usage, ledger, webhooks, idempotency } =
+        services;
     let document = Data::new(openapi::Document::new()?);
     let (db, tenants, catalogs) = (Data::new(db), Data::new(tenants), Data::new(catalogs));
     let (subscriptions, invoices) = (Data::new(subscriptions), Data::new(invoices));
-    let (usage, ledger, idempotency) = (Data::new(usage), Data::new(ledger), Data::new(idempotency));
+    let (usage, ledger) = (Data::new(usage), Data::new(ledger));
+    let (webhooks, idempotency) = (Data::new(webhooks), Data::new(idempotency));
     Ok(move |config: &mut ServiceConfig| {
         config
             .app_data(document.clone())
@@ -69,6 +73,7 @@ pub fn configure(services: Services) -> db::Result<impl Fn(&mut ServiceConfig) +
             .app_data(invoices.clone())
             .app_data(usage.clone())
             .app_data(ledger.clone())
+            .app_data(webhooks.clone())
             .app_data(idempotency.clone());
         routes::register(&mut utoipa_actix_web::service_config::ServiceConfig::new(config));
     })

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
 use domain::Refusal;
-use domain::id::{ApiKeyId, CustomerId, ExternalId, InvoiceId, RolloverId, SubscriptionId};
+use domain::id::{ApiKeyId, CustomerId, EndpointId, ExternalId, InvoiceId, RolloverId, SubscriptionId};
 
 use crate::error::Error;
 
@@ -34,6 +34,10 @@ impl Named for RolloverId {
 
 impl Named for ApiKeyId {
     const WHAT: &'static str = "API key";
+}
+
+impl Named for EndpointId {
+    const WHAT: &'static str = "webhook endpoint";
 }
 
 /// Of an authorization.

@@ -11,6 +11,7 @@ mod rollovers;
 mod subscriptions;
 mod test_clock;
 mod usage;
+mod webhook_endpoints;
 
 use actix_web::middleware::from_fn;
 use utoipa_actix_web::scope;
@@ -55,6 +56,9 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(api_keys::issue_api_key)
         .service(api_keys::list_api_keys)
         .service(api_keys::revoke_api_key)
+        .service(webhook_endpoints::create_webhook_endpoint)
+        .service(webhook_endpoints::list_webhook_endpoints)
+        .service(webhook_endpoints::disable_webhook_endpoint)
         .service(test_clock::read_test_clock)
         .service(test_clock::set_test_clock)
         .service(test_clock::advance_test_clock)

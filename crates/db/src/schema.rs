@@ -99,6 +99,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    hot_state (is_only) {
+        is_only -> Bool,
+        epoch -> BigInt,
+        is_up -> Bool,
+        changed_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     idempotency_keys (tenant_id, key) {
         tenant_id -> Uuid,
         key -> Text,
@@ -338,6 +347,7 @@ diesel::table! {
         endpoint_id -> Uuid,
         state -> Text,
         attempts -> Integer,
+        due_at -> Nullable<Timestamptz>,
         last_status -> Nullable<SmallInt>,
         last_error -> Nullable<Text>,
         created_at -> Timestamptz,
@@ -350,9 +360,10 @@ diesel::table! {
         tenant_id -> Uuid,
         endpoint_id -> Uuid,
         url -> Text,
-        secret -> Text,
+        sealed_secret -> Bytea,
         created_at -> Timestamptz,
         disabled_at -> Nullable<Timestamptz>,
+        leased_until -> Nullable<Timestamptz>,
     }
 }
 
@@ -364,6 +375,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     cycles,
     grants,
     holds,
+    hot_state,
     idempotency_keys,
     invoice_lines,
     invoices,

@@ -6,7 +6,7 @@
 //!
 //! Keys of one account share the hash tag `{tenant:customer}`, so that a cluster keeps them in one
 //! slot:
-//! - `{..}:balance`: hash of `version`, `available`, `valid_until`, `refills_at`, `mac`, `held`;
+//! - `{..}:balance`: hash of `epoch`, `version`, `available`, `valid_until`, `refills_at`, `mac`, `held`;
 //! - `{..}:live`: sorted set of `credits|hold id` by the instant until which the hold counts;
 //! - `{..}:hold:ID`: one hold, kept past its end so that a repeated request finds it.
 //!
@@ -20,11 +20,10 @@
 //! |---|---|
 //! | [`HotBalances::hold`], `fill`, `publish`, `release`, `find` | 1 |
 //!
-//! A call that fails or takes longer than [`RESPONSE_TIMEOUT`] says [`Away`]; for the next
-//! [`AWAY_PAUSE`] all calls say so at once, and the accounts that were decided without Redis in
-//! the meantime are dropped there before they are used again.
+//! A call that fails or takes longer than [`RESPONSE_TIMEOUT`], twice, says [`Away`]. What follows
+//! from that is the ledger's business: it starts a new [`Epoch`], and what Redis has of an earlier
+//! one is a miss.
 
-mod circuit;
 mod mac;
 mod projection;
 mod scripts;
@@ -36,15 +35,16 @@ use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{Credits, Timestamp};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
-use circuit::Circuit;
 use mac::MacKey;
 pub use projection::{HoldAnswer, KnownHold, Projection};
 use scripts::Scripts;
 
-/// How long a script may take before Redis counts as away.
+/// How long a script may take; after a second one that took longer Redis counts as away.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_millis(100);
-/// How long Redis is left alone after it was away.
-pub const AWAY_PAUSE: Duration = Duration::from_millis(250);
+/// How long a first connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
+/// The longest that a call goes on after it was begun.
+pub const CALL_MAX: Duration = Duration::from_millis(450);
 /// How long an ended hold stays known, past its expiry.
 const KEEP_ENDED: Duration = Duration::from_secs(2 * 3600);
 
@@ -52,6 +52,10 @@ const KEEP_ENDED: Duration = Duration::from_secs(2 * 3600);
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("Redis is away: {0}")]
 pub struct Away(String);
+
+/// A span of time in which Redis was up without a break, as the ledger counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Epoch(pub i64);
 
 /// One account's keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,7 +101,6 @@ pub struct HoldRequest {
 pub struct HotBalances {
     client: redis::Client,
     connection: std::sync::Arc<tokio::sync::OnceCell<ConnectionManager>>,
-    circuit: std::sync::Arc<Circuit>,
     scripts: std::sync::Arc<Scripts>,
     mac_key: MacKey,
 }
@@ -109,15 +112,18 @@ impl HotBalances {
         Ok(HotBalances {
             client: redis::Client::open(url)?,
             connection: Default::default(),
-            circuit: Default::default(),
             scripts: Default::default(),
             mac_key: MacKey::new(secret),
         })
     }
 
     /// Holds Credits, once per hold id.
-    pub async fn hold(&self, account: AccountKey, request: &HoldRequest) -> Result<HoldAnswer, Away> {
-        self.drop_if_stranded(account).await?;
+    pub async fn hold(
+        &self,
+        account: AccountKey,
+        epoch: Epoch,
+        request: &HoldRequest,
+    ) -> Result<HoldAnswer, Away> {
         let reply: Vec<String> = self
             .run(|connection| {
                 let mut call = self.scripts.hold.prepare_invoke();
@@ -128,16 +134,17 @@ impl HotBalances {
                     .arg(request.prompt_only.get())
                     .arg(request.expires_at.timestamp_micros())
                     .arg(&request.fingerprint)
-                    .arg(keep_ms(request.now, request.expires_at));
+                    .arg(keep_ms(request.now, request.expires_at))
+                    .arg(epoch.0);
                 async move { call.invoke_async(&mut connection.clone()).await }
             })
             .await?;
-        match projection::read_hold_reply(&reply, account, request, &self.mac_key) {
+        match projection::read_hold_reply(&reply, account, epoch, request, &self.mac_key) {
             Some(answer) => Ok(answer),
             None => {
                 // Set by hand, or not ours: what it says is worth nothing, the hold it gave included.
                 tracing::error!(customer = %account.customer, "a projected balance failed its check and was dropped");
-                self.forget(&[account.balance(), account.live(), account.hold(&request.id)]).await?;
+                self.take_back(account, &request.id, &reply).await?;
                 Ok(HoldAnswer::Miss)
             }
         }
@@ -147,6 +154,7 @@ impl HotBalances {
     pub async fn fill(
         &self,
         account: AccountKey,
+        epoch: Epoch,
         projection: &Projection,
         live: &[KnownHold],
         now: Timestamp,
@@ -157,7 +165,7 @@ impl HotBalances {
             for known in live {
                 call.key(account.hold(&known.hold.id));
             }
-            self.add_projection(&mut call, account, projection);
+            self.add_projection(&mut call, account, epoch, projection);
             for KnownHold { hold, fingerprint, .. } in live {
                 call.arg(hold.id.as_str())
                     .arg(hold.credits.get())
@@ -177,6 +185,7 @@ impl HotBalances {
     pub async fn publish(
         &self,
         account: AccountKey,
+        epoch: Epoch,
         projection: &Projection,
         captured: &[ExternalId],
     ) -> Result<(), Away> {
@@ -186,7 +195,7 @@ impl HotBalances {
             for id in captured {
                 call.key(account.hold(id));
             }
-            self.add_projection(&mut call, account, projection);
+            self.add_projection(&mut call, account, epoch, projection);
             for id in captured {
                 call.arg(id.as_str());
             }
@@ -219,11 +228,6 @@ impl HotBalances {
         Ok(text.and_then(|text| projection::read_hold(&text, id, account.customer)))
     }
 
-    /// Remembers that this account was decided without Redis: what Redis has of it is stale.
-    pub fn strand(&self, account: AccountKey) {
-        self.circuit.strand(account);
-    }
-
     /// Whether Redis answers.
     pub async fn ping(&self) -> Result<(), Away> {
         self.run(|connection| async move {
@@ -233,59 +237,75 @@ impl HotBalances {
         Ok(())
     }
 
-    async fn drop_if_stranded(&self, account: AccountKey) -> Result<(), Away> {
-        if self.circuit.is_stranded(account) {
-            // The next hold misses and loads both, with the holds that were granted without Redis.
-            self.forget(&[account.balance(), account.live()]).await?;
-            self.circuit.unstrand(account);
-        }
-        Ok(())
-    }
-
-    async fn forget(&self, keys: &[String]) -> Result<(), Away> {
+    /// Drops an account's balance; the next hold misses and loads it.
+    async fn forget(&self, account: AccountKey) -> Result<(), Away> {
         self.run(|connection| async move {
-            redis::cmd("DEL").arg(keys).query_async::<i64>(&mut connection.clone()).await
+            redis::cmd("DEL").arg(account.balance()).query_async::<i64>(&mut connection.clone()).await
         })
         .await?;
         Ok(())
+    }
+
+    /// Takes back what the hold script gave on a balance that is worth nothing.
+    async fn take_back(&self, account: AccountKey, id: &ExternalId, reply: &[String]) -> Result<(), Away> {
+        if let [kind, .., credits] = reply
+            && kind == "held"
+        {
+            let member = &format!("{credits}|{id}");
+            self.run(|connection| async move {
+                redis::pipe()
+                    .atomic()
+                    .zrem(account.live(), member)
+                    .del(account.hold(id))
+                    .query_async::<()>(&mut connection.clone())
+                    .await
+            })
+            .await?;
+        }
+        self.forget(account).await
     }
 
     fn add_projection(
         &self,
         call: &mut redis::ScriptInvocation<'_>,
         account: AccountKey,
+        epoch: Epoch,
         projection: &Projection,
     ) {
-        let text = projection.text(account);
-        call.arg(projection.version)
+        let text = projection.text(account, epoch);
+        call.arg(epoch.0)
+            .arg(projection.version)
             .arg(projection.available.get())
             .arg(projection::micros_or_empty(projection.valid_until))
             .arg(projection::micros_or_empty(projection.refills_at))
             .arg(self.mac_key.sign(&text));
     }
 
-    /// Runs one call within the time-out, unless Redis was away a moment ago.
+    /// Runs one call within the time-out, and once more where it fails: every call may run twice.
     async fn run<'s, T, Call, Fut>(&'s self, call: Call) -> Result<T, Away>
     where
-        Call: FnOnce(&'s ConnectionManager) -> Fut,
+        Call: Fn(&'s ConnectionManager) -> Fut,
         Fut: Future<Output = redis::RedisResult<T>>,
     {
-        self.circuit.check()?;
-        let answer = tokio::time::timeout(RESPONSE_TIMEOUT, async {
-            let connection = self.connection.get_or_try_init(|| self.connect()).await?;
-            call(connection).await
-        })
-        .await;
-        match answer {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(self.circuit.open(error.to_string())),
-            Err(_) => Err(self.circuit.open(format!("no answer within {} ms", RESPONSE_TIMEOUT.as_millis()))),
+        let connecting = self.connection.get_or_try_init(|| self.connect());
+        let connection = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(connected) => connected.map_err(|error| Away(error.to_string()))?,
+            Err(_) => return Err(Away("no connection".to_owned())),
+        };
+        let mut why = String::new();
+        for _ in 0..2 {
+            match tokio::time::timeout(RESPONSE_TIMEOUT, call(connection)).await {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(error)) => why = error.to_string(),
+                Err(_) => why = format!("no answer within {} ms", RESPONSE_TIMEOUT.as_millis()),
+            }
         }
+        Err(Away(why))
     }
 
     async fn connect(&self) -> redis::RedisResult<ConnectionManager> {
         let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(RESPONSE_TIMEOUT))
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(RESPONSE_TIMEOUT))
             .set_number_of_retries(1)
             .set_max_delay(RESPONSE_TIMEOUT);

@@ -6,7 +6,7 @@ use domain::id::{CustomerId, ExternalId};
 use domain::{Credits, Timestamp};
 
 use crate::mac::MacKey;
-use crate::{AccountKey, HoldRequest};
+use crate::{AccountKey, Epoch, HoldRequest};
 
 /// An account's balance as of a version, good until `valid_until`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,9 +22,10 @@ pub struct Projection {
 
 impl Projection {
     /// What the MAC is over.
-    pub(crate) fn text(&self, account: AccountKey) -> String {
+    pub(crate) fn text(&self, account: AccountKey, epoch: Epoch) -> String {
         format!(
-            "{} {} {} {} {} {}",
+            "{} {} {} {} {} {} {}",
+            epoch.0,
             account.tenant,
             account.customer,
             self.version,
@@ -64,6 +65,7 @@ pub(crate) fn micros_or_empty(instant: Option<Timestamp>) -> String {
 pub(crate) fn read_hold_reply(
     reply: &[String],
     account: AccountKey,
+    epoch: Epoch,
     request: &HoldRequest,
     mac_key: &MacKey,
 ) -> Option<HoldAnswer> {
@@ -81,7 +83,7 @@ pub(crate) fn read_hold_reply(
         valid_until: read_instant_or_empty(valid_until)?,
         refills_at: read_instant_or_empty(refills_at)?,
     };
-    if !mac_key.is_signed(&projection.text(account), mac) {
+    if !mac_key.is_signed(&projection.text(account, epoch), mac) {
         return None;
     }
     let Projection { version, refills_at, .. } = projection;

@@ -5,8 +5,9 @@ use domain::hold::{Hold, HoldEnd, credits_to_hold};
 use domain::id::CustomerId;
 use domain::refusal::OutOfCredits;
 use domain::{Refusal, TenantScope};
-use hot_balances::{AccountKey, Away, HoldAnswer, HoldRequest, KnownHold};
+use hot_balances::{AccountKey, Away, Epoch, HoldAnswer, HoldRequest, KnownHold};
 
+use crate::hot_gate::{Decider, SETTLE};
 use crate::{Ledger, lock, project, store};
 
 /// A granted hold and the account's version that it was granted at.
@@ -23,6 +24,17 @@ pub enum HoldOutcome {
     Known { known: KnownHold, version: i64 },
 }
 
+/// What came of asking Redis.
+enum Hot {
+    Decided(HoldOutcome),
+    /// It does not have the account, although it was just loaded.
+    Missed,
+    Away(Away),
+}
+
+/// How often a request asks again while who decides is changing.
+const TRIES_MAX: usize = 4;
+
 impl Ledger {
     /// Holds Credits for a request: the whole estimate, or all that is left where at least the
     /// prompt fits. The same id and request answer the same hold.
@@ -35,11 +47,7 @@ impl Ledger {
         request: &HoldRequest,
     ) -> Result<Granted> {
         self.journal.check_is_recording()?;
-        let outcome = match self.hold_hot(scope, customer, request).await? {
-            Some(outcome) => outcome,
-            None => self.hold_in_postgres(scope, customer, request).await?,
-        };
-        match outcome {
+        match self.decide(scope, customer, request).await? {
             HoldOutcome::New(granted) => Ok(granted),
             HoldOutcome::Known { known, version } => {
                 check_same(&known, request)?;
@@ -48,40 +56,70 @@ impl Ledger {
         }
     }
 
-    /// Decides in Redis; on a miss loads the account and asks once more. `None`: Redis cannot say.
-    async fn hold_hot(
+    /// Lets whoever is in charge decide; asks again where that changes meanwhile.
+    async fn decide(
         &self,
         scope: &TenantScope,
         customer: CustomerId,
         request: &HoldRequest,
-    ) -> Result<Option<HoldOutcome>> {
+    ) -> Result<HoldOutcome> {
+        for _ in 0..TRIES_MAX {
+            match self.gate.decider(&self.db, &self.hot).await? {
+                Decider::Redis(epoch) => match self.hold_hot(scope, customer, epoch, request).await? {
+                    Hot::Decided(outcome) => return Ok(outcome),
+                    Hot::Missed => {}
+                    Hot::Away(why) => self.gate.redis_is_away(&self.db, epoch, &why).await?,
+                },
+                Decider::Postgres => {
+                    if let Some(outcome) = self.hold_in_postgres(scope, customer, request).await? {
+                        return Ok(outcome);
+                    }
+                }
+            }
+        }
+        Err(Error::Unavailable("who decides about holds is changing".to_owned()))
+    }
+
+    /// Decides in Redis; on a miss loads the account and asks once more.
+    async fn hold_hot(
+        &self,
+        scope: &TenantScope,
+        customer: CustomerId,
+        epoch: Epoch,
+        request: &HoldRequest,
+    ) -> Result<Hot> {
         let key = AccountKey { tenant: scope.tenant, customer };
         for is_loaded in [false, true] {
-            match self.hot.hold(key, request).await {
-                Ok(HoldAnswer::Miss) if is_loaded => return Ok(None),
+            match self.hot.hold(key, epoch, request).await {
+                Ok(HoldAnswer::Miss) if is_loaded => return Ok(Hot::Missed),
                 Ok(HoldAnswer::Miss) => {
-                    if self.load(scope, customer).await?.is_err() {
-                        return Ok(None);
+                    if let Err(away) = self.load(scope, customer, epoch).await? {
+                        return Ok(Hot::Away(away));
                     }
                 }
                 Ok(HoldAnswer::Held { hold, version }) => {
                     self.journal.record_later(scope.tenant, hold.clone(), request.fingerprint.clone());
-                    return Ok(Some(HoldOutcome::New(Granted { hold, version })));
+                    return Ok(Hot::Decided(HoldOutcome::New(Granted { hold, version })));
                 }
                 Ok(HoldAnswer::Known { known, version }) => {
-                    return Ok(Some(HoldOutcome::Known { known, version }));
+                    return Ok(Hot::Decided(HoldOutcome::Known { known, version }));
                 }
                 Ok(HoldAnswer::Short { unheld, refills_at, .. }) => {
                     return Err(out_of_credits(request, unheld, refills_at));
                 }
-                Err(_) => return Ok(None),
+                Err(away) => return Ok(Hot::Away(away)),
             }
         }
-        Ok(None)
+        Ok(Hot::Missed)
     }
 
     /// Fills the projection after a miss, with the holds that PostgreSQL knows to be live.
-    async fn load(&self, scope: &TenantScope, customer: CustomerId) -> Result<std::result::Result<(), Away>> {
+    async fn load(
+        &self,
+        scope: &TenantScope,
+        customer: CustomerId,
+        epoch: Epoch,
+    ) -> Result<std::result::Result<(), Away>> {
         self.journal.flush(&self.db).await?;
         let (tenant, now) = (scope.tenant, scope.now);
         let (key, projection, live) = self
@@ -93,24 +131,21 @@ impl Ledger {
                 Ok((project::key(tenant, account), project::projection(account, now), live))
             })
             .await?;
-        Ok(self.hot.fill(key, &projection, &live, now).await)
+        Ok(self.hot.fill(key, epoch, &projection, &live, now).await)
     }
 
     /// Decides and holds in one PostgreSQL transaction, under the account's lock (R-36 `strict`).
+    /// `None` where PostgreSQL is no longer the one to decide.
     async fn hold_in_postgres(
         &self,
         scope: &TenantScope,
         customer: CustomerId,
         request: &HoldRequest,
-    ) -> Result<HoldOutcome> {
+    ) -> Result<Option<HoldOutcome>> {
         self.journal.flush(&self.db).await?;
-        let outcome = self
-            .db
+        self.db
             .transaction(scope.tenant, async |tx| decide_under_lock(tx, scope, customer, request).await)
-            .await?;
-        // What Redis may still have of this account lacks the hold: it is dropped before its next use.
-        self.hot.strand(AccountKey { tenant: scope.tenant, customer });
-        Ok(outcome)
+            .await
     }
 }
 
@@ -119,13 +154,17 @@ async fn decide_under_lock(
     scope: &TenantScope,
     customer: CustomerId,
     request: &HoldRequest,
-) -> Result<HoldOutcome> {
+) -> Result<Option<HoldOutcome>> {
     let tenant = scope.tenant;
     let mut accounts = lock(tx, tenant, &[customer]).await?;
+    // Under the lock, which whoever loads the account into Redis takes as well.
+    if !store::postgres_decides(tx, SETTLE).await? {
+        return Ok(None);
+    }
     let account = accounts.get_mut(customer)?;
     let version = account.version();
     if let Some(known) = store::hold(tx, tenant, customer, &request.id).await? {
-        return Ok(HoldOutcome::Known { known, version });
+        return Ok(Some(HoldOutcome::Known { known, version }));
     }
     let held = store::held(tx, tenant, customer, scope.now).await?;
     let unheld = account.available(scope.now).minus_floor_zero(held);
@@ -134,7 +173,7 @@ async fn decide_under_lock(
     };
     let hold = request.hold(customer, credits, account.refills_at());
     store::insert_holds(tx, tenant, &[(hold.clone(), request.fingerprint.clone())]).await?;
-    Ok(HoldOutcome::New(Granted { hold, version }))
+    Ok(Some(HoldOutcome::New(Granted { hold, version })))
 }
 
 fn check_same(known: &KnownHold, request: &HoldRequest) -> Result<()> {

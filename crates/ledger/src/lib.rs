@@ -15,12 +15,14 @@
 //!
 //! A hold is granted by one atomic script in Redis, and recorded in PostgreSQL a moment later by
 //! the [`journal`](Ledger::run_journal). While Redis is away it is granted and recorded in one
-//! PostgreSQL transaction under the account's lock (R-36 `strict`).
+//! PostgreSQL transaction under the account's lock (R-36 `strict`); `hot_gate` says which of the two
+//! decides, for all servers at once.
 
 mod balance;
 mod history;
 mod hold;
 mod hold_journal;
+mod hot_gate;
 mod lock;
 mod open;
 mod project;
@@ -50,11 +52,12 @@ pub struct Ledger {
     db: Db,
     hot: HotBalances,
     journal: Arc<hold_journal::HoldJournal>,
+    gate: Arc<hot_gate::HotGate>,
 }
 
 impl Ledger {
     pub fn new(db: Db, hot: HotBalances) -> Ledger {
-        Ledger { db, hot, journal: Arc::default() }
+        Ledger { db, hot, journal: Arc::default(), gate: Arc::default() }
     }
 
     /// Whether Redis answers; the ledger works without, at PostgreSQL's speed.

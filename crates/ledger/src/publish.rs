@@ -8,8 +8,8 @@ use domain::id::{CustomerId, ExternalId, TenantId};
 use crate::{Accounts, Ledger, project};
 
 impl Ledger {
-    /// Tells Redis the committed balances. Never fails: what Redis does not hear is a cold or a
-    /// late copy there, and the account is dropped before it is used again.
+    /// Tells Redis the committed balances. Never fails: a Redis that cannot be told is away, for all
+    /// servers, and what it has of this epoch is not used again.
     pub async fn publish(&self, tenant: TenantId, accounts: &Accounts, now: Timestamp) {
         self.publish_captures(tenant, accounts, &BTreeMap::new(), now).await;
     }
@@ -22,13 +22,20 @@ impl Ledger {
         captured: &BTreeMap<CustomerId, Vec<ExternalId>>,
         now: Timestamp,
     ) {
-        for account in accounts.iter() {
-            let key = project::key(tenant, account);
-            let ended = captured.get(&account.customer()).map(Vec::as_slice).unwrap_or_default();
-            if let Err(away) = self.hot.publish(key, &project::projection(account, now), ended).await {
-                tracing::debug!(%away, customer = %account.customer(), "a balance was not published");
-                self.hot.strand(key);
+        let told = async {
+            let Some(epoch) = self.gate.epoch_in_redis(&self.db).await? else { return Ok(()) };
+            for account in accounts.iter() {
+                let key = project::key(tenant, account);
+                let ended = captured.get(&account.customer()).map(Vec::as_slice).unwrap_or_default();
+                let projection = project::projection(account, now);
+                if let Err(away) = self.hot.publish(key, epoch, &projection, ended).await {
+                    return self.gate.redis_is_away(&self.db, epoch, &away).await;
+                }
             }
+            db::Result::Ok(())
+        };
+        if let Err(error) = told.await {
+            tracing::warn!(%error, "committed balances were not published");
         }
     }
 }

@@ -33,6 +33,7 @@ pub async fn find_holds(
     }
     let ids: Vec<&str> = named.iter().map(|(_, id)| id.as_str()).collect();
     let recorded = store::holds_by_id(tx, tenant, &ids).await?;
+    let is_redis_up = ledger.gate.was_up();
     let mut found = BTreeMap::new();
     for (customer, id) in named {
         let mut candidates: Vec<KnownHold> =
@@ -46,6 +47,7 @@ pub async fn find_holds(
             None => FoundHold::Foreign,
         };
         if !matches!(answer, FoundHold::Own(_))
+            && is_redis_up
             && let Ok(Some(own)) = ledger.hot.find(AccountKey { tenant, customer: *customer }, id).await
         {
             answer = FoundHold::Own(own);
@@ -93,8 +95,10 @@ impl Ledger {
             })
             .await?;
         let key = AccountKey { tenant, customer };
-        if self.hot.release(key, id).await.is_err() {
-            self.hot.strand(key);
+        if let Some(epoch) = self.gate.epoch_in_redis(&self.db).await?
+            && let Err(away) = self.hot.release(key, id).await
+        {
+            self.gate.redis_is_away(&self.db, epoch, &away).await?;
         }
         Ok(version)
     }

@@ -1,11 +1,12 @@
 //! All SQL of the ledger.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use db::schema::{credit_accounts, grants, holds, transfers};
 use db::{Connection, Error, Result};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use domain::account::{Account, Book, Books, Cause, CauseKind, Transfer};
 use domain::grant::{Grant, GrantSource};
@@ -590,6 +591,55 @@ fn hold_columns(all: &[(Hold, String)]) -> HoldColumns {
         counts_until: all.iter().map(|(hold, _)| hold.counts_until).collect(),
         fingerprints: all.iter().map(|(_, fingerprint)| fingerprint.clone()).collect(),
     }
+}
+
+// Who decides about holds
+
+pub(crate) struct HotState {
+    pub(crate) epoch: i64,
+    pub(crate) is_up: bool,
+    pub(crate) changed_since: Duration,
+}
+
+/// The one row that all servers agree by.
+pub(crate) async fn hot_state(tx: &mut Connection) -> Result<HotState> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        epoch: i64,
+        #[diesel(sql_type = Bool)]
+        is_up: bool,
+        #[diesel(sql_type = BigInt)]
+        changed_ms: i64,
+    }
+    let row: Row = diesel::sql_query(
+        "select epoch, is_up, floor(extract(epoch from clock_timestamp()
+             - greatest(changed_at, clock_timestamp() - interval '1 hour')) * 1000)::bigint as changed_ms
+         from hot_state",
+    )
+    .get_result(tx)
+    .await?;
+    let changed_since = Duration::from_millis(u64::try_from(row.changed_ms).unwrap_or_default());
+    Ok(HotState { epoch: row.epoch, is_up: row.is_up, changed_since })
+}
+
+/// Starts the next epoch, unless somebody else has.
+pub(crate) async fn change_hot_state(tx: &mut Connection, epoch: i64, is_up: bool) -> Result<()> {
+    diesel::sql_query(
+        "update hot_state set epoch = epoch + 1, is_up = $2, changed_at = clock_timestamp()
+         where epoch = $1 and is_up <> $2",
+    )
+    .bind::<BigInt, _>(epoch)
+    .bind::<Bool, _>(is_up)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Whether PostgreSQL decides about holds at this moment: Redis is down, or back for less than `settle`.
+pub(crate) async fn postgres_decides(tx: &mut Connection, settle: Duration) -> Result<bool> {
+    let state = hot_state(tx).await?;
+    Ok(!state.is_up || state.changed_since < settle)
 }
 
 // Small things

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use webhooks::AllowList;
 
 use crate::secrets::Secrets;
 
@@ -29,7 +30,7 @@ pub(crate) struct Stores {
 /// process can be read by others.
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct SecretFiles {
-    /// A file of at least 32 random bytes; signs the balances in Redis. The same on every server
+    /// A file of at least 32 random bytes: signs the balances in Redis, seals webhook secrets. The same on every server
     #[arg(long, env = "TOLLGATE_SECRET_FILE", value_name = "FILE")]
     pub(crate) secret_file: PathBuf,
     /// An Ed25519 private key (PKCS#8, PEM); signs customers' tokens. The same on every server
@@ -44,11 +45,24 @@ pub(crate) struct Common {
     pub(crate) stores: Stores,
     #[command(flatten)]
     pub(crate) secret_files: SecretFiles,
+    /// Networks that webhooks may be sent to although they are not public: 10.1.0.0/16,127.0.0.1
+    #[arg(long, env = "TOLLGATE_WEBHOOK_ALLOW", default_value = "", value_name = "NETWORKS")]
+    pub(crate) webhook_allow: AllowList,
+}
+
+/// A configuration that has been read.
+pub(crate) struct Settings {
+    pub(crate) stores: Stores,
+    pub(crate) secrets: Secrets,
+    pub(crate) webhook_allow: AllowList,
 }
 
 impl Common {
-    pub(crate) fn secrets(&self) -> anyhow::Result<Secrets> {
-        Secrets::read(&self.secret_files.secret_file, &self.secret_files.token_key_file)
+    /// Reads the secrets too.
+    pub(crate) fn settings(self) -> anyhow::Result<Settings> {
+        let SecretFiles { secret_file, token_key_file } = &self.secret_files;
+        let secrets = Secrets::read(secret_file, token_key_file)?;
+        Ok(Settings { stores: self.stores, secrets, webhook_allow: self.webhook_allow })
     }
 }
 

@@ -14,9 +14,9 @@ use scheduler::{Slot, Tick, Ticker, Worker, handler};
 use subscriptions::{Subscriptions, jobs};
 use tenants::{Tenants, TokenKey};
 use usage::Usage;
+use webhooks::{WebhookKey, Webhooks};
 
-use crate::config::Stores;
-use crate::secrets::Secrets;
+use crate::config::Settings;
 use crate::shutdown::Stop;
 
 /// A request's transactions end within this, or answer 503: a gateway waits two seconds at most.
@@ -25,6 +25,8 @@ const REQUEST_DEADLINE: Duration = Duration::from_millis(1_800);
 const JOB_DEADLINE: Duration = Duration::from_secs(60);
 const REQUEST_CONNECTIONS: usize = 16;
 const JOB_CONNECTIONS: usize = 8;
+/// Endpoints that are sent to at the same time.
+const WEBHOOK_JOBS_MAX: usize = 32;
 
 /// Who waits for the answer.
 #[derive(Clone, Copy)]
@@ -40,11 +42,13 @@ pub(crate) struct Services {
     pub(crate) catalogs: Catalogs,
     pub(crate) ledger: Ledger,
     pub(crate) subscriptions: Subscriptions,
+    pub(crate) webhooks: Webhooks,
     pub(crate) idempotency: Idempotency,
 }
 
 impl Services {
-    pub(crate) fn new(stores: &Stores, secrets: &Secrets, waits: For) -> anyhow::Result<Services> {
+    pub(crate) fn new(settings: &Settings, waits: For) -> anyhow::Result<Services> {
+        let Settings { stores, secrets, webhook_allow } = settings;
         let (deadline, connections_max) = match waits {
             For::Requests => (REQUEST_DEADLINE, REQUEST_CONNECTIONS),
             For::Jobs => (JOB_DEADLINE, JOB_CONNECTIONS),
@@ -62,8 +66,10 @@ impl Services {
             tenants: tenants.clone(),
             provider: Arc::new(Sandbox),
         };
+        let webhook_key = WebhookKey::derive(&secrets.balance_secret)?;
+        let webhooks = Webhooks::new(db.clone(), webhook_key, webhook_allow.clone());
         let idempotency = Idempotency::new(db.clone());
-        Ok(Services { db, tenants, catalogs, ledger, subscriptions, idempotency })
+        Ok(Services { db, tenants, catalogs, ledger, subscriptions, webhooks, idempotency })
     }
 
     /// What the API's handlers use. Starts gathering usage.
@@ -76,13 +82,15 @@ impl Services {
             usage: Usage::start(self.db.clone(), self.catalogs.clone(), self.ledger.clone()),
             invoices: Invoices::new(self.db.clone()),
             subscriptions: self.subscriptions.clone(),
+            webhooks: self.webhooks.clone(),
             idempotency: self.idempotency.clone(),
         }
     }
 
     /// Does jobs, and ticks, until told to stop; returns when the running jobs have ended.
     pub(crate) async fn work(&self, stop: Stop) -> anyhow::Result<()> {
-        let ticker = Ticker::start(self.db.clone(), &TICKS).await?;
+        let ticks = [&TICKS[..], &webhooks::jobs::TICKS].concat();
+        let ticker = Ticker::start(self.db.clone(), &ticks).await?;
         let subscriptions = Arc::new(self.subscriptions.clone());
         let mut worker = Worker::new(self.db.clone(), scheduler::Options::default());
         for (kind, handler) in jobs::handlers(&subscriptions) {
@@ -93,9 +101,18 @@ impl Services {
             let idempotency = idempotency.clone();
             async move { idempotency.prune(chrono::Utc::now()).await.map(drop) }
         });
-        worker.on(PRUNE_IDEMPOTENCY_KEYS, prune).run(stop).await;
+        let worker = worker.on(PRUNE_IDEMPOTENCY_KEYS, prune);
+        tokio::join!(worker.run(stop.clone()), self.webhook_worker().run(stop));
         ticker.stop().await?;
         Ok(())
+    }
+
+    /// Webhooks wait for other people's servers, so no other job waits for them.
+    fn webhook_worker(&self) -> Worker {
+        let options = scheduler::Options { jobs_max: WEBHOOK_JOBS_MAX, ..scheduler::Options::default() };
+        let worker = Worker::new(self.db.clone(), options);
+        let handlers = webhooks::jobs::handlers(&Arc::new(self.webhooks.clone()));
+        handlers.into_iter().fold(worker, |worker, (kind, handler)| worker.on(kind, handler))
     }
 }
 

@@ -1,10 +1,14 @@
 -- Loads an account after a miss: its balance if that is not older than what is here, and the holds
--- that PostgreSQL knows to be live.
+-- that PostgreSQL knows to be live. What is here of an earlier epoch is dropped first.
 -- KEYS: balance hash, live holds, known holds...
--- ARGV: version, available, valid until, refills at, mac, then of each known hold:
+-- ARGV: epoch, version, available, valid until, refills at, mac, then of each known hold:
 --       id, credits, granted at, expires at, counts until, fingerprint, time to keep (ms)
+if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then
+    redis.call('DEL', KEYS[1], KEYS[2])
+end
+
 for index = 3, #KEYS do
-    local base = 6 + (index - 3) * 7
+    local base = 7 + (index - 3) * 7
     local id, credits, granted_at, expires_at, counts_until, fingerprint, keep = unpack(ARGV, base, base + 6)
     local known = redis.call('GET', KEYS[index])
     -- One that has ended here since it was read there is not brought back.
@@ -19,13 +23,13 @@ for index = 3, #KEYS do
 end
 
 local version = redis.call('HGET', KEYS[1], 'version')
-if version and tonumber(version) > tonumber(ARGV[1]) then
+if version and tonumber(version) > tonumber(ARGV[2]) then
     return 0
 end
 local held = 0
 for _, member in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
     held = held + tonumber(string.match(member, '^%d+'))
 end
-redis.call('HSET', KEYS[1], 'version', ARGV[1], 'available', ARGV[2], 'valid_until', ARGV[3],
-    'refills_at', ARGV[4], 'mac', ARGV[5], 'held', string.format('%.0f', held))
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'version', ARGV[2], 'available', ARGV[3],
+    'valid_until', ARGV[4], 'refills_at', ARGV[5], 'mac', ARGV[6], 'held', string.format('%.0f', held))
 return 1

@@ -1,10 +1,10 @@
 -- Holds Credits for a request, once per hold id (R-28).
 -- KEYS: balance hash, live holds, this hold
--- ARGV: now, hold id, full estimate, prompt's cost, expires at, fingerprint, time to keep (ms)
+-- ARGV: now, hold id, full estimate, prompt's cost, expires at, fingerprint, time to keep (ms), epoch
 -- Instants are microseconds; every number stays below 2^53, where Lua's doubles are exact.
-local balance = redis.call('HMGET', KEYS[1], 'version', 'available', 'valid_until', 'refills_at', 'mac', 'held')
+local balance = redis.call('HMGET', KEYS[1], 'version', 'available', 'valid_until', 'refills_at', 'mac', 'held', 'epoch')
 local now = tonumber(ARGV[1])
-if not balance[1] or (balance[3] ~= '' and now >= tonumber(balance[3])) then
+if not balance[1] or balance[7] ~= ARGV[8] or (balance[3] ~= '' and now >= tonumber(balance[3])) then
     return {'miss'}
 end
 

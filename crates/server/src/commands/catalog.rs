@@ -79,7 +79,7 @@ fn read(file: &Path) -> anyhow::Result<CatalogDocument> {
 async fn load(args: Load) -> anyhow::Result<()> {
     let document = read(&args.file)?;
     config::start_logging()?;
-    let services = Services::new(&args.common.stores, &args.common.secrets()?, For::Jobs)?;
+    let services = Services::new(&args.common.settings()?, For::Jobs)?;
     let now = services.tenants.scope(args.tenant).await?.now;
     let effective_at = match &args.effective_at {
         None => now,

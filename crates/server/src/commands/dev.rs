@@ -12,7 +12,7 @@ use domain::scope::TenantMode;
 use private_servers::{Options, PrivateServers};
 use tenants::{Customer, NewCustomer, NewTenant, Scope};
 
-use crate::config::{self, Stores};
+use crate::config::{self, Settings, Stores};
 use crate::secrets::{Secrets, write_private};
 use crate::serving::Api;
 use crate::shutdown::Stopper;
@@ -33,6 +33,9 @@ pub(crate) struct Args {
     listen: SocketAddr,
 }
 
+/// A developer's webhook receiver runs on the same machine.
+const LOOPBACK: &str = "127.0.0.0/8,::1";
+
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     config::start_logging()?;
     std::fs::create_dir_all(&args.dir).with_context(|| format!("cannot make {}", args.dir.display()))?;
@@ -41,8 +44,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     db::migrate(&stores.postgres.database_url).await?;
 
     let secrets = Secrets::read_or_make(&args.dir)?;
-    let requests = Services::new(&stores, &secrets, For::Requests)?;
-    let jobs = Services::new(&stores, &secrets, For::Jobs)?;
+    let settings = Settings { stores, secrets, webhook_allow: LOOPBACK.parse()? };
+    let requests = Services::new(&settings, For::Requests)?;
+    let jobs = Services::new(&settings, For::Jobs)?;
     let demo = Demo::prepare(&jobs, &args.dir).await?;
 
     let (stopper, stop) = Stopper::new();

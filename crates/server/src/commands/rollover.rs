@@ -27,7 +27,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     config::start_logging()?;
-    let services = Services::new(&args.common.stores, &args.common.secrets()?, For::Jobs)?;
+    let services = Services::new(&args.common.settings()?, For::Jobs)?;
     let tenants = match args.tenant {
         Some(tenant) => vec![tenant],
         None => services.subscriptions.tenants_with_due_work().await?,

@@ -103,9 +103,9 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-fn services(common: &config::Common) -> anyhow::Result<Services> {
+fn services(common: config::Common) -> anyhow::Result<Services> {
     config::start_logging()?;
-    Services::new(&common.stores, &common.secrets()?, For::Jobs)
+    Services::new(&common.settings()?, For::Jobs)
 }
 
 async fn create(args: Create) -> anyhow::Result<()> {
@@ -126,7 +126,7 @@ async fn create(args: Create) -> anyhow::Result<()> {
         zone: args.zone.parse().map_err(|_| anyhow::anyhow!("{} is no IANA time zone", args.zone))?,
         policies,
     };
-    println!("{}", services(&args.common)?.tenants.create(new).await?);
+    println!("{}", services(args.common)?.tenants.create(new).await?);
     Ok(())
 }
 
@@ -134,7 +134,7 @@ async fn list(args: List) -> anyhow::Result<()> {
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::NOTHING);
     table.set_header(["id", "name", "mode", "zone", "test clock"]);
-    for tenant in services(&args.common)?.tenants.list().await? {
+    for tenant in services(args.common)?.tenants.list().await? {
         let mode = match tenant.mode {
             TenantMode::Live => "live",
             TenantMode::Test => "test",
@@ -147,7 +147,7 @@ async fn list(args: List) -> anyhow::Result<()> {
 }
 
 async fn issue_key(args: IssueKey) -> anyhow::Result<()> {
-    let key = services(&args.common)?.tenants.issue_key(args.tenant, &args.name, &args.scopes).await?;
+    let key = services(args.common)?.tenants.issue_key(args.tenant, &args.name, &args.scopes).await?;
     eprintln!("{} is shown this once:", key.id);
     println!("{}", key.secret);
     Ok(())
@@ -157,7 +157,7 @@ async fn keys(args: Keys) -> anyhow::Result<()> {
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::NOTHING);
     table.set_header(["id", "prefix", "name", "scopes", "created", "revoked"]);
-    for key in services(&args.common)?.tenants.keys(args.tenant).await? {
+    for key in services(args.common)?.tenants.keys(args.tenant).await? {
         let scopes: Vec<&str> = key.scopes.iter().map(|scope| scope.name()).collect();
         let revoked = key.revoked_at.map(|at| at.to_rfc3339()).unwrap_or_default();
         let created = key.created_at.to_rfc3339();
@@ -168,7 +168,7 @@ async fn keys(args: Keys) -> anyhow::Result<()> {
 }
 
 async fn revoke_key(args: RevokeKey) -> anyhow::Result<()> {
-    services(&args.common)?.tenants.revoke_key(args.tenant, args.key).await?;
+    services(args.common)?.tenants.revoke_key(args.tenant, args.key).await?;
     println!("{} is revoked.", args.key);
     Ok(())
 }

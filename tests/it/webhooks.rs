@@ -1,0 +1,83 @@
+//! A tenant's events reach its own server, signed.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use standardwebhooks::Webhook;
+
+use crate::support::World;
+
+/// Answers every request with 200 and hands its head and body on.
+fn receiver() -> (String, mpsc::Receiver<(String, String)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hooks", listener.local_addr().unwrap());
+    let (sender, received) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut bytes = Vec::new();
+            let mut buffer = [0; 4_096];
+            let (head, body) = loop {
+                let read = stream.read(&mut buffer).unwrap();
+                bytes.extend_from_slice(&buffer[..read]);
+                let text = String::from_utf8(bytes.clone()).unwrap();
+                let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+                let length = header(head, "content-length").parse::<usize>().unwrap();
+                if body.len() >= length {
+                    break (head.to_owned(), body.to_owned());
+                }
+            };
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+            if sender.send((head, body)).is_err() {
+                return;
+            }
+        }
+    });
+    (url, received)
+}
+
+fn header<'h>(head: &'h str, name: &str) -> &'h str {
+    let lines = head.lines().filter_map(|line| line.split_once(": "));
+    let (_, value) = lines.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).unwrap();
+    value
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_is_told_to_the_tenants_endpoint_and_to_no_other_tenants() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    // The configuration allows 127.0.0.1 and no other inside address.
+    let inside = client.post("/v1/webhook-endpoints", json!({"url": "http://127.0.0.2:8000/"})).await;
+    inside.expect_problem(422, "url-not-allowed");
+    let (url, received) = receiver();
+    let endpoint = client.post("/v1/webhook-endpoints", json!({"url": url})).await.expect(201);
+    let customer = client.customer("ada").await;
+    let bought = client.subscribe(&customer, "lite").await;
+    let other = client.with_key(&world.other_tenant().await);
+    let stranger = other.customer("grace").await;
+    other.subscribe(&stranger, "lite").await;
+    let _worker = world.work();
+
+    let verifier = Webhook::new(endpoint["secret"].as_str().unwrap()).unwrap();
+    let mut kinds = Vec::new();
+    // The scheduler looks every five seconds.
+    while let Ok((head, body)) = received.recv_timeout(Duration::from_secs(20)) {
+        let mut headers = reqwest::header::HeaderMap::new();
+        for name in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
+            headers.insert(name, header(&head, name).parse().unwrap());
+        }
+        verifier.verify(body.as_bytes(), &headers).expect("signed with the endpoint's secret");
+        assert!(!body.contains(&stranger), "another tenant's event: {body}");
+        let event: Value = serde_json::from_str(&body).unwrap();
+        kinds.push(event["type"].as_str().unwrap().to_owned());
+        if kinds.contains(&"subscription.activated".to_owned()) {
+            assert_eq!(event["subject"], bought["subscription"]["id"]);
+            return;
+        }
+    }
+    panic!("only these were delivered: {kinds:?}");
+}
