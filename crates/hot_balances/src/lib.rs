@@ -10,10 +10,10 @@
 //! - `{..}:live`: sorted set of `credits|hold id` by the instant until which the hold counts;
 //! - `{..}:hold:ID`: one hold, kept past its end so that a repeated request finds it.
 //!
-//! The absolute balance is published with its version and taken only if newer: deltas are never
+//! The absolute balance is published with its version and taken unless it is older: deltas are never
 //! pushed, so there is nothing to drift. `valid_until` is the next instant at which the balance
 //! changes by itself; the scripts get the tenant's `now` as an argument, never Redis' clock. A MAC
-//! over account, version, balance and times is checked with every answer: a value that was set by
+//! over epoch, account, version, balance and times is checked with every answer: a value that was set by
 //! hand is dropped and loaded anew.
 //!
 //! | call | round trips |
