@@ -79,11 +79,13 @@ create trigger append_only_table before truncate on transfers
     for each statement execute function refuse_change();
 
 -- Who decides about holds: Redis while it is up, else PostgreSQL. One row, which every server reads
--- again and again; whoever finds the store in charge away, or back, changes it and starts an epoch.
+-- again and again; whoever finds the store in charge away, back, or restarted, starts the next epoch.
 create table hot_state (
     is_only boolean primary key default true check (is_only),
     epoch bigint not null check (epoch > 0),
     is_up boolean not null,
+    -- The run of Redis that this epoch is about: after a restart it may be empty, or hold old balances.
+    run_id text,
     changed_at timestamptz not null
 );
 insert into hot_state (epoch, is_up, changed_at) values (1, true, '-infinity');

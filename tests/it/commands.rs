@@ -105,7 +105,7 @@ async fn a_tenant_a_key_and_a_catalogue_by_command_are_enough_to_sell() {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
     assert!(run("migrate", &[]).starts_with("0 migrations"));
-    let tenant = run("tenant", &["create", "--name", "Acme", "--mode", "live", "--zone", "Asia/Shanghai"]);
+    let tenant = run("tenant", &["create", "--name", "Acme", "--mode", "test", "--zone", "Asia/Shanghai"]);
     assert!(run("tenant", &["list"]).contains("Acme"));
     let scopes = ["--scope", "read", "--scope", "billing"];
     let key = run("tenant", &[&["issue-key", "--tenant", &tenant, "--name", "shop"], &scopes[..]].concat());
@@ -115,7 +115,6 @@ async fn a_tenant_a_key_and_a_catalogue_by_command_are_enough_to_sell() {
     assert!(run("catalog", &["check", path]).contains("4 plans"));
     assert!(run("catalog", &["load", path, "--tenant", &tenant]).contains("Version 1"));
     assert!(run("catalog", &["load", path, "--tenant", &tenant]).contains("Version 1"), "the same again");
-    std::fs::remove_file(&file).unwrap();
 
     let server = world.serve().await;
     let shop = server.client.with_key(&key);
@@ -125,6 +124,19 @@ async fn a_tenant_a_key_and_a_catalogue_by_command_are_enough_to_sell() {
     let customer = shop.customer("ada").await;
     shop.subscribe(&customer, "lite").await;
     assert_eq!(shop.available(&customer).await, 60_000_000);
+
+    // A live tenant moves real money, and the sandbox is no provider of that.
+    let live = run("tenant", &["create", "--name", "Real", "--mode", "live"]);
+    run("catalog", &["load", path, "--tenant", &live]);
+    let live_key =
+        run("tenant", &[&["issue-key", "--tenant", &live, "--name", "shop"], &scopes[..]].concat());
+    assert!(live_key.starts_with("tg_live_"));
+    let live_shop = server.client.with_key(&live_key);
+    let grace = live_shop.customer("grace").await;
+    let body = crate::support::subscribe(&grace, "lite", "pm_sandbox_succeeds");
+    live_shop.post("/v1/subscriptions", body).await.expect_problem(422, "unknown-payment-method");
+    std::fs::remove_file(&file).unwrap();
+
     let id = run("tenant", &["keys", "--tenant", &tenant]);
     let id = id.split_whitespace().find(|word| word.starts_with("key_")).unwrap().to_owned();
     run("tenant", &["revoke-key", "--tenant", &tenant, "--key", &id]);
@@ -161,6 +173,14 @@ async fn a_command_that_cannot_do_its_work_says_why_and_fails() {
     }
     std::fs::remove_file(&file).unwrap();
     std::fs::remove_file(&secret).unwrap();
+
+    // A login that row level security does not hold.
+    for command in ["serve", "worker"] {
+        let output =
+            world.command(command).env("DATABASE_URL", &world.stores.superuser_url).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains("is a superuser"), "{said}");
+    }
 }
 
 #[test]

@@ -325,3 +325,54 @@ async fn a_quote_holds_its_price_and_no_other() {
     let unknown = json!({"plan": "pro", "quote": "quo_00000000000000000000000000000000"});
     client.post(&format!("/v1/subscriptions/{ada}/upgrade"), unknown).await.expect_problem(404, "not-found");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_set_for_the_first_time_may_lie_before_the_customers_but_not_before_a_transfer() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    // A tenant in real time, which sold nothing yet.
+    let client = &server.client.with_key(&world.tenant_in_real_time().await);
+    let customer = client.customer("ada").await;
+    client.put("/v1/test-clock", json!({"now": "2026-01-31T10:00:00Z"})).await.expect(200);
+    let bought = client.subscribe(&customer, "lite").await;
+    let usage = event("1", &customer, "mimo-v2-pro", json!({"input": 500}));
+    let used = client.post("/v1/usage/events", usage).await.expect(200);
+    assert_eq!(used["receipt"]["balance_after"], 59_999_000);
+    let cancel = format!("/v1/subscriptions/{}/cancel", bought["subscription"]["id"].as_str().unwrap());
+    client.post(&cancel, json!({"at_once": true})).await.expect(200);
+    assert_eq!(client.available(&customer).await, 0, "revoked");
+
+    let late = &server.client.with_key(&world.tenant_in_real_time().await);
+    let customer = late.customer("grace").await;
+    late.subscribe(&customer, "lite").await;
+    let back = late.put("/v1/test-clock", json!({"now": "2026-01-31T10:00:00Z"})).await;
+    back.expect_problem(409, "clock-moves-back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_card_gets_the_first_cycle_discount_once_whichever_way_it_is_named() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let (ada, grace) = (client.customer("ada").await, client.customer("grace").await);
+    let card = "pm_sandbox_succeeds:one-card";
+    client.post("/v1/subscriptions", subscribe(&ada, "lite", card)).await.expect(201);
+    let direct = client.post("/v1/subscriptions", subscribe(&grace, "lite", card)).await;
+    direct.expect_problem(409, "promotion-used");
+    assert_eq!(direct.body["list_price"]["amount_minor"], 600);
+    // By way of another card that is declined, and the used one put in its place.
+    let declined =
+        client.post("/v1/subscriptions", subscribe(&grace, "lite", "pm_sandbox_declines:other")).await;
+    let path =
+        format!("/v1/subscriptions/{}/payment-method", declined.body["subscription"].as_str().unwrap());
+    client.put(&path, json!({"payment_method": card})).await.expect_problem(409, "promotion-used");
+    let pay = format!("/v1/invoices/{}/pay", declined.body["invoice"].as_str().unwrap());
+    client.post(&pay, json!({"payment_method": card})).await.expect_problem(409, "promotion-used");
+    // Accepting the list price is another purchase.
+    let cancel = format!("/v1/subscriptions/{}/cancel", declined.body["subscription"].as_str().unwrap());
+    client.post(&cancel, json!({"at_once": true})).await.expect(200);
+    let mut list = subscribe(&grace, "lite", card);
+    list["promotion"] = json!("none");
+    let bought = client.post("/v1/subscriptions", list).await.expect(201);
+    assert_eq!(total_minor(&bought["invoice"]), 600);
+}

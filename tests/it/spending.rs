@@ -283,3 +283,29 @@ async fn a_batch_answers_one_result_for_each_event_in_order() {
     client.post("/v1/usage/events", one("8", "no-such-model", 1)).await.expect(202);
     client.post("/v1/usage/events", one("7", "mimo-v2-omni", 2)).await.expect_problem(409, "event-conflict");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_hold_is_captured_once_in_a_batch_and_an_old_repeat_is_a_repeat() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let customer = client.customer("ada").await;
+    client.subscribe(&customer, "lite").await;
+    client.authorize("call", &customer, "mimo-v2-pro", 1_000, 500).await.expect(201);
+    let captures = |id: &str| {
+        let mut usage = event(id, &customer, "mimo-v2-pro", json!({"input": 10}));
+        usage["authorization"] = json!("call");
+        usage["time"] = json!("2026-01-31T10:00:00Z");
+        usage
+    };
+    let batch = client.post("/v1/usage/events", json!([captures("1"), captures("2")])).await.expect(200);
+    let holds: Vec<&Value> =
+        batch["results"].as_array().unwrap().iter().map(|r| &r["receipt"]["hold"]).collect();
+    assert_eq!(holds, ["captured", "none"]);
+
+    // Four days later the event is too old to be new, and still the one that was counted.
+    client.advance_to("2026-02-04T10:00:00Z").await;
+    let again = client.post("/v1/usage/events", captures("1")).await.expect(200);
+    assert_eq!(again["status"], "duplicate");
+    client.post("/v1/usage/events", captures("3")).await.expect_problem(422, "event-time-out-of-range");
+}

@@ -52,6 +52,17 @@ impl World {
         add_tenant(&self.stores, &self.tenants, Policies::default()).await.1
     }
 
+    /// A test tenant whose clock was never set; returns its admin key.
+    pub async fn tenant_in_real_time(&self) -> String {
+        let policies = Policies::default();
+        let new =
+            NewTenant { name: "Real time".to_owned(), mode: TenantMode::Test, zone: Zone::UTC, policies };
+        let tenant = self.tenants.create(new).await.unwrap();
+        let (start, reference) = (chrono::DateTime::UNIX_EPOCH, catalog::parse(catalog::REFERENCE).unwrap());
+        Catalogs::new(self.stores.db()).publish(tenant, reference, start, start).await.unwrap();
+        self.tenants.issue_key(tenant, "admin", &[Scope::Admin]).await.unwrap().secret
+    }
+
     /// A key of this tenant with these scopes.
     pub async fn key(&self, scopes: &[Scope]) -> String {
         self.tenants.issue_key(self.tenant, "test", scopes).await.unwrap().secret
@@ -80,10 +91,11 @@ impl World {
 
     /// A `tollgate` command with the configuration in its environment.
     pub fn command(&self, name: &str) -> Command {
+        let Stores { superuser_url, database_url, .. } = &self.stores;
         let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
         command
             .arg(name)
-            .env("DATABASE_URL", &self.stores.database_url)
+            .env("DATABASE_URL", if name == "migrate" { superuser_url } else { database_url })
             .env("REDIS_URL", &self.stores.redis_url)
             .env("TOLLGATE_SECRET_FILE", self.dir.join("secret"))
             .env("TOLLGATE_TOKEN_KEY_FILE", self.dir.join("token-key.pem"))

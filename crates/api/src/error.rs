@@ -253,7 +253,7 @@ fn status_and_members(refusal: &Refusal) -> (StatusCode, Value) {
             (S::PAYMENT_REQUIRED, json!({ "subscription": subscription, "invoice": invoice }))
         }
         Refusal::InvoiceNotOpen | Refusal::PaymentPending => (S::CONFLICT, Value::Null),
-        Refusal::UnknownPaymentMethod => (S::UNPROCESSABLE_ENTITY, Value::Null),
+        Refusal::UnknownPaymentMethod | Refusal::CardDataRefused => (S::UNPROCESSABLE_ENTITY, Value::Null),
 
         // Its body is R-33a's and its status the tenant's: see `Error::respond`.
         Refusal::OutOfCredits(OutOfCredits { needed: _, remaining: _, resets_at: _ }) => {
@@ -425,6 +425,7 @@ mod tests {
             (Refusal::InvoiceNotOpen, 409),
             (Refusal::PaymentPending, 409),
             (Refusal::UnknownPaymentMethod, 422),
+            (Refusal::CardDataRefused, 422),
             (Refusal::OutOfCredits(out_of_credits()), 402),
             (Refusal::AuthorizationReused, 409),
             (Refusal::AuthorizationEnded, 409),

@@ -15,8 +15,8 @@ pub enum Error {
     #[error("storage unavailable: {0}")]
     Unavailable(String),
     /// A bug or a broken row: retrying does not help.
-    #[error("fault: {0}")]
-    Fault(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    Fault(Box<dyn std::error::Error + Send + Sync>),
 }
 
 pub type Result<T> = std::result::Result<T, Error>;

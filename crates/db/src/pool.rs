@@ -123,9 +123,44 @@ impl Db {
             unreachable!("the last try returns")
         };
         // A future dropped here closes its connection: an open transaction is never recycled.
-        tokio::time::timeout(self.deadline, all_tries)
-            .await
-            .map_err(|_| Error::past_deadline(self.deadline))?
+        self.within_deadline(all_tries).await
+    }
+
+    /// Gives work up once it has taken as long as a transaction may: for a wait that stands before one.
+    pub async fn within_deadline<R>(&self, work: impl Future<Output = Result<R>>) -> Result<R> {
+        tokio::time::timeout(self.deadline, work).await.map_err(|_| Error::past_deadline(self.deadline))?
+    }
+
+    /// Refuses a login that row level security cannot hold: a superuser, one that bypasses it, or the
+    /// tables' owner. Stepping down with `set role`, as every connection does, can be taken back.
+    pub async fn check_login(&self) -> Result<()> {
+        #[derive(diesel::QueryableByName)]
+        struct Login {
+            #[diesel(sql_type = Text)]
+            name: String,
+            #[diesel(sql_type = diesel::sql_types::Bool)]
+            is_above_the_wall: bool,
+        }
+        let login: Login = self
+            .all_tenants_transaction(async |connection| {
+                Ok(diesel::sql_query(
+                    "select rolname::text as name, rolsuper or rolbypassrls or exists (
+                         select from pg_class where relowner = pg_roles.oid and relname = 'tenants'
+                     ) as is_above_the_wall
+                     from pg_roles where rolname = session_user",
+                )
+                .get_result(connection)
+                .await?)
+            })
+            .await?;
+        if login.is_above_the_wall {
+            let why = "is a superuser, bypasses row level security, or owns the tables";
+            return Err(Error::broken(format!(
+                "the database role {:?} {why}; log in as a plain member of tollgate_app",
+                login.name
+            )));
+        }
+        Ok(())
     }
 
     /// Whether the database answers.

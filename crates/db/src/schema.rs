@@ -103,6 +103,7 @@ diesel::table! {
         is_only -> Bool,
         epoch -> BigInt,
         is_up -> Bool,
+        run_id -> Nullable<Text>,
         changed_at -> Timestamptz,
     }
 }

@@ -249,5 +249,18 @@ async fn a_transaction_past_its_deadline_is_an_outage_and_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn migrating_again_does_nothing() {
     let stores = Stores::fresh().await;
-    assert_eq!(db::migrate(&stores.database_url).await.unwrap(), 0);
+    assert_eq!(db::migrate(&stores.superuser_url).await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_no_wall_holds_is_refused() {
+    let stores = Stores::fresh().await;
+    stores.db().check_login().await.unwrap();
+    let superuser = db::Db::new(db::Options {
+        url: stores.superuser_url.clone(),
+        connections_max: 1,
+        deadline: std::time::Duration::from_secs(10),
+    });
+    let refused = superuser.unwrap().check_login().await.unwrap_err().to_string();
+    assert!(refused.contains("superuser"), "{refused}");
 }

@@ -11,6 +11,7 @@
 
 pub mod account;
 pub mod calendar;
+pub mod card;
 pub mod catalog;
 pub mod credits;
 pub mod grant;

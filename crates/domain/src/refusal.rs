@@ -105,6 +105,8 @@ pub enum Refusal {
     InvoiceNotOpen,
     #[error("a payment of this invoice is in flight")]
     PaymentPending,
+    #[error("a card's number is no payment method and no name: send the provider's own reference")]
+    CardDataRefused,
     #[error("the payment provider knows no such payment method")]
     UnknownPaymentMethod,
 
@@ -168,6 +170,7 @@ impl Refusal {
             Refusal::PaymentDeclined { .. } => "payment-declined",
             Refusal::InvoiceNotOpen => "invoice-not-open",
             Refusal::PaymentPending => "payment-pending",
+            Refusal::CardDataRefused => "card-data-refused",
             Refusal::UnknownPaymentMethod => "unknown-payment-method",
             Refusal::OutOfCredits(_) => "insufficient_quota",
             Refusal::AuthorizationReused => "authorization-reused",

@@ -13,7 +13,9 @@ pub fn truncate_to_micros(instant: Timestamp) -> Timestamp {
 /// Reads an RFC 3339 instant with an explicit zone. A leap second and 24:00 are refused: neither
 /// exists on the time line that cycles are cut from.
 pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
-    let instant = DateTime::parse_from_rfc3339(text).ok()?.with_timezone(&Utc);
+    // chrono takes a minus sign that is not ASCII; RFC 3339 has none.
+    let instant =
+        DateTime::parse_from_rfc3339(Some(text).filter(|text| text.is_ascii())?).ok()?.with_timezone(&Utc);
     let is_leap_second = instant.timestamp_subsec_nanos() >= 1_000_000_000;
     (!is_leap_second).then(|| truncate_to_micros(instant))
 }
@@ -45,6 +47,7 @@ mod tests {
             "2026-01-31T24:00:00Z",
             "2026-02-30T00:00:00Z",
             "yesterday",
+            "2026-01-31T10:00:00\u{2212}08:00",
         ] {
             assert_eq!(parse_rfc3339(bad), None, "{bad}");
         }

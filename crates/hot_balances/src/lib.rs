@@ -8,6 +8,7 @@
 //! slot:
 //! - `{..}:balance`: hash of `epoch`, `version`, `available`, `valid_until`, `refills_at`, `mac`, `held`;
 //! - `{..}:live`: sorted set of `credits|hold id` by the instant until which the hold counts;
+//! - `{..}:floor`: the version published last, for a few seconds: nothing older is loaded;
 //! - `{..}:hold:ID`: one hold, kept past its end so that a repeated request finds it.
 //!
 //! The absolute balance is published with its version and taken unless it is older: deltas are never
@@ -30,7 +31,7 @@ mod scripts;
 
 use std::time::Duration;
 
-use domain::hold::{Hold, counts_until};
+use domain::hold::{Hold, HoldEnd, counts_until};
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{Credits, Timestamp};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
@@ -45,6 +46,8 @@ pub const RESPONSE_TIMEOUT: Duration = Duration::from_millis(100);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
 /// The longest that a call goes on after it was begun.
 pub const CALL_MAX: Duration = Duration::from_millis(450);
+/// Longer than any load of an account takes, from its reading in PostgreSQL to its writing here.
+const LOAD_MAX: Duration = Duration::from_secs(10);
 /// How long an ended hold stays known, past its expiry.
 const KEEP_ENDED: Duration = Duration::from_secs(2 * 3600);
 
@@ -71,6 +74,10 @@ impl AccountKey {
 
     fn balance(&self) -> String {
         self.key("balance")
+    }
+
+    fn floor(&self) -> String {
+        self.key("floor")
     }
 
     fn live(&self) -> String {
@@ -150,29 +157,31 @@ impl HotBalances {
         }
     }
 
-    /// Loads an account after a miss. An older version than the one that is here changes nothing.
+    /// Loads an account after a miss, with its live holds and what else is known of holds. An older
+    /// version than one that is here, or was published a moment ago, changes nothing.
     pub async fn fill(
         &self,
         account: AccountKey,
         epoch: Epoch,
         projection: &Projection,
-        live: &[KnownHold],
+        holds: &[KnownHold],
         now: Timestamp,
     ) -> Result<(), Away> {
         self.run(|connection| {
             let mut call = self.scripts.fill.prepare_invoke();
-            call.key(account.balance()).key(account.live());
-            for known in live {
+            call.key(account.balance()).key(account.live()).key(account.floor());
+            for known in holds {
                 call.key(account.hold(&known.hold.id));
             }
             self.add_projection(&mut call, account, epoch, projection);
-            for KnownHold { hold, fingerprint, .. } in live {
+            for KnownHold { hold, fingerprint, end } in holds {
                 call.arg(hold.id.as_str())
                     .arg(hold.credits.get())
                     .arg(hold.granted_at.timestamp_micros())
                     .arg(hold.expires_at.timestamp_micros())
                     .arg(hold.counts_until.timestamp_micros())
                     .arg(fingerprint)
+                    .arg(end.map_or("live", HoldEnd::name))
                     .arg(keep_ms(now, hold.expires_at));
             }
             async move { call.invoke_async::<i64>(&mut connection.clone()).await }
@@ -191,11 +200,12 @@ impl HotBalances {
     ) -> Result<(), Away> {
         self.run(|connection| {
             let mut call = self.scripts.publish.prepare_invoke();
-            call.key(account.balance()).key(account.live());
+            call.key(account.balance()).key(account.live()).key(account.floor());
             for id in captured {
                 call.key(account.hold(id));
             }
             self.add_projection(&mut call, account, epoch, projection);
+            call.arg(mark_ms());
             for id in captured {
                 call.arg(id.as_str());
             }
@@ -210,7 +220,8 @@ impl HotBalances {
         let released: i64 = self
             .run(|connection| {
                 let mut call = self.scripts.release.prepare_invoke();
-                call.key(account.balance()).key(account.live()).key(account.hold(id)).arg(id.as_str());
+                call.key(account.balance()).key(account.live()).key(account.hold(id));
+                call.arg(id.as_str()).arg(mark_ms());
                 async move { call.invoke_async(&mut connection.clone()).await }
             })
             .await?;
@@ -226,6 +237,17 @@ impl HotBalances {
             })
             .await?;
         Ok(text.and_then(|text| projection::read_hold(&text, id, account.customer)))
+    }
+
+    /// Which run of Redis this is: another one after every restart.
+    pub async fn run_id(&self) -> Result<String, Away> {
+        let info: String = self
+            .run(|connection| async move {
+                redis::cmd("INFO").arg("server").query_async(&mut connection.clone()).await
+            })
+            .await?;
+        let run_id = info.lines().find_map(|line| line.strip_prefix("run_id:"));
+        run_id.map(str::to_owned).ok_or_else(|| Away("it does not say which run it is".to_owned()))
     }
 
     /// Whether Redis answers.
@@ -317,6 +339,11 @@ impl HotBalances {
 fn keep_ms(now: Timestamp, expires_at: Timestamp) -> i64 {
     let keep_ended_ms = i64::try_from(KEEP_ENDED.as_millis()).unwrap_or(i64::MAX);
     (expires_at - now).num_milliseconds().max(0) + keep_ended_ms
+}
+
+/// How long a mark is kept that tells a load under way what has changed since it read.
+fn mark_ms() -> i64 {
+    i64::try_from(LOAD_MAX.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// What a hold is, in the words of the ledger.

@@ -2,7 +2,7 @@
 
 use db::{Connection, Error, Result};
 use domain::hold::{Hold, HoldEnd, credits_to_hold};
-use domain::id::CustomerId;
+use domain::id::{CustomerId, ExternalId};
 use domain::refusal::OutOfCredits;
 use domain::{Refusal, TenantScope};
 use hot_balances::{AccountKey, Away, Epoch, HoldAnswer, HoldRequest, KnownHold};
@@ -93,7 +93,7 @@ impl Ledger {
             match self.hot.hold(key, epoch, request).await {
                 Ok(HoldAnswer::Miss) if is_loaded => return Ok(Hot::Missed),
                 Ok(HoldAnswer::Miss) => {
-                    if let Err(away) = self.load(scope, customer, epoch).await? {
+                    if let Err(away) = self.load(scope, customer, epoch, &request.id).await? {
                         return Ok(Hot::Away(away));
                     }
                 }
@@ -102,6 +102,11 @@ impl Ledger {
                     return Ok(Hot::Decided(HoldOutcome::New(Granted { hold, version })));
                 }
                 Ok(HoldAnswer::Known { known, version }) => {
+                    // Its grant may never have been answered: then it is not recorded either.
+                    if known.end.is_none() && known.hold.expires_at > request.now {
+                        let fingerprint = known.fingerprint.clone();
+                        self.journal.record_later(scope.tenant, known.hold.clone(), fingerprint);
+                    }
                     return Ok(Hot::Decided(HoldOutcome::Known { known, version }));
                 }
                 Ok(HoldAnswer::Short { unheld, refills_at, .. }) => {
@@ -119,19 +124,23 @@ impl Ledger {
         scope: &TenantScope,
         customer: CustomerId,
         epoch: Epoch,
+        asked_for: &ExternalId,
     ) -> Result<std::result::Result<(), Away>> {
         self.journal.flush(&self.db).await?;
         let (tenant, now) = (scope.tenant, scope.now);
-        let (key, projection, live) = self
+        let (key, projection, holds) = self
             .db
             .transaction(tenant, async |tx| {
                 let mut accounts = lock(tx, tenant, &[customer]).await?;
                 let account = accounts.get_mut(customer)?;
-                let live = store::live_holds(tx, tenant, customer, now).await?;
-                Ok((project::key(tenant, account), project::projection(account, now), live))
+                let mut holds = store::live_holds(tx, tenant, customer, now).await?;
+                // The one that is asked for may have ended already: its id is not free again.
+                let asked_for = store::hold(tx, tenant, customer, asked_for).await?;
+                holds.extend(asked_for.filter(|known| known.end.is_some()));
+                Ok((project::key(tenant, account), project::projection(account, now), holds))
             })
             .await?;
-        Ok(self.hot.fill(key, epoch, &projection, &live, now).await)
+        Ok(self.hot.fill(key, epoch, &projection, &holds, now).await)
     }
 
     /// Decides and holds in one PostgreSQL transaction, under the account's lock (R-36 `strict`).
@@ -177,13 +186,12 @@ async fn decide_under_lock(
 }
 
 fn check_same(known: &KnownHold, request: &HoldRequest) -> Result<()> {
-    if known.fingerprint != request.fingerprint {
-        return Err(Refusal::AuthorizationReused.into());
-    }
     let is_over = known.hold.expires_at <= request.now;
     match known.end {
-        None if !is_over => Ok(()),
-        None | Some(HoldEnd::Captured | HoldEnd::Released) => Err(Refusal::AuthorizationEnded.into()),
+        Some(HoldEnd::Captured | HoldEnd::Released) => Err(Refusal::AuthorizationEnded.into()),
+        None if known.fingerprint != request.fingerprint => Err(Refusal::AuthorizationReused.into()),
+        None if is_over => Err(Refusal::AuthorizationEnded.into()),
+        None => Ok(()),
     }
 }
 

@@ -63,8 +63,16 @@ impl HoldJournal {
         Ok(())
     }
 
-    /// Records everything that waits now. On an error it all goes on waiting.
+    /// Records everything that waits now, within a transaction's deadline, the wait for another flush
+    /// included. On an error it all goes on waiting.
     pub(crate) async fn flush(&self, db: &Db) -> Result<()> {
+        if self.waiting().is_empty() {
+            return Ok(());
+        }
+        db.within_deadline(self.flush_in_turn(db)).await
+    }
+
+    async fn flush_in_turn(&self, db: &Db) -> Result<()> {
         let _flushing = self.flushing.lock().await;
         let mut by_tenant: BTreeMap<TenantId, Vec<(Key, Waiting)>> = BTreeMap::new();
         for (key, waiting) in self.waiting().iter() {

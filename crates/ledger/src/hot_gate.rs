@@ -3,9 +3,9 @@
 //!
 //! What they agree on is one row in PostgreSQL, `hot_state`: an epoch, and whether Redis is up. A
 //! server goes on with Redis for a [`LEASE`] after it last read the row; the row is read again before
-//! that, by one request at a time, so no other waits for it. Whoever finds Redis away, or back,
-//! starts the next epoch there, and the change is in force once it has settled: when every lease
-//! from before it has run out, every call has ended, and the holds they got are recorded.
+//! that, by one request at a time, so no other waits for it. Whoever finds Redis away, back,
+//! or restarted, starts the next epoch there, and the change is in force once it has settled: when
+//! every lease from before it has run out, every call has ended, and the holds they got are recorded.
 //!
 //! | the row says | until it has settled | after that |
 //! |---|---|---|
@@ -18,9 +18,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use db::{Db, Result};
-use hot_balances::{CALL_MAX, Epoch, HotBalances};
+use hot_balances::{Away, CALL_MAX, Epoch, HotBalances};
 
 use crate::store;
+use crate::store::HotState;
 
 /// How long a server goes on with Redis after it last read that Redis is up.
 const LEASE: Duration = Duration::from_millis(400);
@@ -62,7 +63,7 @@ impl HotGate {
     /// Who decides now; while nobody may, waits until somebody does.
     pub(crate) async fn decider(&self, db: &Db, hot: &HotBalances) -> Result<Decider> {
         loop {
-            let seen = self.current(db).await?;
+            let seen = self.current(db, hot).await?;
             let has_settled = seen.settles_at <= Instant::now();
             match (seen.is_up, has_settled) {
                 (true, true) => return Ok(Decider::Redis(seen.epoch)),
@@ -77,8 +78,8 @@ impl HotGate {
     }
 
     /// The epoch in which Redis may be told something; `None` while it does not decide.
-    pub(crate) async fn epoch_in_redis(&self, db: &Db) -> Result<Option<Epoch>> {
-        let seen = self.current(db).await?;
+    pub(crate) async fn epoch_in_redis(&self, db: &Db, hot: &HotBalances) -> Result<Option<Epoch>> {
+        let seen = self.current(db, hot).await?;
         Ok((seen.is_up && seen.settles_at <= Instant::now()).then_some(seen.epoch))
     }
 
@@ -89,12 +90,11 @@ impl HotGate {
     }
 
     /// Says for all servers that Redis is away.
-    pub(crate) async fn redis_is_away(&self, db: &Db, epoch: Epoch, why: &hot_balances::Away) -> Result<()> {
+    pub(crate) async fn redis_is_away(&self, db: &Db, epoch: Epoch, why: &Away) -> Result<()> {
         tracing::warn!(%why, "Redis is away; PostgreSQL decides about holds");
         // Not used again before it was read anew, even if nobody can be told now.
         *lock(&self.seen) = None;
-        db.all_tenants_transaction(async |tx| store::change_hot_state(tx, epoch.0, false).await).await?;
-        self.read(db).await.map(drop)
+        start_epoch(db, epoch, None).await
     }
 
     async fn look_whether_redis_is_back(&self, db: &Db, hot: &HotBalances, epoch: Epoch) -> Result<()> {
@@ -105,39 +105,54 @@ impl HotGate {
             }
             *pinged_at = Some(Instant::now());
         }
-        if hot.ping().await.is_ok() {
+        if let Ok(run_id) = hot.run_id().await {
             tracing::info!("Redis is back");
-            db.all_tenants_transaction(async |tx| store::change_hot_state(tx, epoch.0, true).await).await?;
-            self.read(db).await?;
+            start_epoch(db, epoch, Some(&run_id)).await?;
+            self.read(db, hot).await?;
         }
         Ok(())
     }
 
     /// The row, as read at most a lease ago.
-    async fn current(&self, db: &Db) -> Result<Seen> {
+    async fn current(&self, db: &Db, hot: &HotBalances) -> Result<Seen> {
         let known = *lock(&self.seen);
         match known {
             Some(seen) if seen.seen_at.elapsed() < FRESH => Ok(seen),
             Some(seen) if seen.seen_at.elapsed() < LEASE => match self.reading.try_lock() {
                 // While PostgreSQL is away, the lease goes on to its end.
-                Ok(_reading) => Ok(self.read(db).await.unwrap_or(seen)),
+                Ok(_reading) => Ok(self.read(db, hot).await.unwrap_or(seen)),
                 Err(_) => Ok(seen),
             },
-            Some(_) | None => {
-                let _reading = self.reading.lock().await;
-                match *lock(&self.seen) {
-                    // Somebody has read it while this request waited.
-                    Some(seen) if seen.seen_at.elapsed() < FRESH => return Ok(seen),
-                    Some(_) | None => {}
-                }
-                self.read(db).await
-            }
+            Some(_) | None => db.within_deadline(self.read_in_turn(db, hot)).await,
         }
     }
 
-    async fn read(&self, db: &Db) -> Result<Seen> {
-        let seen_at = Instant::now();
-        let row = db.all_tenants_transaction(async |tx| store::hot_state(tx).await).await?;
+    async fn read_in_turn(&self, db: &Db, hot: &HotBalances) -> Result<Seen> {
+        let _reading = self.reading.lock().await;
+        let known = *lock(&self.seen);
+        match known {
+            // Somebody has read it while this request waited.
+            Some(seen) if seen.seen_at.elapsed() < FRESH => Ok(seen),
+            Some(_) | None => self.read(db, hot).await,
+        }
+    }
+
+    async fn read(&self, db: &Db, hot: &HotBalances) -> Result<Seen> {
+        let mut seen_at = Instant::now();
+        let mut row = hot_state(db).await?;
+        if row.is_up
+            && let Ok(run_id) = hot.run_id().await
+            && row.run_id.as_deref() != Some(run_id.as_str())
+        {
+            match row.run_id {
+                None => note_run(db, Epoch(row.epoch), &run_id).await?,
+                // It was restarted and nobody noticed: empty, or with the balances of an old dump. Down,
+                // because others may go on with what they take for the same run.
+                Some(_) => start_epoch(db, Epoch(row.epoch), None).await?,
+            }
+            seen_at = Instant::now();
+            row = hot_state(db).await?;
+        }
         let unsettled = SETTLE.saturating_sub(row.changed_since);
         let seen = Seen {
             epoch: Epoch(row.epoch),
@@ -148,6 +163,18 @@ impl HotGate {
         *lock(&self.seen) = Some(seen);
         Ok(seen)
     }
+}
+
+async fn hot_state(db: &Db) -> Result<HotState> {
+    db.all_tenants_transaction(async |tx| store::hot_state(tx).await).await
+}
+
+async fn start_epoch(db: &Db, after: Epoch, run_id: Option<&str>) -> Result<()> {
+    db.all_tenants_transaction(async |tx| store::start_epoch(tx, after.0, run_id).await).await
+}
+
+async fn note_run(db: &Db, epoch: Epoch, run_id: &str) -> Result<()> {
+    db.all_tenants_transaction(async |tx| store::note_run(tx, epoch.0, run_id).await).await
 }
 
 /// A panic elsewhere leaves these values whole: each is replaced in one step.

@@ -42,7 +42,7 @@ pub use hold::{Granted, HoldOutcome};
 pub use hold_journal::UNRECORDED_MAX;
 pub use hot_balances::HoldRequest;
 pub use lock::{Accounts, lock};
-pub use open::open;
+pub use open::{begin_clock, open};
 pub use release::{FoundHold, end_holds, find_holds};
 pub use write::write;
 

@@ -2,12 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use domain::Timestamp;
+use db::Result;
 use domain::id::{CustomerId, ExternalId, TenantId};
+use domain::{TenantScope, Timestamp};
 
-use crate::{Accounts, Ledger, project};
+use crate::{Accounts, Ledger, lock, project};
 
 impl Ledger {
+    /// Tells Redis an account as it is stored now: for the repeat of a request whose first try may
+    /// have died between its commit and its publishing. Refused: `not-found`.
+    pub async fn republish(&self, scope: &TenantScope, customer: CustomerId) -> Result<()> {
+        let tenant = scope.tenant;
+        let accounts = self.db.transaction(tenant, async |tx| lock(tx, tenant, &[customer]).await).await?;
+        self.publish(tenant, &accounts, scope.now).await;
+        Ok(())
+    }
+
     /// Tells Redis the committed balances. Never fails: a Redis that cannot be told is away, for all
     /// servers, and what it has of this epoch is not used again.
     pub async fn publish(&self, tenant: TenantId, accounts: &Accounts, now: Timestamp) {
@@ -23,7 +33,7 @@ impl Ledger {
         now: Timestamp,
     ) {
         let told = async {
-            let Some(epoch) = self.gate.epoch_in_redis(&self.db).await? else { return Ok(()) };
+            let Some(epoch) = self.gate.epoch_in_redis(&self.db, &self.hot).await? else { return Ok(()) };
             for account in accounts.iter() {
                 let key = project::key(tenant, account);
                 let ended = captured.get(&account.customer()).map(Vec::as_slice).unwrap_or_default();
@@ -32,7 +42,7 @@ impl Ledger {
                     return self.gate.redis_is_away(&self.db, epoch, &away).await;
                 }
             }
-            db::Result::Ok(())
+            Result::Ok(())
         };
         if let Err(error) = told.await {
             tracing::warn!(%error, "committed balances were not published");

@@ -9,7 +9,7 @@ use domain::{Refusal, TenantScope, Timestamp};
 use hot_balances::AccountKey;
 use hot_balances::KnownHold;
 
-use crate::{Ledger, store};
+use crate::{Ledger, lock, store};
 
 /// What is known of a hold id that an event of `customer` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +78,8 @@ impl Ledger {
         let version = self
             .db
             .transaction(tenant, async |tx| {
+                // A capture takes this lock too: a hold ends in one way.
+                lock(tx, tenant, &[customer]).await?;
                 let found = find_holds(tx, self, tenant, &named).await?;
                 let Some(FoundHold::Own(known)) = found.get(&named[0]) else {
                     return Err(Refusal::NotFound { what: "authorization" }.into());
@@ -95,7 +97,7 @@ impl Ledger {
             })
             .await?;
         let key = AccountKey { tenant, customer };
-        if let Some(epoch) = self.gate.epoch_in_redis(&self.db).await?
+        if let Some(epoch) = self.gate.epoch_in_redis(&self.db, &self.hot).await?
             && let Err(away) = self.hot.release(key, id).await
         {
             self.gate.redis_is_away(&self.db, epoch, &away).await?;

@@ -79,6 +79,26 @@ pub(crate) async fn insert_account(
     Ok(())
 }
 
+pub(crate) async fn has_transfers_after(
+    tx: &mut Connection,
+    tenant: TenantId,
+    instant: Timestamp,
+) -> Result<bool> {
+    let query = credit_accounts::table
+        .filter(credit_accounts::tenant_id.eq(tenant.uuid()))
+        .filter(credit_accounts::version.gt(0))
+        .filter(credit_accounts::last_recorded_at.gt(instant));
+    Ok(diesel::select(diesel::dsl::exists(query)).get_result(tx).await?)
+}
+
+pub(crate) async fn rewind_accounts(tx: &mut Connection, tenant: TenantId, instant: Timestamp) -> Result<()> {
+    let later = credit_accounts::table
+        .filter(credit_accounts::tenant_id.eq(tenant.uuid()))
+        .filter(credit_accounts::last_recorded_at.gt(instant));
+    diesel::update(later).set(credit_accounts::last_recorded_at.eq(instant)).execute(tx).await?;
+    Ok(())
+}
+
 pub(crate) async fn lock_accounts(
     tx: &mut Connection,
     tenant: TenantId,
@@ -581,7 +601,11 @@ struct HoldColumns {
     fingerprints: Vec<String>,
 }
 
+/// Always in the same order: two statements that touch the same rows do not wait for each other in
+/// a circle.
 fn hold_columns(all: &[(Hold, String)]) -> HoldColumns {
+    let mut all: Vec<&(Hold, String)> = all.iter().collect();
+    all.sort_by(|(a, _), (b, _)| (a.customer, &a.id).cmp(&(b.customer, &b.id)));
     HoldColumns {
         customers: all.iter().map(|(hold, _)| hold.customer.uuid()).collect(),
         ids: all.iter().map(|(hold, _)| hold.id.to_string()).collect(),
@@ -598,6 +622,7 @@ fn hold_columns(all: &[(Hold, String)]) -> HoldColumns {
 pub(crate) struct HotState {
     pub(crate) epoch: i64,
     pub(crate) is_up: bool,
+    pub(crate) run_id: Option<String>,
     pub(crate) changed_since: Duration,
 }
 
@@ -609,37 +634,51 @@ pub(crate) async fn hot_state(tx: &mut Connection) -> Result<HotState> {
         epoch: i64,
         #[diesel(sql_type = Bool)]
         is_up: bool,
+        #[diesel(sql_type = Nullable<Text>)]
+        run_id: Option<String>,
         #[diesel(sql_type = BigInt)]
         changed_ms: i64,
     }
     let row: Row = diesel::sql_query(
-        "select epoch, is_up, floor(extract(epoch from clock_timestamp()
+        "select epoch, is_up, run_id, floor(extract(epoch from clock_timestamp()
              - greatest(changed_at, clock_timestamp() - interval '1 hour')) * 1000)::bigint as changed_ms
          from hot_state",
     )
     .get_result(tx)
     .await?;
     let changed_since = Duration::from_millis(u64::try_from(row.changed_ms).unwrap_or_default());
-    Ok(HotState { epoch: row.epoch, is_up: row.is_up, changed_since })
+    Ok(HotState { epoch: row.epoch, is_up: row.is_up, run_id: row.run_id, changed_since })
 }
 
-/// Starts the next epoch, unless somebody else has.
-pub(crate) async fn change_hot_state(tx: &mut Connection, epoch: i64, is_up: bool) -> Result<()> {
+/// Starts the next epoch, unless somebody else has: Redis is down, or up with this run.
+pub(crate) async fn start_epoch(tx: &mut Connection, after: i64, run_id: Option<&str>) -> Result<()> {
     diesel::sql_query(
-        "update hot_state set epoch = epoch + 1, is_up = $2, changed_at = clock_timestamp()
-         where epoch = $1 and is_up <> $2",
+        "update hot_state
+         set epoch = epoch + 1, is_up = $2 is not null, run_id = $2, changed_at = clock_timestamp()
+         where epoch = $1",
     )
-    .bind::<BigInt, _>(epoch)
-    .bind::<Bool, _>(is_up)
+    .bind::<BigInt, _>(after)
+    .bind::<Nullable<Text>, _>(run_id)
     .execute(tx)
     .await?;
     Ok(())
 }
 
-/// Whether PostgreSQL decides about holds at this moment: Redis is down, or back for less than `settle`.
+/// Notes the run of Redis in an epoch that did not know it: the very first one.
+pub(crate) async fn note_run(tx: &mut Connection, epoch: i64, run_id: &str) -> Result<()> {
+    diesel::sql_query("update hot_state set run_id = $2 where epoch = $1 and run_id is null")
+        .bind::<BigInt, _>(epoch)
+        .bind::<Text, _>(run_id)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// Whether PostgreSQL decides about holds at this moment: Redis is down for as long as it takes every
+/// server to know, or back for less than that.
 pub(crate) async fn postgres_decides(tx: &mut Connection, settle: Duration) -> Result<bool> {
     let state = hot_state(tx).await?;
-    Ok(!state.is_up || state.changed_since < settle)
+    Ok(state.is_up == (state.changed_since < settle))
 }
 
 // Small things

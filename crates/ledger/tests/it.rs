@@ -355,3 +355,69 @@ async fn the_books_add_up_in_the_database_too() {
     .unwrap();
     assert_eq!(wrong.n, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_whose_grant_was_never_heard_of_is_recorded_when_it_is_asked_for_again() {
+    let given = given(Stores::fresh().await).await;
+    given.grant(100, None).await;
+    given.hold("warm", 0, 0).await.unwrap();
+    // A server that dies before it has recorded or answered what Redis gave it.
+    let lost = given.other_ledger();
+    assert_eq!(hold(&lost, &given.scope, given.customer, "a", 60, 60).await, Ok(60));
+    drop(lost);
+    assert_eq!(given.hold("a", 60, 60).await, Ok(60), "the same hold");
+    given.ledger.balance(&given.scope, given.customer).await.unwrap();
+    let held = given.ledger.balance(&given.scope, given.customer).await.unwrap().held;
+    assert_eq!(held, credits(60), "in PostgreSQL too");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_before_a_change_is_not_loaded_after_it() {
+    let given = given(Stores::fresh().await).await;
+    given.grant(100, None).await;
+    let tenant = given.scope.tenant;
+    let key = hot_balances::AccountKey { tenant, customer: given.customer };
+    let hot = HotBalances::new(&given.stores.redis_url, SECRET).unwrap();
+    let epoch = hot_balances::Epoch(1);
+    let old =
+        hot_balances::Projection { version: 1, available: credits(100), valid_until: None, refills_at: None };
+    // A load has read version 1; before it writes, another server charges 90 and publishes.
+    given.charge(&given.scope, 90, None).await;
+    hot.fill(key, epoch, &old, &[], at(0)).await.unwrap();
+    assert_eq!(given.hold("a", 50, 50).await.map_err(remaining), Err(10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_id_of_an_ended_hold_is_not_free_again_when_redis_has_forgotten_it() {
+    let lone = LoneServers::start("forgotten").await;
+    let given = given(lone.stores()).await;
+    given.grant(100, None).await;
+    given.hold("a", 10, 10).await.unwrap();
+    given.ledger.release(&given.scope, given.customer, &"a".parse().unwrap()).await.unwrap();
+    let client = redis::Client::open(given.stores.redis_url.as_str()).unwrap();
+    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    redis::cmd("FLUSHALL").query_async::<String>(&mut redis).await.unwrap();
+    assert_eq!(given.hold("a", 10, 10).await, Err(Refusal::AuthorizationEnded));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_was_restarted_while_nobody_looked_is_not_believed() {
+    let lone = LoneServers::start("restarted").await;
+    let given = given(lone.stores()).await;
+    given.grant(100, None).await;
+    given.hold("warm", 0, 0).await.unwrap();
+    // What an old dump would bring back: the balance and the epoch of before.
+    let client = redis::Client::open(given.stores.redis_url.as_str()).unwrap();
+    let key =
+        format!("{{{}:{}}}:balance", given.scope.tenant.uuid().simple(), given.customer.uuid().simple());
+    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let dump: Vec<(String, String)> = redis::cmd("HGETALL").arg(&key).query_async(&mut redis).await.unwrap();
+    given.charge(&given.scope, 95, None).await;
+    lone.servers().stop_redis().unwrap();
+    lone.servers().start_redis().unwrap();
+    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    redis::cmd("HSET").arg(&key).arg(&dump).query_async::<i64>(&mut redis).await.unwrap();
+    // No call fell into the outage; the next look at who decides finds another run of Redis.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    assert_eq!(given.hold("a", 50, 50).await.map_err(remaining), Err(5));
+}

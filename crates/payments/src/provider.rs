@@ -2,6 +2,7 @@
 
 use domain::id::PaymentId;
 use domain::invoice::PaymentReport;
+use domain::scope::TenantMode;
 use domain::{Money, Timestamp};
 use futures_util::future::BoxFuture;
 
@@ -51,6 +52,11 @@ pub trait PaymentProvider: Send + Sync {
     /// Gives a payment that succeeded back, in full. Once, however often it is asked for.
     fn refund(&self, payment: PaymentId, amount: Money) -> BoxFuture<'_, Result<(), ProviderError>>;
 
-    /// What all methods of one card have in common, where the provider tells.
-    fn fingerprint<'a>(&'a self, method: &'a str) -> BoxFuture<'a, Result<Option<String>, ProviderError>>;
+    /// What all methods of one card have in common, where the provider tells. A method of the
+    /// other mode than the tenant's is unknown: test methods move no real money.
+    fn fingerprint<'a>(
+        &'a self,
+        mode: TenantMode,
+        method: &'a str,
+    ) -> BoxFuture<'a, Result<Option<String>, ProviderError>>;
 }

@@ -3,6 +3,7 @@
 use domain::Money;
 use domain::id::{ExternalId, PaymentId};
 use domain::invoice::PaymentReport;
+use domain::scope::TenantMode;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
@@ -70,8 +71,15 @@ impl PaymentProvider for Sandbox {
         ready(Ok(())).boxed()
     }
 
-    fn fingerprint<'a>(&'a self, method: &'a str) -> BoxFuture<'a, Result<Option<String>, ProviderError>> {
-        let method = method.parse::<Method>();
+    fn fingerprint<'a>(
+        &'a self,
+        mode: TenantMode,
+        method: &'a str,
+    ) -> BoxFuture<'a, Result<Option<String>, ProviderError>> {
+        let method = match mode {
+            TenantMode::Test => method.parse::<Method>(),
+            TenantMode::Live => Err(ProviderError::UnknownMethod),
+        };
         ready(method.map(|method| method.card.map(|card| format!("sandbox:{card}")))).boxed()
     }
 }
@@ -113,8 +121,14 @@ mod tests {
     }
 
     #[test]
+    fn a_live_tenant_has_no_sandbox() {
+        let live = now(Sandbox.fingerprint(TenantMode::Live, "pm_sandbox_succeeds"));
+        assert_eq!(live, Err(ProviderError::UnknownMethod));
+    }
+
+    #[test]
     fn a_card_is_a_fingerprint() {
-        let fingerprint = |method| now(Sandbox.fingerprint(method));
+        let fingerprint = |method| now(Sandbox.fingerprint(TenantMode::Test, method));
         assert_eq!(fingerprint("pm_sandbox_succeeds"), Ok(None));
         assert_eq!(fingerprint("pm_sandbox_succeeds:anna"), Ok(Some("sandbox:anna".to_owned())));
         assert_eq!(fingerprint("pm_sandbox_pends:anna"), fingerprint("pm_sandbox_declines:anna"));
@@ -130,7 +144,11 @@ mod tests {
                 Err(ProviderError::UnknownMethod),
                 "{method:?}"
             );
-            assert_eq!(now(Sandbox.fingerprint(method)), Err(ProviderError::UnknownMethod), "{method:?}");
+            assert_eq!(
+                now(Sandbox.fingerprint(TenantMode::Test, method)),
+                Err(ProviderError::UnknownMethod),
+                "{method:?}"
+            );
         }
     }
 }

@@ -248,7 +248,7 @@ async fn a_failing_or_panicking_job_is_tried_again_and_then_parked_with_its_erro
     let worker = start(worker);
 
     let errors = [
-        ("fails", "fault: the sky fell"),
+        ("fails", "the sky fell"),
         ("panics", "panicked: at the disco"),
         ("recovers", "storage unavailable: not yet"),
     ];
@@ -322,7 +322,7 @@ async fn who_finishes_late_does_not_write_over_who_took_the_job_over() {
     quick.open();
     quick_worker.stop().await;
     let parked = the_job(&stores, "work").await;
-    assert_eq!((parked.state.as_str(), parked.last_error.as_deref()), ("parked", Some("fault: disk full")));
+    assert_eq!((parked.state.as_str(), parked.last_error.as_deref()), ("parked", Some("disk full")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -90,7 +90,8 @@ pub(crate) fn start_logging() -> anyhow::Result<()> {
     use tracing_subscriber::EnvFilter;
     let filter = match std::env::var("RUST_LOG") {
         Ok(directives) => EnvFilter::try_new(directives).context("RUST_LOG is not a list of directives")?,
-        Err(_) => EnvFilter::new("warn,tollgate=info"),
+        // The HTTP parser would log every broken request of any client as an error of ours.
+        Err(_) => EnvFilter::new("warn,tollgate=info,actix_http=off"),
     };
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {

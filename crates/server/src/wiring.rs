@@ -72,6 +72,18 @@ impl Services {
         Ok(Services { db, tenants, catalogs, ledger, subscriptions, webhooks, idempotency })
     }
 
+    /// Refuses to serve with a login that no wall between tenants holds. A database that is away says
+    /// nothing of it: what cannot connect cannot do harm either.
+    pub(crate) async fn check_login(&self) -> anyhow::Result<()> {
+        match self.db.check_login().await {
+            Err(error @ db::Error::Unavailable(_)) => {
+                tracing::warn!(%error, "starting without the database");
+                Ok(())
+            }
+            answer => Ok(answer?),
+        }
+    }
+
     /// What the API's handlers use. Starts gathering usage.
     pub(crate) fn for_api(&self) -> api::Services {
         api::Services {

@@ -5,6 +5,7 @@
 //! waits for locked rows instead of skipping them, and payments that were stored and not collected
 //! are collected here, because the job that else would do it waits for a minute of real time.
 
+use chrono::Duration;
 use db::{Error, Result};
 use domain::scope::TenantMode;
 use domain::time::truncate_to_micros;
@@ -15,10 +16,13 @@ use crate::roll_over::{BATCH, COLLECTED_AT_ONCE, Progress};
 use crate::store::due::Locked;
 use crate::{Subscriptions, store};
 
+/// The furthest that one call advances a clock: two years, 24 cycles of each subscription.
+pub const ADVANCE_DAYS_MAX: i64 = 731;
+
 impl Subscriptions {
     /// Moves the clock forward to `to`, stopping at every instant at which something is due, with
     /// `now` = that instant: so everything happens as it would have, and no cycle is skipped.
-    /// Refused: `not-a-test-tenant`, `clock-moves-back`.
+    /// Refused: `not-a-test-tenant`, `clock-moves-back`, and more than [`ADVANCE_DAYS_MAX`] at once.
     pub async fn advance_clock(&self, scope: &TenantScope, to: Timestamp) -> Result<Progress> {
         let tenant = scope.tenant;
         let to = truncate_to_micros(to);
@@ -27,6 +31,9 @@ impl Subscriptions {
         }
         if to < scope.now {
             return Err(Refusal::ClockMovesBack.into());
+        }
+        if to - scope.now > Duration::days(ADVANCE_DAYS_MAX) {
+            return Err(Refusal::invalid_field("/to", "out-of-range").into());
         }
         let mut scope = scope.clone();
         let mut total = Progress::default();

@@ -12,9 +12,12 @@ use crate::Subscriptions;
 
 impl Subscriptions {
     /// What all methods of a card have in common, where the provider tells. Refused:
-    /// `unknown-payment-method`.
-    pub(crate) async fn fingerprint(&self, method: &str) -> Result<Option<String>> {
-        match self.provider.fingerprint(method).await {
+    /// `unknown-payment-method`, and `card-data-refused` for what looks like a card's number.
+    pub(crate) async fn fingerprint(&self, scope: &TenantScope, method: &str) -> Result<Option<String>> {
+        if domain::card::contains_card_number(method) {
+            return Err(Refusal::CardDataRefused.into());
+        }
+        match self.provider.fingerprint(scope.mode, method).await {
             Ok(fingerprint) => Ok(fingerprint),
             Err(ProviderError::UnknownMethod) => Err(Refusal::UnknownPaymentMethod.into()),
             Err(error @ ProviderError::Unavailable(_)) => Err(unavailable(error)),
@@ -36,19 +39,19 @@ impl Subscriptions {
         self.apply_payment(scope, payment.id, &collected).await
     }
 
-    /// Collects what an invoice has in flight, if anything. A provider that does not answer leaves
-    /// the payment undecided: the job that was stored with it asks again.
-    pub(crate) async fn collect_in_flight(&self, scope: &TenantScope, invoice: InvoiceId) -> Result<()> {
+    /// Collects what an invoice has in flight, and says whether there was anything. A provider that
+    /// does not answer leaves the payment undecided: the job that was stored with it asks again.
+    pub(crate) async fn collect_in_flight(&self, scope: &TenantScope, invoice: InvoiceId) -> Result<bool> {
         let tenant = scope.tenant;
         let in_flight =
             self.db.transaction(tenant, async |tx| invoices::in_flight(tx, tenant, invoice).await).await?;
-        let Some(payment) = in_flight else { return Ok(()) };
+        let Some(payment) = in_flight else { return Ok(false) };
         match self.collect(scope, &payment).await {
             Err(Error::Unavailable(reason)) => {
                 tracing::warn!(payment = %payment.id, reason, "a payment was not collected yet");
-                Ok(())
+                Ok(true)
             }
-            answer => answer.map(drop),
+            answer => answer.map(|_| true),
         }
     }
 

@@ -70,6 +70,7 @@ use payments::PaymentProvider;
 use tenants::Tenants;
 use uuid::Uuid;
 
+pub use advance_clock::ADVANCE_DAYS_MAX;
 pub use cancel::CancelAt;
 pub use next_cycle::{EndReason, Next, Opening};
 pub use plan_rollover::PlannedRollover;

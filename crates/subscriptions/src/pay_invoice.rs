@@ -11,9 +11,8 @@ use uuid::Uuid;
 
 use crate::promotion;
 use crate::purchase::start_payment;
-use crate::store::promotions::Use;
 use crate::subscribe::Bought;
-use crate::subscription::{PurchaseKind, Subscription};
+use crate::subscription::PurchaseKind;
 use crate::view::Purchased;
 use crate::{Subscriptions, store};
 
@@ -44,7 +43,7 @@ impl Subscriptions {
         request: &RequestKey,
     ) -> Result<Purchased> {
         let method = match method {
-            Some(name) => Some(Method { fingerprint: self.fingerprint(&name).await?, name }),
+            Some(name) => Some(Method { fingerprint: self.fingerprint(scope, &name).await?, name }),
             None => None,
         };
         if let Started::InFlight(payment) = self.start(scope, invoice, method.as_ref(), request).await? {
@@ -123,30 +122,9 @@ async fn start(
         return Ok(Started::InFlight(payment));
     }
     if let (PurchaseKind::FirstCycle, Some(method)) = (purchase.kind, method) {
-        move_promotion(tx, scope, &subscription, invoice.id, method).await?;
+        promotion::move_to_card(tx, scope, &subscription, invoice.id, method.fingerprint.as_deref()).await?;
     }
     let name = method.map_or(subscription.payment_method.as_str(), |method| &method.name);
     start_payment(tx, scope, &subscription, &purchase, id, name).await?;
     Ok(Started::Yes)
-}
-
-/// Reserves the promotion again, for the card that pays now (R-11: once per card).
-async fn move_promotion(
-    tx: &mut Connection,
-    scope: &TenantScope,
-    subscription: &Subscription,
-    invoice: InvoiceId,
-    method: &Method,
-) -> Result<()> {
-    let Some(promotion_code) = store::promotions::release(tx, scope.tenant, subscription.id).await? else {
-        return Ok(());
-    };
-    let list_price = invoices::read(tx, scope.tenant, invoice).await?.list_price()?;
-    let used = Use {
-        customer: subscription.customer,
-        promotion_code: &promotion_code,
-        subscription: subscription.id,
-        fingerprint: method.fingerprint.as_deref(),
-    };
-    promotion::reserve(tx, scope, used, list_price).await
 }

@@ -2,16 +2,18 @@
 
 use db::Result;
 use domain::id::SubscriptionId;
+use domain::subscription::Status;
 use domain::{Refusal, TenantScope};
 use idempotency::RequestKey;
 use serde_json::json;
 
 use crate::view::{SubscriptionView, one};
-use crate::{Subscriptions, event, is_repeat, store};
+use crate::{Subscriptions, event, is_repeat, promotion, store};
 
 impl Subscriptions {
     /// Sets the method that later payments are made with; one in flight keeps its own. Refused:
-    /// `not-found`, `unknown-payment-method`, `subscription-ended`.
+    /// `not-found`, `unknown-payment-method`, `subscription-ended`, and `promotion-used` where an unpaid
+    /// first cycle's discount would go to a card that has had one.
     pub async fn set_payment_method(
         &self,
         scope: &TenantScope,
@@ -20,7 +22,7 @@ impl Subscriptions {
         request: &RequestKey,
     ) -> Result<SubscriptionView> {
         let tenant = scope.tenant;
-        self.fingerprint(method).await?;
+        let fingerprint = self.fingerprint(scope, method).await?;
         self.db
             .transaction(tenant, async |tx| {
                 let is_repeat = is_repeat(tx, scope, request).await?;
@@ -30,6 +32,12 @@ impl Subscriptions {
                 }
                 if !subscription.status.is_live() {
                     return Err(Refusal::SubscriptionEnded.into());
+                }
+                if subscription.status == Status::Incomplete {
+                    // It is what pays the first cycle from now on, discount included.
+                    let invoice = store::purchases::first_cycle(tx, tenant, subscription.id).await?.invoice;
+                    let fingerprint = fingerprint.as_deref();
+                    promotion::move_to_card(tx, scope, &subscription, invoice, fingerprint).await?;
                 }
                 method.clone_into(&mut subscription.payment_method);
                 store::subscriptions::update(tx, tenant, &subscription).await?;

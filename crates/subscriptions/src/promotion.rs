@@ -2,11 +2,12 @@
 
 use db::{Connection, Result};
 use domain::catalog::{Catalog, Promotion};
-use domain::id::CustomerId;
+use domain::id::{CustomerId, InvoiceId};
 use domain::{Money, Refusal, TenantScope};
 
 use crate::store;
 use crate::store::promotions::Use;
+use crate::subscription::Subscription;
 
 /// Which promotion a buyer asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,4 +64,26 @@ pub async fn reserve(
     } else {
         Err(Refusal::PromotionUsed { list_price }.into())
     }
+}
+
+/// Reserves the promotion of an unpaid first cycle again, for the card that is to pay it now (R-11:
+/// once per card). Refused: `promotion-used`.
+pub async fn move_to_card(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    subscription: &Subscription,
+    invoice: InvoiceId,
+    fingerprint: Option<&str>,
+) -> Result<()> {
+    let Some(promotion_code) = store::promotions::release(tx, scope.tenant, subscription.id).await? else {
+        return Ok(());
+    };
+    let list_price = invoices::read(tx, scope.tenant, invoice).await?.list_price()?;
+    let used = Use {
+        customer: subscription.customer,
+        promotion_code: &promotion_code,
+        subscription: subscription.id,
+        fingerprint,
+    };
+    reserve(tx, scope, used, list_price).await
 }

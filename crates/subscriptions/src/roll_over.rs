@@ -28,7 +28,7 @@ use crate::subscription::{Purchase, PurchaseKind, Subscription};
 use crate::{Subscriptions, effect, event, store};
 
 /// Subscriptions, or accounts, a transaction.
-pub const BATCH: u32 = 100;
+pub const BATCH: u32 = 50;
 
 /// Payments that are collected at the same time.
 pub(crate) const COLLECTED_AT_ONCE: usize = 4;

@@ -45,7 +45,7 @@ impl Subscriptions {
         new: NewSubscription,
         request: &RequestKey,
     ) -> Result<Purchased> {
-        let fingerprint = self.fingerprint(&new.payment_method).await?;
+        let fingerprint = self.fingerprint(scope, &new.payment_method).await?;
         let history = self.catalogs.history(scope.tenant).await?;
         let catalog = history.at(scope.now).ok_or(Refusal::UnknownPlan)?;
         let bought = self
@@ -67,9 +67,15 @@ impl Subscriptions {
 
     /// Publishes, collects, and answers from what is stored then.
     pub(crate) async fn finish(&self, scope: &TenantScope, bought: Bought) -> Result<Purchased> {
+        let is_settled = bought.accounts.is_some();
         self.publish(scope, bought.accounts).await;
-        self.collect_in_flight(scope, bought.invoice).await?;
-        self.purchased(scope, bought.invoice).await
+        let was_in_flight = self.collect_in_flight(scope, bought.invoice).await?;
+        let purchased = self.purchased(scope, bought.invoice).await?;
+        if !is_settled && !was_in_flight {
+            // The repeat of a request that may have died before it published.
+            self.ledger.republish(scope, purchased.subscription.customer).await?;
+        }
+        Ok(purchased)
     }
 }
 

@@ -40,7 +40,7 @@ impl Subscriptions {
         request: &RequestKey,
     ) -> Result<Purchased> {
         if let Some(method) = &new.payment_method {
-            self.fingerprint(method).await?;
+            self.fingerprint(scope, method).await?;
         }
         let history = self.catalogs.history(scope.tenant).await?;
         let bought = self

@@ -15,7 +15,8 @@ impl Tenants {
     }
 
     /// Sets the clock to `to`, where it stands until it is set again, and returns the scope at that
-    /// instant. The first time any instant is taken; after that it moves forward only. What falls due
+    /// instant. The first time any instant is taken at which nothing
+    /// is recorded yet; after that it moves forward only. What falls due
     /// on the way is for the caller to bring about. Refused with `not-a-test-tenant` or
     /// `clock-moves-back`.
     pub async fn set_clock(&self, scope: &TenantScope, to: Timestamp) -> Result<TenantScope> {
@@ -29,6 +30,9 @@ impl Tenants {
                 }
                 if settings.clock_at.is_some_and(|clock_at| to < clock_at) {
                     return Err(Refusal::ClockMovesBack.into());
+                }
+                if settings.clock_at.is_none() {
+                    ledger::begin_clock(tx, scope.tenant, to).await?;
                 }
                 store::set_clock(tx, scope.tenant, to).await?;
                 settings.clock_at = Some(to);

@@ -363,7 +363,7 @@ mod tests {
             &format!("{PEM_BEGIN}\n{}\n{PEM_END}", BASE64_STANDARD.encode([0; 48])),
         ] {
             let error = TokenKey::from_pem(bad).unwrap_err().to_string();
-            assert_eq!(error, "fault: the token key is not an Ed25519 private key (PKCS#8 in PEM)");
+            assert_eq!(error, "the token key is not an Ed25519 private key (PKCS#8 in PEM)");
         }
         let key = TokenKey::from_pem(&pem).unwrap();
         assert!(!format!("{key:?}").contains(pem.lines().nth(1).unwrap()));

@@ -20,6 +20,8 @@ use sha2::{Digest, Sha256};
 /// One test's stores.
 pub struct Stores {
     /// Connects as a superuser: what migrates and what breaks things on purpose.
+    pub superuser_url: String,
+    /// Connects as a plain member of `tollgate_app`, as a deployed server does.
     pub database_url: String,
     pub redis_url: String,
 }
@@ -59,7 +61,11 @@ impl Stores {
             .batch_execute(&format!("create database {database} template {template}"))
             .await
             .expect("a database from the template");
-        Stores { database_url: servers.database_url(&database), redis_url: servers.redis_url() }
+        Stores::of(servers.database_url(&database), servers.redis_url())
+    }
+
+    fn of(superuser_url: String, redis_url: String) -> Stores {
+        Stores { database_url: with_login(&superuser_url), superuser_url, redis_url }
     }
 
     /// A pool on the database, stepped down to the application's role.
@@ -74,7 +80,7 @@ impl Stores {
 
     /// A connection with all rights, for looking at what the application may not touch.
     pub async fn superuser(&self) -> AsyncPgConnection {
-        connect(&self.database_url).await
+        connect(&self.superuser_url).await
     }
 }
 
@@ -94,12 +100,13 @@ impl LoneServers {
         let mut admin = connect(&servers.postgres_url("postgres")).await;
         admin.batch_execute("create database tollgate").await.expect("a database");
         db::migrate(&servers.postgres_url("tollgate")).await.expect("migrations");
+        ensure_login(&mut admin).await;
         LoneServers { servers: Some(servers), dir }
     }
 
     pub fn stores(&self) -> Stores {
         let servers = self.servers();
-        Stores { database_url: servers.postgres_url("tollgate"), redis_url: servers.redis_url() }
+        Stores::of(servers.postgres_url("tollgate"), servers.redis_url())
     }
 
     /// To stop and start either of them.
@@ -163,6 +170,7 @@ async fn ensure_template(servers: &Servers, admin: &mut AsyncPgConnection) -> St
             .await
             .expect("rename");
     }
+    ensure_login(admin).await;
     for orphan in databases.iter().filter(|name| is_orphan(name)) {
         admin.batch_execute(&format!("drop database if exists {orphan} with (force)")).await.expect("drop");
     }
@@ -203,6 +211,30 @@ fn migrations_digest() -> String {
         digest.update(std::fs::read(&file).expect("a migration"));
     }
     digest.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The role that servers under test log in as. Its password is no secret: the servers are private, and
+/// on servers of one's own it is a role of tests.
+const LOGIN: &str = "tollgate_test";
+
+async fn ensure_login(admin: &mut AsyncPgConnection) {
+    admin
+        .batch_execute(&format!(
+            "do $$ begin
+                 if not exists (select from pg_roles where rolname = '{LOGIN}') then
+                     create role {LOGIN} login password '{LOGIN}' in role tollgate_app;
+                 end if;
+             end $$"
+        ))
+        .await
+        .expect("the role that servers log in as");
+}
+
+/// The same server and database, as [`LOGIN`].
+fn with_login(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").expect("a URL");
+    let host = rest.split_once('@').map_or(rest, |(_, host)| host);
+    format!("{scheme}://{LOGIN}:{LOGIN}@{host}")
 }
 
 /// The same server, another database.

@@ -86,6 +86,8 @@ pub(crate) struct Item<'a> {
     pub(crate) event_time: Timestamp,
     /// When the request that brought it was received.
     pub(crate) received_at: Timestamp,
+    /// Whether its time lies in the accepted window; the repeat of one that did is still a repeat.
+    pub(crate) is_in_time: bool,
     pub(crate) rated: std::result::Result<Rated, Unrated>,
 }
 
@@ -140,7 +142,6 @@ fn check_one<'a>(
 ) -> std::result::Result<Item<'a>, Refusal> {
     event.usage.check()?;
     let event_time = event.time.unwrap_or(scope.now);
-    check_time(scope, event_time)?;
     // By the event's own time, whatever is in force when it arrives.
     let catalog = history.at(event_time).map(|catalog| catalog.as_ref());
     let rated = match rate(catalog, &event.model, &event.usage, event_time) {
@@ -162,14 +163,15 @@ fn check_one<'a>(
         content: Uuid::from_bytes(content.digest()),
         event_time,
         received_at: scope.now,
+        is_in_time: is_in_time(scope, event_time),
         rated,
     })
 }
 
-fn check_time(scope: &TenantScope, event_time: Timestamp) -> std::result::Result<(), Refusal> {
+fn is_in_time(scope: &TenantScope, event_time: Timestamp) -> bool {
     let oldest = scope.now - chrono::Duration::hours(i64::from(scope.policies.event_age_hours_max));
     let newest = scope.now + chrono::Duration::minutes(i64::from(scope.policies.event_ahead_minutes_max));
-    if oldest <= event_time && event_time <= newest { Ok(()) } else { Err(Refusal::EventTimeOutOfRange) }
+    oldest <= event_time && event_time <= newest
 }
 
 async fn record_in(
@@ -184,10 +186,11 @@ async fn record_in(
         .flatten()
         .filter_map(|item| Some((item.event.customer, item.event.authorization.clone()?)))
         .collect();
-    let holds = ledger::find_holds(tx, &parts.ledger, tenant, &named).await?;
     let customers: BTreeSet<CustomerId> = checked.iter().flatten().map(|item| item.event.customer).collect();
     let customers: Vec<CustomerId> = customers.into_iter().collect();
     let mut accounts = ledger::lock(tx, tenant, &customers).await?;
+    // Under the accounts' locks: a hold ends in one way.
+    let holds = ledger::find_holds(tx, &parts.ledger, tenant, &named).await?;
 
     let usable = checked.iter().map(|checked| match checked {
         Ok(item) if !accounts.contains(item.event.customer) => Err(Refusal::NotFound { what: "customer" }),
@@ -200,7 +203,8 @@ async fn record_in(
     let usable: Vec<std::result::Result<&Item<'_>, Refusal>> = usable.collect();
 
     let firsts = first_of_each_identity(&usable);
-    let new = store::insert_new_identities(tx, tenant, &firsts).await?;
+    let in_time: Vec<&Item<'_>> = firsts.iter().copied().filter(|item| item.is_in_time).collect();
+    let new = store::insert_new_identities(tx, tenant, &in_time).await?;
     let known: Vec<Uuid> =
         firsts.iter().map(|item| item.identity).filter(|identity| !new.contains(identity)).collect();
     let mut answered = store::answered(tx, tenant, &known).await?;
@@ -216,7 +220,7 @@ async fn record_in(
                 continue;
             }
         };
-        let hold = named_hold(&holds, item.event);
+        let hold = ends.as_of_now(named_hold(&holds, item.event));
         if let Some((content, receipt)) = answered.get(&item.identity) {
             let is_same = *content == item.content;
             results.push(if is_same {
@@ -225,12 +229,16 @@ async fn record_in(
                 EventResult::Conflict
             });
             if is_same {
-                ends.end(hold, HoldEnd::Released, now);
+                ends.end(hold.as_ref(), HoldEnd::Released, now);
             }
             continue;
         }
-        let receipt = charge(accounts.get_mut(item.event.customer)?, item, hold)?;
-        ends.end(hold, HoldEnd::Captured, now);
+        if !item.is_in_time {
+            results.push(EventResult::Rejected(Refusal::EventTimeOutOfRange));
+            continue;
+        }
+        let receipt = charge(accounts.get_mut(item.event.customer)?, item, hold.as_ref())?;
+        ends.end(hold.as_ref(), HoldEnd::Captured, now);
         answered.insert(item.identity, (item.content, receipt.clone()));
         results.push(match receipt.unrated_reason {
             None => EventResult::Accepted(receipt.clone()),
@@ -314,16 +322,28 @@ fn charge(account: &mut Account, item: &Item<'_>, hold: Option<&FoundHold>) -> R
 struct HoldEnds {
     captured: Vec<(Hold, String)>,
     released: Vec<(Hold, String)>,
-    seen: BTreeSet<(CustomerId, ExternalId)>,
+    seen: BTreeMap<(CustomerId, ExternalId), HoldEnd>,
 }
 
 impl HoldEnds {
+    /// What an event finds that comes after others of its batch: they may have ended the hold.
+    fn as_of_now(&self, found: Option<&FoundHold>) -> Option<FoundHold> {
+        let mut found = found?.clone();
+        if let FoundHold::Own(known) = &mut found
+            && let Some(end) = self.seen.get(&(known.hold.customer, known.hold.id.clone()))
+        {
+            known.end = Some(*end);
+        }
+        Some(found)
+    }
+
     fn end(&mut self, found: Option<&FoundHold>, end: HoldEnd, now: Timestamp) {
         let Some(FoundHold::Own(known)) = found else { return };
         let is_live = known.end.is_none() && known.hold.expires_at > now;
-        if !is_live || !self.seen.insert((known.hold.customer, known.hold.id.clone())) {
+        if !is_live {
             return;
         }
+        self.seen.insert((known.hold.customer, known.hold.id.clone()), end);
         let hold = (known.hold.clone(), known.fingerprint.clone());
         match end {
             HoldEnd::Captured => self.captured.push(hold),

@@ -1,24 +1,31 @@
--- Loads an account after a miss: its balance if that is not older than what is here, and the holds
--- that PostgreSQL knows to be live. What is here of an earlier epoch is dropped first.
--- KEYS: balance hash, live holds, known holds...
+-- Loads an account after a miss: its balance if that is not older than what is here or was published
+-- meanwhile, and the holds that PostgreSQL knows. What is here of an earlier epoch is dropped first.
+-- KEYS: balance hash, live holds, floor, known holds...
 -- ARGV: epoch, version, available, valid until, refills at, mac, then of each known hold:
---       id, credits, granted at, expires at, counts until, fingerprint, time to keep (ms)
+--       id, credits, granted at, expires at, counts until, fingerprint, state, time to keep (ms)
+local floor = redis.call('GET', KEYS[3])
+if floor and tonumber(floor) > tonumber(ARGV[2]) then
+    return 0
+end
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then
     redis.call('DEL', KEYS[1], KEYS[2])
 end
 
-for index = 3, #KEYS do
-    local base = 7 + (index - 3) * 7
-    local id, credits, granted_at, expires_at, counts_until, fingerprint, keep = unpack(ARGV, base, base + 6)
+for index = 4, #KEYS do
+    local base = 7 + (index - 4) * 8
+    local id, credits, granted_at, expires_at, counts_until, fingerprint, state, keep =
+        unpack(ARGV, base, base + 7)
     local known = redis.call('GET', KEYS[index])
     -- One that has ended here since it was read there is not brought back.
     if not known or string.match(known, ' live$') then
         redis.call('SET', KEYS[index],
-            table.concat({credits, granted_at, expires_at, counts_until, fingerprint, 'live'}, ' '), 'PX', keep)
+            table.concat({credits, granted_at, expires_at, counts_until, fingerprint, state}, ' '), 'PX', keep)
         if known then
             redis.call('ZREM', KEYS[2], string.match(known, '^%d+') .. '|' .. id)
         end
-        redis.call('ZADD', KEYS[2], counts_until, credits .. '|' .. id)
+        if state == 'live' then
+            redis.call('ZADD', KEYS[2], counts_until, credits .. '|' .. id)
+        end
     end
 end
 

@@ -1,8 +1,10 @@
 -- Takes over a balance that is not older, and ends the holds that the same change captured (R-35).
--- An account that is not projected in this epoch stays so: the next miss loads it with its holds.
--- KEYS: balance hash, live holds, ended holds...
--- ARGV: epoch, version, available, valid until, refills at, mac, then each ended hold's id
-for index = 3, #KEYS do
+-- An account that is not projected in this epoch stays so: the next miss loads it with its holds. What
+-- was read before this change must not come after it: the floor says so to a fill under way.
+-- KEYS: balance hash, live holds, floor, ended holds...
+-- ARGV: epoch, version, available, valid until, refills at, mac, floor's life (ms), then of each ended
+--       hold: id
+for index = 4, #KEYS do
     local known = redis.call('GET', KEYS[index])
     local credits, rest = string.match(known or '', '^(%d+) (.*) live$')
     if credits then
@@ -10,7 +12,14 @@ for index = 3, #KEYS do
             redis.call('HINCRBY', KEYS[1], 'held', '-' .. credits)
         end
         redis.call('SET', KEYS[index], credits .. ' ' .. rest .. ' captured', 'KEEPTTL')
+    elseif not known then
+        redis.call('SET', KEYS[index], '0 0 0 0 - captured', 'PX', ARGV[7])
     end
+end
+
+local floor = redis.call('GET', KEYS[3])
+if not floor or tonumber(floor) < tonumber(ARGV[2]) then
+    redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[7])
 end
 
 local here = redis.call('HMGET', KEYS[1], 'epoch', 'version')

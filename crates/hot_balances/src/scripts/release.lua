@@ -1,8 +1,13 @@
--- Ends a live hold without a charge (R-29).
+-- Ends a live hold without a charge (R-29). One that is not here is marked as ended, so that a fill
+-- under way does not bring it back.
 -- KEYS: balance hash, live holds, this hold
--- ARGV: hold id
+-- ARGV: hold id, the mark's life (ms)
 local known = redis.call('GET', KEYS[3])
-local credits, rest = string.match(known or '', '^(%d+) (.*) live$')
+if not known then
+    redis.call('SET', KEYS[3], '0 0 0 0 - released', 'PX', ARGV[2])
+    return 0
+end
+local credits, rest = string.match(known, '^(%d+) (.*) live$')
 if not credits then
     return 0
 end

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use chrono::DateTime;
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use domain::TenantScope;
 use domain::calendar::Zone;
@@ -127,7 +128,8 @@ impl Demo {
         let scope = tenants.scope(tenant).await?;
         let reference = catalog::parse(catalog::REFERENCE)?;
         if services.catalogs.history(tenant).await?.latest().is_none() {
-            services.catalogs.publish(tenant, reference, scope.now, scope.now).await?;
+            // In force before any instant that somebody may set the test clock to.
+            services.catalogs.publish(tenant, reference, DateTime::UNIX_EPOCH, scope.now).await?;
         }
         let mut customers = tenants.customers(&scope, None, 10).await?;
         if customers.is_empty() {

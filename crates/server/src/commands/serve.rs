@@ -20,6 +20,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     config::start_logging()?;
     let services = Services::new(&args.common.settings()?, For::Requests)?;
+    services.check_login().await?;
     let (stopper, stop) = Stopper::new();
     let api = Api::bind(&services, args.listen.listen, stop)?;
     println!("Tollgate listens on http://{}", api.address());

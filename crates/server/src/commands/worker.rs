@@ -17,6 +17,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     config::start_logging()?;
     let services = Services::new(&args.common.settings()?, For::Jobs)?;
+    services.check_login().await?;
     let (stopper, stop) = Stopper::new();
     let working = tokio::spawn(async move { services.work(stop).await });
     tracing::info!("working");
