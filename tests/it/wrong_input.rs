@@ -57,6 +57,10 @@ async fn nonsense_is_named_and_leaves_no_row() {
         ("application/json", r#"{"source": NaN}"#, 400, "invalid-json"),
         ("application/json", r#"{"source": "a", "source": "b"}"#, 400, "invalid-json"),
         ("application/json", "\u{feff}{}", 400, "invalid-json"),
+        ("application/json", r#"{"source": 1e999, "source": 1}"#, 400, "invalid-json"),
+        ("application/json", r#"{"source": 1e999,"#, 400, "invalid-json"),
+        ("application/json", r#"{"source": 1e999}}}"#, 400, "invalid-json"),
+        ("application/json", r#"{"source": 1e999}"#, 422, "invalid-field"),
         ("application/json", "7", 422, "invalid-field"),
         ("application/json", "[]", 422, "invalid-field"),
         ("text/plain", "{}", 415, "unsupported-media-type"),
@@ -101,6 +105,8 @@ async fn nonsense_is_named_and_leaves_no_row() {
         ("customer", json!("' OR 1=1--"), "invalid-field"),
         ("model", json!("a b"), "invalid-field"),
         ("outcome", json!("exploded"), "invalid-field"),
+        ("outcome", json!({"completed": null}), "invalid-field"),
+        ("usage_source", json!(null), "invalid-field"),
         ("authorization", json!("a b"), "invalid-field"),
         ("time", json!("2026-01-31T10:00:00"), "invalid-field"),
         ("time", json!("2026-12-31T23:59:60Z"), "invalid-field"),
@@ -125,7 +131,9 @@ async fn nonsense_is_named_and_leaves_no_row() {
     for (field, value, status, code) in [
         ("plan", json!("platinum"), 422, "unknown-plan"),
         ("currency", json!("EUR"), 422, "invalid-field"),
+        ("currency", json!({"USD": null}), 422, "invalid-field"),
         ("payment_method", json!("pm_nobody"), 422, "unknown-payment-method"),
+        ("payment_method", json!("4242-4242-4242-4242"), 422, "card-data-refused"),
         ("promotion", json!("half-price"), 422, "unknown-promotion"),
         ("customer", json!("cus_00000000000000000000000000000000"), 404, "not-found"),
         ("credits", json!(1_000_000), 422, "invalid-field"),
@@ -135,6 +143,39 @@ async fn nonsense_is_named_and_leaves_no_row() {
         let mut bad = subscribe(&newcomer, "lite", "pm_sandbox_succeeds");
         bad[field] = value;
         client.post("/v1/subscriptions", bad).await.expect_problem(status, code);
+    }
+
+    let card = json!({"external_id": "card", "name": "4242 4242 4242 4242"});
+    client.post("/v1/customers", card).await.expect_problem(422, "card-data-refused");
+    let far = json!({"to": "2028-02-02T10:00:00Z"});
+    client.post("/v1/test-clock/advance", far).await.expect_problem(422, "invalid-field");
+    for instant in ["1999-12-31T23:59:59Z", "9000-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"] {
+        let answer = client.put("/v1/test-clock", json!({"now": instant})).await;
+        answer.expect_problem(422, "invalid-field");
+        assert_eq!(answer.body["errors"], json!([{"pointer": "/now", "code": "out-of-range"}]), "{instant}");
+    }
+    let scopes = json!({"name": "k", "scopes": [{"read": null}]});
+    client.post("/v1/api-keys", scopes).await.expect_problem(422, "invalid-field");
+
+    // Bodies where none is taken.
+    let (subscription, nobody) = (format!("sub_{:032x}", 1), format!("whe_{:032x}", 1));
+    for (method, path) in [
+        (Method::POST, "/v1/rollovers".to_owned()),
+        (Method::DELETE, format!("/v1/subscriptions/{subscription}/cancel")),
+        (Method::DELETE, format!("/v1/subscriptions/{subscription}/scheduled-plan")),
+        (Method::DELETE, format!("/v1/webhook-endpoints/{nobody}")),
+        (Method::DELETE, format!("/v1/api-keys/key_{:032x}", 1)),
+    ] {
+        for (content_type, body, status) in [
+            ("application/json", "{", 400),
+            ("application/json", r#"{"a": 1}"#, 422),
+            ("application/json", "[]", 422),
+            ("text/plain", "{}", 415),
+        ] {
+            let request = client.request(method.clone(), &path).header("Idempotency-Key", "none");
+            let answer = client.send(request.header("Content-Type", content_type).body(body)).await;
+            assert_eq!(answer.status.as_u16(), status, "{method} {path} {body}: {}", answer.body);
+        }
     }
 
     // Keys, cursors, paths.
@@ -155,6 +196,8 @@ async fn nonsense_is_named_and_leaves_no_row() {
         "/v1/customers/..%2f",
         "/v1//customers",
         "/v1/customers;x",
+        "/v1/rate-cards/+1",
+        "/v1/rate-cards/01",
         "/v2",
         "/",
     ] {

@@ -17,8 +17,8 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use domain::Refusal;
 use domain::refusal::FieldError;
 use futures_util::StreamExt;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::value::{MapAccessDeserializer, StringDeserializer};
+use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_path_to_error::Segment;
@@ -56,6 +56,23 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     }
 }
 
+/// That a request has no body where a route takes none; `{}` says the same.
+pub(crate) struct NoBody;
+
+impl FromRequest for NoBody {
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Error>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        // Many clients name a content type whether there is content or not.
+        if is_empty(request) {
+            return Box::pin(std::future::ready(Ok(NoBody)));
+        }
+        let body = Body::<Nothing>::from_request(request, payload);
+        Box::pin(async move { body.await.map(|Body { value: Nothing {}, json: _ }| NoBody) })
+    }
+}
+
 /// Receives a body as text. Without a content type and without a body it is `{}`: a client need not
 /// send an object of which it would leave out every field.
 pub(crate) fn receive(
@@ -88,9 +105,13 @@ pub(crate) fn receive(
 }
 
 fn is_absent(request: &HttpRequest) -> bool {
+    is_empty(request) && !request.headers().contains_key(CONTENT_TYPE)
+}
+
+fn is_empty(request: &HttpRequest) -> bool {
     let headers = request.headers();
-    let is_empty = headers.get(CONTENT_LENGTH).is_none_or(|length| length.as_bytes() == b"0");
-    is_empty && !headers.contains_key(TRANSFER_ENCODING) && !headers.contains_key(CONTENT_TYPE)
+    let announces_none = headers.get(CONTENT_LENGTH).is_none_or(|length| length.as_bytes() == b"0");
+    announces_none && !headers.contains_key(TRANSFER_ENCODING)
 }
 
 fn check_headers(request: &HttpRequest, limit_bytes: usize) -> Result<(), Error> {
@@ -127,14 +148,54 @@ impl From<NotJson> for Error {
 
 /// Checks syntax, depth and keys, whatever the shape.
 pub(crate) fn check_json(text: &str) -> Result<(), NotJson> {
-    match serde_json::from_str::<WellFormed>(text) {
+    let checked = serde_json::from_str::<WellFormed>(text).or_else(|error| {
+        // A number may be well written and too large to be read: whoever reads the field says so. Here
+        // it would keep us from looking at the rest.
+        let is_too_large = error.to_string().starts_with("number out of range");
+        if is_too_large { serde_json::from_str(&without_numbers(text)) } else { Err(error) }
+    });
+    match checked {
         Ok(WellFormed) => Ok(()),
         // The one error that `WellFormed` itself makes.
         Err(error) if error.is_data() => Err(NotJson::RepeatedKey),
-        // A number may be well written and too large to be read; whoever reads the field says so.
-        Err(error) if error.to_string().starts_with("number out of range") => Ok(()),
         Err(_) => Err(NotJson::Syntax),
     }
+}
+
+/// The text with a `0` for every well-written number. The rest stays as it is, right or wrong.
+fn without_numbers(text: &str) -> String {
+    let mut replaced = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let may_be_number = first == '-' || first.is_ascii_digit();
+        let length = match first {
+            '"' => string_length(rest),
+            _ if may_be_number => rest.find(|c| !is_of_number(c)).unwrap_or(rest.len()),
+            _ => first.len_utf8(),
+        };
+        let (token, after) = rest.split_at(length);
+        // Looked at and not converted.
+        let is_number = may_be_number && serde_json::from_str::<IgnoredAny>(token).is_ok();
+        replaced.push_str(if is_number { "0" } else { token });
+        rest = after;
+    }
+    replaced
+}
+
+fn is_of_number(c: char) -> bool {
+    c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | 'e' | 'E')
+}
+
+/// How long the string is that `text` begins with, in bytes and with both quotes.
+fn string_length(text: &str) -> usize {
+    // The quote that it begins with does not end it.
+    let mut is_escaped = true;
+    let is_end = |c| {
+        let is_end = c == '"' && !is_escaped;
+        is_escaped = c == '\\' && !is_escaped;
+        is_end
+    };
+    text.find(is_end).map_or(text.len(), |end| end + 1)
 }
 
 /// Reads a shape from a text that is JSON; every refusal is `invalid-field`.
@@ -276,6 +337,36 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
+/// A value out of a closed list, which is written as a string. By itself serde would also take an
+/// object of one key.
+struct Word<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Word<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        T::deserialize(StringDeserializer::new(word)).map(Word)
+    }
+}
+
+/// The same, for a field.
+pub(crate) fn word<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Word::deserialize(deserializer).map(|Word(value)| value)
+}
+
+/// The same, for a list of them.
+pub(crate) fn words<'de, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    let words = Vec::<Word<T>>::deserialize(deserializer)?;
+    Ok(words.into_iter().map(|Word(value)| value).collect())
+}
+
 /// Any JSON value, looked through and thrown away.
 struct WellFormed;
 
@@ -369,6 +460,18 @@ mod tests {
         time: Option<Instant>,
         #[serde(default, deserialize_with = "present")]
         limit: Option<TokenCount>,
+        #[serde(default, deserialize_with = "word")]
+        colour: Colour,
+        #[serde(default, deserialize_with = "words")]
+        colours: Vec<Colour>,
+    }
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Colour {
+        #[default]
+        Red,
+        Blue,
     }
 
     /// What a body is answered with: `ok`, `400`, or the 422's pointer and code.
@@ -379,7 +482,11 @@ mod tests {
 
     async fn outcome_of(request: TestRequest) -> String {
         let (request, mut payload) = request.to_http_parts();
-        match Body::<Sample>::from_request(&request, &mut payload).await {
+        outcome_of_result(Body::<Sample>::from_request(&request, &mut payload).await)
+    }
+
+    fn outcome_of_result<T>(result: Result<T, Error>) -> String {
+        match result {
             Ok(_) => "ok".to_owned(),
             Err(Error::InvalidJson) => "400".to_owned(),
             Err(Error::UnsupportedMediaType) => "415".to_owned(),
@@ -454,11 +561,75 @@ mod tests {
             (r#"{"usage": {}, "time": "2026-01-31T10:00:00"}"#, "/time not-an-instant"),
             (r#"{"usage": {}, "time": null, "limit": 7}"#, "ok"),
             (r#"{"usage": {}, "limit": null}"#, "/limit wrong-type"),
+            (r#"{"usage": {}, "colour": "blue", "colours": ["red", "blue"]}"#, "ok"),
+            (r#"{"usage": {}, "colour": "green"}"#, "/colour unknown-value"),
+            (r#"{"usage": {}, "colour": "Red"}"#, "/colour unknown-value"),
+            (r#"{"usage": {}, "colour": {"blue": null}}"#, "/colour wrong-type"),
+            (r#"{"usage": {}, "colour": null}"#, "/colour wrong-type"),
+            (r#"{"usage": {}, "colour": 1}"#, "/colour wrong-type"),
+            (r#"{"usage": {}, "colours": null}"#, "/colours wrong-type"),
+            (r#"{"usage": {}, "colours": ["blue", {"red": null}]}"#, "/colours/1 wrong-type"),
+            (r#"{"usage": {}, "colours": [null]}"#, "/colours/0 wrong-type"),
+            (r#"{"usage": {}, "colours": ["green"]}"#, "/colours/0 unknown-value"),
         ] {
             assert_eq!(outcome(body).await, expected, "{body}");
         }
         assert_eq!(outcome(b"{\"usage\": {}, \"source\": \"\xff\"}".to_vec()).await, "400");
         assert_eq!(outcome("[".repeat(100_000)).await, "400");
+    }
+
+    #[actix_web::test]
+    async fn a_number_that_is_too_large_hides_nothing_of_the_rest() {
+        let long = format!(r#"{{"usage": {{"input": {}}}}}"#, "9".repeat(400));
+        let deep = format!(r#"{{"a": 1e999, "b": {}{}}}"#, "[".repeat(200), "]".repeat(200));
+        for (body, expected) in [
+            (r#"{"usage": {"input": 1e999}}"#, "/usage/input out-of-range"),
+            (r#"{"usage": {"input": -1.5E+999}}"#, "/usage/input out-of-range"),
+            (&long, "/usage/input out-of-range"),
+            (r#"{"usage": {"input": 1e999}, "source": "a\"1e\\"}"#, "/usage/input out-of-range"),
+            (r#"{"usage": {"input": 1e999}, "usage": {}}"#, "400"),
+            (r#"{"a": 1e999, "b": {"c": 1, "c": 1}}"#, "400"),
+            (r#"{"a": 1e999,"#, "400"),
+            (r#"{"a": 1e999}}}"#, "400"),
+            (r#"{"a": 1e999, "b": "\ud800"}"#, "400"),
+            (r#"{"a": 1e999, "b": "}"#, "400"),
+            (r#"{"a": 1e999, "b": "\"}"#, "400"),
+            ("{\"a\": 1e999, \"b\": \"c\nd\"}", "400"),
+            ("{\"a\": 1e999, \"caf\u{e9}\": 1, \u{e9}}", "400"),
+            (r#"{"a": 1e999, "b": 01}"#, "400"),
+            (r#"{"a": 1e999, "b": 1e}"#, "400"),
+            (r#"{"a": 1e999-}"#, "400"),
+            (r#"{"a": 1e999 1}"#, "400"),
+            (r#"{"a": 1e9991e999}"#, "400"),
+            (r#"{"a": 1e999, 1: 1}"#, "400"),
+            (&deep, "400"),
+        ] {
+            assert_eq!(outcome(body).await, expected, "{body}");
+        }
+    }
+
+    #[actix_web::test]
+    async fn where_none_is_taken_a_body_is_absent_or_an_empty_object() {
+        let json = || TestRequest::delete().insert_header((CONTENT_TYPE, "application/json"));
+        let untyped = || TestRequest::delete().set_payload("{}");
+        for (request, expected) in [
+            (TestRequest::delete(), "ok"),
+            (TestRequest::delete().insert_header((CONTENT_LENGTH, 0)), "ok"),
+            (json(), "ok"),
+            (json().insert_header((CONTENT_LENGTH, 2)).set_payload("{}"), "ok"),
+            (json().insert_header((TRANSFER_ENCODING, "chunked")).set_payload(" { } "), "ok"),
+            (json().insert_header((CONTENT_LENGTH, 8)).set_payload(r#"{"a": 1}"#), "/a unknown-field"),
+            (json().insert_header((CONTENT_LENGTH, 2)).set_payload("[]"), " wrong-type"),
+            (json().insert_header((CONTENT_LENGTH, 4)).set_payload("null"), " wrong-type"),
+            (json().insert_header((CONTENT_LENGTH, 1)).set_payload("{"), "400"),
+            (json().insert_header((CONTENT_LENGTH, BODY_BYTES_MAX + 1)), "413"),
+            (untyped().insert_header((CONTENT_LENGTH, 2)), "415"),
+            (untyped().insert_header((TRANSFER_ENCODING, "chunked")), "415"),
+        ] {
+            let (request, mut payload) = request.to_http_parts();
+            let result = NoBody::from_request(&request, &mut payload).await;
+            assert_eq!(outcome_of_result(result), expected, "{request:?}");
+        }
     }
 
     #[actix_web::test]

@@ -331,15 +331,12 @@ impl Error {
             Error::Replayed(_) => {
                 response.insert_header(crate::idempotency::REPLAYED);
             }
-            // What is left of the body is not waited for.
-            Error::UnsupportedMediaType
-            | Error::BodyTooLarge { .. }
-            | Error::BodyTimeout
-            | Error::BodyIncomplete => {
-                response.force_close();
-            }
             Error::Service(db::Error::Refused(_) | db::Error::Fault(_))
             | Error::InvalidJson
+            | Error::UnsupportedMediaType
+            | Error::BodyTooLarge { .. }
+            | Error::BodyTimeout
+            | Error::BodyIncomplete
             | Error::UriTooLong
             | Error::NoRoute
             | Error::Rejected(_) => {}

@@ -1,7 +1,8 @@
 //! The REST API: routes, extractors, problems and the OpenAPI document.
 //!
 //! # The walk of a request
-//! 1. [`request_id`] gives it an id and a span in the log.
+//! 1. [`request_id`] gives it an id and a span in the log, and keeps its body until it is answered
+//!    ([`unread`]).
 //! 2. [`auth`] finds out who asks, before the route is chosen.
 //! 3. The handler's extractors, in order: the right that the route needs, ids of the path, the query or
 //!    the body. Each either proves something or answers.
@@ -23,7 +24,9 @@ mod page;
 mod path;
 mod request_id;
 mod routes;
+mod schema;
 mod unbroken;
+mod unread;
 mod wire;
 
 use actix_web::web::{Data, ServiceConfig};

@@ -2,9 +2,13 @@
 
 use actix_web::dev::ResourceDef;
 use actix_web::web::Bytes;
+use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{
+    Components, ContentBuilder, Object, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder, Schema,
+    Type,
+};
 use utoipa::{Modify, OpenApi as _};
 use utoipa_actix_web::AppExt;
 
@@ -62,25 +66,29 @@ impl Modify for Bearer {
 pub fn openapi() -> OpenApi {
     let app = actix_web::App::new().into_utoipa_app().openapi(Frame::openapi());
     let (_, mut document) = app.configure(routes::register).split_for_parts();
+    let components = document.components.get_or_insert_default();
+    components
+        .headers
+        .extend(HEADERS.map(|(name, description)| (name.to_owned(), header(description).into())));
     for (path, item) in &mut document.paths.paths {
         let is_open = !path.starts_with("/v1/");
-        if is_open {
-            continue;
-        }
-        for (_, operation) in operations_mut(item) {
-            add_problems(path, operation);
+        for (method, operation) in operations_mut(item) {
+            add_problem(operation, "414", "`uri-too-long`");
+            if !is_open {
+                add_problems(path, method, operation);
+                let_the_body_be_absent(operation, components);
+            }
+            add_headers(operation);
         }
     }
     document
 }
 
 /// The problems that an operation can answer with because of what it takes.
-fn add_problems(path: &str, operation: &mut Operation) {
-    let has_body = operation.request_body.is_some();
-    let has_parameters = operation.parameters.iter().flatten().any(|parameter| match parameter {
-        RefOr::T(parameter) => parameter.parameter_in != ParameterIn::Path,
-        RefOr::Ref(_) => true,
-    });
+fn add_problems(path: &str, method: &str, operation: &mut Operation) {
+    // An operation that takes no body still reads one, to see that it is empty.
+    let has_body = method != "GET";
+    let has_parameters = parameters_in(operation).any(|place| place != ParameterIn::Path);
     let problems = [
         (true, "401", "`unauthenticated`: no valid credentials"),
         (true, "403", "`insufficient-scope`, with the scope that is `needed`"),
@@ -94,10 +102,79 @@ fn add_problems(path: &str, operation: &mut Operation) {
         (true, "422", "`invalid-field` with `errors`, and other input that is refused"),
     ];
     for (_, status, description) in problems.into_iter().filter(|(applies, _, _)| *applies) {
-        let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-        let response = ResponseBuilder::new().description(description).content(PROBLEM_CONTENT_TYPE, problem);
-        operation.responses.responses.entry(status.to_owned()).or_insert_with(|| response.build().into());
+        add_problem(operation, status, description);
     }
+}
+
+/// Unless the operation itself says what the status means.
+fn add_problem(operation: &mut Operation, status: &str, description: &str) {
+    let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    let response = ResponseBuilder::new().description(description).content(PROBLEM_CONTENT_TYPE, problem);
+    operation.responses.responses.entry(status.to_owned()).or_insert_with(|| response.build().into());
+}
+
+fn parameters_in(operation: &Operation) -> impl Iterator<Item = ParameterIn> {
+    operation.parameters.iter().flatten().filter_map(|parameter| match parameter {
+        RefOr::T(parameter) => Some(parameter.parameter_in.clone()),
+        RefOr::Ref(_) => None,
+    })
+}
+
+/// A body of which every field may be left out may be left out itself.
+fn let_the_body_be_absent(operation: &mut Operation, components: &Components) {
+    let Some(RefOr::T(body)) = &mut operation.request_body else { return };
+    let is_optional = body.content.values().all(|content| match content {
+        RefOr::T(content) => {
+            content.schema.as_ref().is_some_and(|schema| requires_nothing(schema, components))
+        }
+        RefOr::Ref(_) => false,
+    });
+    if is_optional {
+        body.required = Some(Required::False);
+    }
+}
+
+fn requires_nothing(schema: &RefOr<Schema>, components: &Components) -> bool {
+    match schema {
+        RefOr::T(Schema::Object(object)) => object.required.is_empty(),
+        RefOr::T(_) => false,
+        RefOr::Ref(reference) => {
+            let name = reference.ref_location.rsplit('/').next().unwrap_or_default();
+            components.schemas.get(name).is_some_and(|schema| requires_nothing(schema, components))
+        }
+    }
+}
+
+/// The headers of answers: what `request_id`, `error` and `idempotency` add.
+const HEADERS: [(&str, &str); 4] = [
+    ("x-request-id", "The request's id: in the log too, and in a problem's `instance`."),
+    ("WWW-Authenticate", "`Bearer`."),
+    ("Retry-After", "In seconds: `1`."),
+    ("Idempotency-Replayed", "`true` where the answer is an earlier one; else it is left out."),
+];
+
+fn header(description: &str) -> Header {
+    HeaderBuilder::new().schema(Some(Object::with_type(Type::String))).description(Some(description)).build()
+}
+
+fn add_headers(operation: &mut Operation) {
+    let is_keyed = parameters_in(operation).any(|place| place == ParameterIn::Header);
+    for (status, response) in &mut operation.responses.responses {
+        let RefOr::T(response) = response else { continue };
+        add_header(response, "x-request-id");
+        let is_problem = response.content.contains_key(PROBLEM_CONTENT_TYPE);
+        match status.as_str() {
+            "401" => add_header(response, "WWW-Authenticate"),
+            "503" if is_problem => add_header(response, "Retry-After"),
+            "200" | "201" | "202" | "402" if is_keyed => add_header(response, "Idempotency-Replayed"),
+            _ => {}
+        }
+    }
+}
+
+fn add_header(response: &mut Response, name: &str) {
+    let reference = Ref::new(format!("#/components/headers/{name}"));
+    response.headers.insert(name.to_owned(), RefOr::Ref(reference));
 }
 
 fn operations_mut(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
@@ -170,7 +247,7 @@ mod tests {
             let security = operation["security"].as_array().unwrap();
             if name.contains(" /v1/") {
                 assert!(security[0]["bearer"].as_array().is_some_and(|scopes| !scopes.is_empty()), "{name}");
-                for status in ["401", "403", "422", "500", "503"] {
+                for status in ["401", "403", "414", "422", "500", "503"] {
                     let content = &operation["responses"][status]["content"][PROBLEM_CONTENT_TYPE];
                     assert_eq!(content["schema"]["$ref"], "#/components/schemas/Problem", "{name} {status}");
                 }
@@ -209,6 +286,72 @@ mod tests {
         ];
         let expected: BTreeSet<String> = expected.map(str::to_owned).into();
         assert_eq!(keyed.into_iter().collect::<BTreeSet<_>>(), expected);
+    }
+
+    #[test]
+    fn what_may_not_be_there_has_a_404() {
+        let names_another_thing = |name: &str, operation: &Value| {
+            let parameters = operation["parameters"].as_array().into_iter().flatten();
+            let names_a_customer = parameters.into_iter().any(|parameter| parameter["name"] == "customer");
+            let bodies = ["post /v1/authorizations", "post /v1/subscriptions"];
+            name.contains('{') || names_a_customer || bodies.contains(&name)
+        };
+        for (name, operation) in operations(&document()) {
+            let is_documented = operation["responses"]["404"].is_object();
+            assert_eq!(is_documented, names_another_thing(&name, &operation), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_answer_has_the_headers_that_are_sent_with_it() {
+        let mut replayed = 0;
+        for (name, operation) in operations(&document()) {
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                let has = |header: &str| response["headers"][header].is_object();
+                assert!(has("x-request-id"), "{name} {status}");
+                assert_eq!(has("WWW-Authenticate"), status == "401", "{name} {status}");
+                let is_outage = status == "503" && name != "get /readyz";
+                assert_eq!(has("Retry-After"), is_outage, "{name} {status}");
+                replayed += usize::from(has("Idempotency-Replayed"));
+            }
+        }
+        assert!(replayed > 8, "{replayed}");
+    }
+
+    #[test]
+    fn a_body_may_be_absent_where_all_its_fields_may() {
+        let optional = operations(&document()).into_iter().filter(|(_, operation)| {
+            let body = &operation["requestBody"];
+            body.is_object() && body["required"] != true
+        });
+        let optional: Vec<String> = optional.map(|(name, _)| name).collect();
+        let expected = [
+            "post /v1/customers/{id}/tokens",
+            "post /v1/invoices/{id}/pay",
+            "post /v1/subscriptions/{id}/cancel",
+        ];
+        assert_eq!(optional, expected);
+    }
+
+    #[test]
+    fn an_id_has_a_pattern_and_a_name_is_one_of_a_list() {
+        let document = document();
+        let schemas = &document["components"]["schemas"];
+        for (owner, field, schema) in [
+            ("Subscription", "id", "SubscriptionId"),
+            ("Grant", "purchase", "PurchaseId"),
+            ("Quote", "id", "QuoteId"),
+            ("WebhookEndpoint", "id", "EndpointId"),
+        ] {
+            let reference = &schemas[owner]["properties"][field]["$ref"];
+            assert_eq!(reference, &json!(format!("#/components/schemas/{schema}")), "{owner}");
+            let pattern = schemas[schema]["pattern"].as_str().unwrap();
+            assert!(pattern.ends_with("_[0-9a-f]{32}$"), "{pattern}");
+        }
+        let names = json!(["queued", "running", "done"]);
+        assert_eq!(schemas["RolloverState"]["enum"], names);
+        assert_eq!(schemas["SubscriptionStatus"]["enum"].as_array().unwrap().len(), 6);
+        assert!(!document.to_string().contains(r#""type":"string","example":"sub_"#));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::error::{Error, respond_to_foreign};
+use crate::unread::RequestBody;
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 /// Far longer than any of ours, cursors included.
@@ -21,7 +22,7 @@ const URI_LENGTH_MAX: usize = 4_096;
 /// The outermost middleware: from here on a request has an id, and whatever went wrong inside has
 /// become an answer.
 pub(crate) async fn answer(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let id = Uuid::now_v7().to_string();
@@ -35,6 +36,7 @@ pub(crate) async fn answer(
     let is_kept_out_of_caches = request.path().starts_with("/v1");
     let is_too_long =
         request.uri().path_and_query().is_some_and(|target| target.as_str().len() > URI_LENGTH_MAX);
+    let request_body = RequestBody::lend_to(&mut request);
     let response = if is_too_long {
         request.error_response(Error::UriTooLong)
     } else {
@@ -57,7 +59,10 @@ pub(crate) async fn answer(
     if is_kept_out_of_caches {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
-    Ok(response)
+    Ok(match request_body {
+        Some(request_body) => request_body.keep_until_written(response),
+        None => response,
+    })
 }
 
 /// What an error is answered with; `None` where there is none.

@@ -14,6 +14,8 @@ use crate::wiring::Services;
 const DRAIN: Duration = Duration::from_secs(8);
 /// How long a client may take to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long what a refused client still sends is read and thrown away, so that it sees the answer.
+const LINGER: Duration = Duration::from_millis(500);
 const CONNECTIONS_MAX: usize = 10_000;
 
 /// A bound API that does not answer yet.
@@ -29,6 +31,7 @@ impl Api {
         let api = api::configure(services.for_api())?;
         let http = actix_web::HttpServer::new(move || actix_web::App::new().configure(api.clone()))
             .client_request_timeout(HEAD_TIMEOUT)
+            .client_disconnect_timeout(LINGER)
             .max_connections(CONNECTIONS_MAX)
             .shutdown_timeout(DRAIN.as_secs())
             .disable_signals()

@@ -8,9 +8,10 @@ use tenants::Tenants;
 use utoipa::ToSchema;
 
 use crate::auth::Administers;
-use crate::body::{Body, NoQuery};
+use crate::body::{Body, NoBody, NoQuery, words};
 use crate::error::{Error, Problem};
 use crate::path::Id;
+use crate::schema;
 use crate::wire::Instant;
 
 /// What a key may be used for. `admin` includes the others; no other includes another.
@@ -30,6 +31,7 @@ struct NewApiKey {
     /// What it is for, to tell it from others.
     #[schema(min_length = 1, max_length = 200, example = "gateway")]
     name: String,
+    #[serde(deserialize_with = "words")]
     #[schema(min_items = 1)]
     scopes: Vec<Scope>,
 }
@@ -37,7 +39,7 @@ struct NewApiKey {
 /// A new key. It is shown this once, and stored as a digest.
 #[derive(Serialize, ToSchema)]
 struct IssuedApiKey {
-    #[schema(value_type = String, example = "key_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = schema::ApiKeyId)]
     id: ApiKeyId,
     secret: String,
 }
@@ -45,7 +47,7 @@ struct IssuedApiKey {
 /// A key, without its secret.
 #[derive(Debug, Serialize, ToSchema)]
 struct ApiKey {
-    #[schema(value_type = String, example = "key_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = schema::ApiKeyId)]
     id: ApiKeyId,
     /// The key's public part.
     prefix: String,
@@ -86,6 +88,8 @@ pub(super) async fn issue_api_key(
 }
 
 /// List the API keys
+///
+/// All at once, revoked ones too: a tenant has few.
 #[utoipa::path(
     tag = "API keys",
     security(("bearer" = ["admin"])),
@@ -103,11 +107,12 @@ pub(super) async fn list_api_keys(
 
 /// Revoke an API key
 ///
-/// No server accepts it five seconds later.
+/// No server accepts it five seconds later. An admin key may revoke itself: issue another one before, or
+/// the operator's command line has to.
 #[utoipa::path(
     tag = "API keys",
     security(("bearer" = ["admin"])),
-    params(("id" = String, Path, description = "The key", example = "key_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")),
+    params(("id" = schema::ApiKeyId, Path, description = "The key")),
     responses((status = 204, description = "Revoked")),
 )]
 #[delete("/api-keys/{id}")]
@@ -115,6 +120,7 @@ pub(super) async fn revoke_api_key(
     caller: Administers,
     _: NoQuery,
     id: Id<ApiKeyId>,
+    _: NoBody,
     tenants: Data<Tenants>,
 ) -> Result<HttpResponse, Error> {
     tenants.revoke_key(caller.scope().tenant, id.0).await?;

@@ -13,6 +13,7 @@ use crate::auth::Uses;
 use crate::body::{Body, NoQuery, object};
 use crate::error::{Error, InsufficientQuota, Problem};
 use crate::path::Id;
+use crate::schema;
 use crate::wire::{Instant, TokenCount, present};
 
 /// A request that a gateway is about to forward.
@@ -22,7 +23,7 @@ struct NewAuthorization {
     /// Made by you, one for each request: the same id and request answer the same authorization.
     #[schema(value_type = String, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:-]+$", example = "req-1")]
     id: ExternalId,
-    #[schema(value_type = String, example = "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = schema::CustomerId)]
     customer: CustomerId,
     #[schema(value_type = String, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:-]+$", example = "mimo-v2-pro")]
     model: ExternalId,
@@ -63,9 +64,9 @@ struct Prompt {
 /// A request may start, and its Credits are set aside.
 #[derive(Debug, Serialize, ToSchema)]
 struct Authorization {
-    #[schema(value_type = String, example = "req-1")]
+    #[schema(value_type = String, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:-]+$", example = "req-1")]
     id: ExternalId,
-    #[schema(value_type = String, example = "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = schema::CustomerId)]
     customer: CustomerId,
     /// What is set aside until the usage is reported, the authorization released or expired.
     credits_held: i64,
@@ -95,16 +96,16 @@ struct Price {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Release {
-    #[schema(value_type = String, example = "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = schema::CustomerId)]
     customer: CustomerId,
 }
 
 /// An authorization that holds nothing any more.
 #[derive(Debug, Serialize, ToSchema)]
 struct Released {
-    #[schema(value_type = String, example = "req-1")]
+    #[schema(value_type = String, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:-]+$", example = "req-1")]
     id: ExternalId,
-    #[schema(value_type = String, example = "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = schema::CustomerId)]
     customer: CustomerId,
     account_version: i64,
 }
@@ -120,6 +121,7 @@ struct Released {
     responses(
         (status = 201, description = "It may start", body = Authorization),
         (status = 402, description = "Out of Credits (the status is a setting of the tenant)", body = InsufficientQuota),
+        (status = 404, description = "`not-found`: no such customer", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`authorization-reused`, `authorization-ended`", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -162,7 +164,7 @@ pub(super) async fn price_request(
 #[utoipa::path(
     tag = "Usage",
     security(("bearer" = ["usage"])),
-    params(("id" = String, Path, description = "The authorization", example = "req-1")),
+    params(("id" = String, Path, description = "The authorization", min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:-]+$", example = "req-1")),
     request_body = Release,
     responses(
         (status = 200, description = "Released", body = Released),

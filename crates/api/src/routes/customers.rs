@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_web::web::{Data, Json};
 use actix_web::{HttpResponse, get, post};
-use domain::id::{CustomerId, ExternalId, GrantId};
+use domain::id::{CustomerId, ExternalId, GrantId, PurchaseId};
 use ledger::{GrantRow, Ledger, TransferRow};
 use serde::{Deserialize, Serialize};
 use tenants::Tenants;
@@ -16,6 +16,7 @@ use crate::body::{Body, NoQuery, Query};
 use crate::error::Error;
 use crate::page::{List, PageQuery};
 use crate::path::Id;
+use crate::schema;
 use crate::wire::{Instant, Page};
 
 /// A customer to create.
@@ -32,9 +33,9 @@ struct NewCustomer {
 /// Somebody who buys plans and spends Credits.
 #[derive(Debug, Serialize, ToSchema)]
 struct Customer {
-    #[schema(value_type = String, example = "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = schema::CustomerId)]
     id: CustomerId,
-    #[schema(value_type = String, example = "acme-42")]
+    #[schema(value_type = String, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:-]+$", example = "acme-42")]
     external_id: ExternalId,
     #[schema(required)]
     name: Option<String>,
@@ -44,7 +45,7 @@ struct Customer {
 /// A customer's Credits now.
 #[derive(Debug, Serialize, ToSchema)]
 struct Balance {
-    #[schema(value_type = String, example = "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = schema::CustomerId)]
     customer: CustomerId,
     /// Rises by one with every transfer.
     account_version: i64,
@@ -71,11 +72,9 @@ struct Balance {
 /// Credits from one source. `amount` is always `spent + expired + revoked + remaining`.
 #[derive(Debug, Serialize, ToSchema)]
 struct Grant {
-    #[schema(value_type = String, example = "gra_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = schema::GrantId)]
     id: GrantId,
-    /// `plan`, `upgrade`, `top_up`, `promotion`, `rollover` or `adjustment`.
-    #[schema(example = "plan")]
-    source: &'static str,
+    source: schema::GrantSource,
     /// The lower number is spent first.
     priority: i16,
     amount: i64,
@@ -86,8 +85,9 @@ struct Grant {
     effective_at: Instant,
     #[schema(required)]
     expires_at: Option<Instant>,
-    /// What it was bought with.
-    purchase: Uuid,
+    /// What was bought: a cycle or an upgrade.
+    #[schema(value_type = schema::PurchaseId)]
+    purchase: PurchaseId,
     created_at: Instant,
 }
 
@@ -95,13 +95,10 @@ struct Grant {
 #[derive(Debug, Serialize, ToSchema)]
 struct Transfer {
     version: i64,
-    /// `issued`, `available`, `spent`, `expired`, `revoked` or `overage`.
-    #[schema(example = "available")]
-    debit: &'static str,
-    #[schema(example = "spent")]
-    credit: &'static str,
+    debit: schema::Book,
+    credit: schema::Book,
     /// The grant whose Credits move.
-    #[schema(value_type = Option<String>, required, example = "gra_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = Option<schema::GrantId>, required)]
     grant: Option<GrantId>,
     #[schema(minimum = 1)]
     credits: i64,
@@ -114,9 +111,9 @@ struct Transfer {
 /// Why a transfer was made.
 #[derive(Debug, Serialize, ToSchema)]
 struct Cause {
-    /// `purchase`, `usage`, `expiry` or `cancel`.
-    #[schema(example = "usage")]
-    kind: &'static str,
+    kind: schema::CauseKind,
+    /// The UUID of what caused it: the purchase, the event, the grant that expired or the subscription
+    /// that was canceled. In their own ids it is the part after the prefix.
     id: Uuid,
 }
 
@@ -192,7 +189,7 @@ pub(super) async fn list_customers(
 #[utoipa::path(
     tag = "Customers",
     security(("bearer" = ["read", "customer"])),
-    params(("id" = String, Path, description = "The customer", example = "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")),
+    params(("id" = schema::CustomerId, Path, description = "The customer")),
     responses((status = 200, description = "The customer", body = Customer)),
 )]
 #[get("/customers/{id}")]
@@ -212,7 +209,7 @@ pub(super) async fn read_customer(
 #[utoipa::path(
     tag = "Customers",
     security(("bearer" = ["read", "customer"])),
-    params(("id" = String, Path, description = "The customer", example = "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")),
+    params(("id" = schema::CustomerId, Path, description = "The customer")),
     responses((status = 200, description = "The balance", body = Balance)),
 )]
 #[get("/customers/{id}/balance")]
@@ -234,7 +231,7 @@ pub(super) async fn read_balance(
     tag = "Customers",
     security(("bearer" = ["read", "customer"])),
     params(
-        ("id" = String, Path, description = "The customer", example = "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d"),
+        ("id" = schema::CustomerId, Path, description = "The customer"),
         PageQuery,
     ),
     responses((status = 200, description = "A page of grants", body = Page<Grant>)),
@@ -262,7 +259,7 @@ pub(super) async fn list_grants(
     tag = "Customers",
     security(("bearer" = ["read", "customer"])),
     params(
-        ("id" = String, Path, description = "The customer", example = "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d"),
+        ("id" = schema::CustomerId, Path, description = "The customer"),
         PageQuery,
     ),
     responses((status = 200, description = "A page of transfers", body = Page<Transfer>)),
@@ -290,7 +287,7 @@ pub(super) async fn list_transfers(
 #[utoipa::path(
     tag = "Customers",
     security(("bearer" = ["billing"])),
-    params(("id" = String, Path, description = "The customer", example = "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")),
+    params(("id" = schema::CustomerId, Path, description = "The customer")),
     request_body = NewToken,
     responses((status = 201, description = "The token", body = Token)),
 )]
@@ -342,7 +339,7 @@ impl From<GrantRow> for Grant {
         let grant = &row.grant;
         Grant {
             id: grant.id,
-            source: grant.source.name(),
+            source: schema::GrantSource(grant.source),
             priority: grant.priority,
             amount: grant.amount.get(),
             spent: grant.spent.get(),
@@ -351,7 +348,7 @@ impl From<GrantRow> for Grant {
             remaining: grant.remaining().get(),
             effective_at: Instant(grant.effective_at),
             expires_at: grant.expires_at.map(Instant),
-            purchase: row.purchase_id,
+            purchase: PurchaseId::from_uuid(row.purchase_id),
             created_at: Instant(row.created_at),
         }
     }
@@ -361,11 +358,11 @@ impl From<TransferRow> for Transfer {
     fn from(transfer: TransferRow) -> Self {
         Transfer {
             version: transfer.version,
-            debit: transfer.debit.name(),
-            credit: transfer.credit.name(),
+            debit: schema::Book(transfer.debit),
+            credit: schema::Book(transfer.credit),
             grant: transfer.grant,
             credits: transfer.credits.get(),
-            cause: Cause { kind: transfer.cause.kind.name(), id: transfer.cause.id },
+            cause: Cause { kind: schema::CauseKind(transfer.cause.kind), id: transfer.cause.id },
             event_time: Instant(transfer.event_time),
             recorded_at: Instant(transfer.recorded_at),
         }

@@ -10,23 +10,39 @@ use utoipa::ToSchema;
 /// This process answers.
 #[derive(Debug, Serialize, ToSchema)]
 struct Health {
-    #[schema(example = "ok")]
-    status: &'static str,
+    status: Alive,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Alive {
+    Ok,
 }
 
 /// What this server depends on.
 #[derive(Debug, Serialize, ToSchema)]
 struct Readiness {
-    /// `ready`; `degraded` without Redis, where PostgreSQL decides alone, right and slower;
-    /// `unavailable` without PostgreSQL.
-    #[schema(example = "ready")]
-    status: &'static str,
-    /// `up` or `down`.
-    #[schema(example = "up")]
-    postgres: &'static str,
-    /// `up` or `down`.
-    #[schema(example = "up")]
-    redis: &'static str,
+    status: Condition,
+    postgres: Store,
+    redis: Store,
+}
+
+/// `ready`; `degraded` without Redis, where PostgreSQL decides alone, right and slower; `unavailable`
+/// without PostgreSQL.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Condition {
+    Ready,
+    Degraded,
+    Unavailable,
+}
+
+/// Whether a store answers.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Store {
+    Up,
+    Down,
 }
 
 /// Liveness
@@ -37,7 +53,7 @@ struct Readiness {
 )]
 #[get("/healthz")]
 pub(super) async fn read_health() -> Json<Health> {
-    Json(Health { status: "ok" })
+    Json(Health { status: Alive::Ok })
 }
 
 /// Readiness
@@ -52,11 +68,11 @@ pub(super) async fn read_health() -> Json<Health> {
 #[get("/readyz")]
 pub(super) async fn read_readiness(db: Data<Db>, ledger: Data<Ledger>) -> HttpResponse {
     let (postgres, redis) = futures_util::join!(db.ping(), ledger.ping_hot());
-    let word = |is_up| if is_up { "up" } else { "down" };
+    let store = |is_up| if is_up { Store::Up } else { Store::Down };
     let (mut response, status) = match (postgres.is_ok(), redis.is_ok()) {
-        (true, true) => (HttpResponse::Ok(), "ready"),
-        (true, false) => (HttpResponse::Ok(), "degraded"),
-        (false, _) => (HttpResponse::ServiceUnavailable(), "unavailable"),
+        (true, true) => (HttpResponse::Ok(), Condition::Ready),
+        (true, false) => (HttpResponse::Ok(), Condition::Degraded),
+        (false, _) => (HttpResponse::ServiceUnavailable(), Condition::Unavailable),
     };
-    response.json(Readiness { status, postgres: word(postgres.is_ok()), redis: word(redis.is_ok()) })
+    response.json(Readiness { status, postgres: store(postgres.is_ok()), redis: store(redis.is_ok()) })
 }

@@ -18,18 +18,17 @@ use crate::error::{Error, Problem};
 use crate::idempotency::{IdempotencyKey, Keyed, once};
 use crate::page::{Limit, List};
 use crate::path::Id;
+use crate::schema;
 use crate::wire::{Instant, Money, Page, PaymentMethod};
 
 /// What is owed for something bought. Written once; its total never changes.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Invoice {
-    #[schema(value_type = String, example = "inv_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = schema::InvoiceId)]
     id: InvoiceId,
-    #[schema(value_type = String, example = "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = schema::CustomerId)]
     customer: CustomerId,
-    /// `open`, `paid` or `void`.
-    #[schema(example = "paid")]
-    status: &'static str,
+    status: schema::InvoiceStatus,
     total: Money,
     lines: Vec<Line>,
     /// The attempts to collect it, oldest first.
@@ -43,13 +42,11 @@ pub(super) struct Invoice {
 /// An invoice without its lines and payments.
 #[derive(Debug, Serialize, ToSchema)]
 struct InvoiceSummary {
-    #[schema(value_type = String, example = "inv_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = schema::InvoiceId)]
     id: InvoiceId,
-    #[schema(value_type = String, example = "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = schema::CustomerId)]
     customer: CustomerId,
-    /// `open`, `paid` or `void`.
-    #[schema(example = "paid")]
-    status: &'static str,
+    status: schema::InvoiceStatus,
     total: Money,
     created_at: Instant,
     #[schema(required)]
@@ -59,9 +56,7 @@ struct InvoiceSummary {
 /// A line of an invoice, in the invoice's currency.
 #[derive(Debug, Serialize, ToSchema)]
 struct Line {
-    /// `plan`, `upgrade` or `discount`.
-    #[schema(example = "plan")]
-    kind: &'static str,
+    kind: schema::LineKind,
     description: String,
     /// Below zero for a discount.
     #[schema(example = 1_600)]
@@ -71,11 +66,9 @@ struct Line {
 /// One attempt to collect an invoice.
 #[derive(Debug, Serialize, ToSchema)]
 struct Payment {
-    #[schema(value_type = String, example = "pay_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = schema::PaymentId)]
     id: PaymentId,
-    /// `created`, `pending`, `succeeded`, `failed`, `canceled` or `refunded`.
-    #[schema(example = "succeeded")]
-    status: &'static str,
+    status: schema::CollectionStatus,
     amount: Money,
     /// The provider's name of what pays.
     method: String,
@@ -101,7 +94,7 @@ struct Pay {
 #[into_params(parameter_in = Query)]
 struct InvoicesQuery {
     /// Whose invoices.
-    #[param(value_type = String, example = "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[param(value_type = schema::CustomerId)]
     customer: CustomerId,
     /// How many items at most.
     #[serde(default)]
@@ -118,7 +111,10 @@ struct InvoicesQuery {
     tag = "Invoices",
     security(("bearer" = ["read", "customer"])),
     params(InvoicesQuery),
-    responses((status = 200, description = "A page of invoices", body = Page<InvoiceSummary>)),
+    responses(
+        (status = 200, description = "A page of invoices", body = Page<InvoiceSummary>),
+        (status = 404, description = "`not-found`: no such customer", body = Problem, content_type = "application/problem+json"),
+    ),
 )]
 #[get("/invoices")]
 pub(super) async fn list_invoices(
@@ -141,7 +137,7 @@ pub(super) async fn list_invoices(
 #[utoipa::path(
     tag = "Invoices",
     security(("bearer" = ["read", "customer"])),
-    params(("id" = String, Path, description = "The invoice", example = "inv_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")),
+    params(("id" = schema::InvoiceId, Path, description = "The invoice")),
     responses((status = 200, description = "The invoice", body = Invoice)),
 )]
 #[get("/invoices/{id}")]
@@ -164,14 +160,14 @@ pub(super) async fn read_invoice(
     tag = "Invoices",
     security(("bearer" = ["billing"])),
     params(
-        ("id" = String, Path, description = "The invoice", example = "inv_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d"),
+        ("id" = schema::InvoiceId, Path, description = "The invoice"),
         IdempotencyKey,
     ),
     request_body = Pay,
     responses(
         (status = 200, description = "Paid", body = super::subscriptions::Purchase),
         (status = 202, description = "The payment is pending", body = super::subscriptions::Purchase),
-        (status = 402, description = "`payment-declined`", body = Problem, content_type = "application/problem+json"),
+        (status = 402, description = "`payment-declined`, with `subscription` and `invoice`; `subscription-suspended`", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`invoice-not-open`, `payment-pending`, `promotion-used`", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -197,7 +193,7 @@ impl From<invoices::Invoice> for InvoiceSummary {
         InvoiceSummary {
             id: invoice.id,
             customer: invoice.customer,
-            status: invoice.status.name(),
+            status: schema::InvoiceStatus(invoice.status),
             total: invoice.total.into(),
             created_at: Instant(invoice.created_at),
             paid_at: invoice.paid_at.map(Instant),
@@ -211,7 +207,7 @@ impl From<InvoiceView> for Invoice {
         Invoice {
             id: invoice.id,
             customer: invoice.customer,
-            status: invoice.status.name(),
+            status: schema::InvoiceStatus(invoice.status),
             total: invoice.total.into(),
             lines: lines.into_iter().map(Line::from).collect(),
             payments: payments.into_iter().map(Payment::from).collect(),
@@ -223,7 +219,11 @@ impl From<InvoiceView> for Invoice {
 
 impl From<invoices::Line> for Line {
     fn from(line: invoices::Line) -> Self {
-        Line { kind: line.kind.name(), description: line.description, amount_minor: line.amount_minor }
+        Line {
+            kind: schema::LineKind(line.kind),
+            description: line.description,
+            amount_minor: line.amount_minor,
+        }
     }
 }
 
@@ -231,7 +231,7 @@ impl From<invoices::Payment> for Payment {
     fn from(payment: invoices::Payment) -> Self {
         Payment {
             id: payment.id,
-            status: payment.status.name(),
+            status: schema::CollectionStatus(payment.status),
             amount: payment.amount.into(),
             method: payment.method,
             failure_code: payment.failure_code,

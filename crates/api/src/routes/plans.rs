@@ -52,6 +52,7 @@ struct Promotion {
     first_cycle_discount_bps: u16,
     /// The plans it applies to; every plan where left out.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     plans: Option<Vec<String>>,
 }
 
@@ -73,6 +74,7 @@ struct Model {
     code: String,
     /// The most output tokens that the model makes in one request.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     output_tokens_max: Option<u64>,
     bands: Vec<Band>,
 }
@@ -82,14 +84,17 @@ struct Model {
 struct Band {
     /// The upper bound, in prompt tokens; left out where any length fits.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     prompt_tokens_max: Option<u64>,
     /// Whether a prompt of exactly `prompt_tokens_max` is in this band.
     max_is_inclusive: bool,
     /// Milli-Credits per token: 1000 is one Credit. Left out for a band that is pay-as-you-go only.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     credit_rates_milli: Option<CreditRates>,
     /// The Credit rates end at this instant.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     credit_rates_until: Option<Instant>,
     /// Pay-as-you-go prices in micro-units of the major unit per 1M tokens.
     payg_prices_micro: Vec<PaygPrices>,
@@ -99,12 +104,16 @@ struct Band {
 #[derive(Debug, Serialize, ToSchema)]
 struct CreditRates {
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     input: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     cache_read: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     cache_write: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     output: Option<u32>,
 }
 
@@ -115,8 +124,10 @@ struct PaygPrices {
     input: u64,
     output: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     cache_read: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     cache_write: Option<u64>,
 }
 
@@ -171,10 +182,15 @@ pub(super) async fn read_rate_card_version(
     catalogs: Data<Catalogs>,
 ) -> Result<Json<RateCard>, Error> {
     let history = catalogs.history(caller.scope().tenant).await?;
-    let version = request.match_info().get("version").and_then(|version| version.parse().ok());
+    let version = request.match_info().get("version").and_then(version);
     let catalog = version.and_then(|version| history.version(version));
     let catalog = catalog.ok_or(Refusal::NotFound { what: "rate card" })?;
     Ok(Json(RateCard::of(Some(catalog))))
+}
+
+/// A version in its one spelling: `1`, and neither `+1` nor `01`.
+fn version(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|version: &u32| version.to_string() == text)
 }
 
 impl PlanList {
@@ -271,4 +287,18 @@ fn payg_prices(prices: &BTreeMap<domain::Currency, model::PaygPrices>) -> Vec<Pa
         cache_write: prices.cache_write,
     };
     prices.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version;
+
+    #[test]
+    fn a_version_has_one_spelling() {
+        assert_eq!(version("1"), Some(1));
+        assert_eq!(version("4294967295"), Some(u32::MAX));
+        for none in ["", "+1", "01", "-1", "1.0", " 1", "1e0", "4294967296", "\u{661}"] {
+            assert_eq!(version(none), None, "{none}");
+        }
+    }
 }

@@ -8,20 +8,19 @@ use subscriptions::Subscriptions;
 use utoipa::ToSchema;
 
 use crate::auth::Administers;
-use crate::body::NoQuery;
+use crate::body::{NoBody, NoQuery};
 use crate::error::Error;
 use crate::path::Id;
+use crate::schema;
 use crate::unbroken::unbroken;
 use crate::wire::Instant;
 
 /// A run and how far it is.
 #[derive(Debug, Serialize, ToSchema)]
 struct Rollover {
-    #[schema(value_type = String, example = "rol_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = schema::RolloverId)]
     id: RolloverId,
-    /// `queued`, `running` or `done`.
-    #[schema(example = "done")]
-    state: &'static str,
+    state: schema::RolloverState,
     cycles_closed: i64,
     cycles_opened: i64,
     /// Cycles that were over before they could be opened.
@@ -45,6 +44,7 @@ struct Rollover {
 pub(super) async fn start_rollover(
     caller: Administers,
     _: NoQuery,
+    _: NoBody,
     subscriptions: Data<Subscriptions>,
 ) -> Result<HttpResponse, Error> {
     let scope = caller.scope().clone();
@@ -60,7 +60,7 @@ pub(super) async fn start_rollover(
 #[utoipa::path(
     tag = "Rollovers",
     security(("bearer" = ["admin"])),
-    params(("id" = String, Path, description = "The run", example = "rol_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")),
+    params(("id" = schema::RolloverId, Path, description = "The run")),
     responses((status = 200, description = "The run", body = Rollover)),
 )]
 #[get("/rollovers/{id}")]
@@ -77,7 +77,7 @@ impl From<subscriptions::Rollover> for Rollover {
     fn from(run: subscriptions::Rollover) -> Self {
         Rollover {
             id: run.id,
-            state: run.state.name(),
+            state: schema::RolloverState(run.state),
             cycles_closed: run.progress.cycles_closed,
             cycles_opened: run.progress.cycles_opened,
             cycles_skipped: run.progress.cycles_skipped,

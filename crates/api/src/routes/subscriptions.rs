@@ -15,11 +15,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::invoices::Invoice;
 use crate::auth::{Bills, Caller};
-use crate::body::{Body, NoQuery, Query};
+use crate::body::{Body, NoBody, NoQuery, Query, word};
 use crate::error::{Error, Problem};
 use crate::idempotency::{IdempotencyKey, Key, Keyed, answer, once};
 use crate::page::{Limit, List};
 use crate::path::Id;
+use crate::schema;
 use crate::unbroken::unbroken;
 use crate::wire::{Currency, Instant, Money, Page, PaymentMethod};
 
@@ -27,27 +28,26 @@ use crate::wire::{Currency, Instant, Money, Page, PaymentMethod};
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Subscribe {
-    #[schema(value_type = String, example = "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = schema::CustomerId)]
     customer: CustomerId,
-    #[schema(value_type = String, example = "standard")]
+    #[schema(value_type = String, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:-]+$", example = "standard")]
     plan: ExternalId,
+    #[serde(deserialize_with = "word")]
     currency: Currency,
     payment_method: PaymentMethod,
     /// A promotion's code, or `none` for the list price. The best one there is where left out.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:-]+$", example = "none")]
     promotion: Option<ExternalId>,
 }
 
 /// A customer's plan.
 #[derive(Debug, Serialize, ToSchema)]
 struct Subscription {
-    #[schema(value_type = String, example = "sub_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = schema::SubscriptionId)]
     id: SubscriptionId,
-    #[schema(value_type = String, example = "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = schema::CustomerId)]
     customer: CustomerId,
-    /// `incomplete`, `active`, `past_due`, `suspended`, `canceled` or `expired`.
-    #[schema(example = "active")]
-    status: &'static str,
+    status: schema::SubscriptionStatus,
     #[schema(example = "standard")]
     plan: String,
     /// The catalogue version that the plan was bought from.
@@ -65,7 +65,7 @@ struct Subscription {
     #[schema(required)]
     scheduled_plan: Option<String>,
     /// The unpaid invoice of the current cycle.
-    #[schema(value_type = Option<String>, required)]
+    #[schema(value_type = Option<schema::InvoiceId>, required)]
     open_invoice: Option<InvoiceId>,
     #[schema(required)]
     pending_upgrade: Option<PendingUpgrade>,
@@ -91,7 +91,7 @@ struct PendingUpgrade {
     plan: String,
     /// What it will add to this cycle's pool.
     credits: i64,
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::InvoiceId)]
     invoice: InvoiceId,
     /// When it is given up.
     expires_at: Instant,
@@ -117,7 +117,7 @@ enum PaymentStatus {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct PlanChange {
-    #[schema(value_type = String, example = "pro")]
+    #[schema(value_type = String, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:-]+$", example = "pro")]
     plan: ExternalId,
 }
 
@@ -125,10 +125,10 @@ struct PlanChange {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Upgrade {
-    #[schema(value_type = String, example = "pro")]
+    #[schema(value_type = String, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:-]+$", example = "pro")]
     plan: ExternalId,
     /// The price that was agreed on; the current one where left out.
-    #[schema(value_type = Option<String>, example = "quo_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = Option<schema::QuoteId>)]
     quote: Option<QuoteId>,
     /// Pays this difference only; the subscription's own method where left out.
     payment_method: Option<PaymentMethod>,
@@ -137,9 +137,9 @@ struct Upgrade {
 /// A locked upgrade price.
 #[derive(Debug, Serialize, ToSchema)]
 struct Quote {
-    #[schema(value_type = String, example = "quo_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = schema::QuoteId)]
     id: QuoteId,
-    #[schema(value_type = String, example = "sub_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = schema::SubscriptionId)]
     subscription: SubscriptionId,
     plan: String,
     amount: Money,
@@ -171,7 +171,7 @@ struct NewPaymentMethod {
 #[into_params(parameter_in = Query)]
 struct SubscriptionsQuery {
     /// Whose subscriptions.
-    #[param(value_type = String, example = "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[param(value_type = schema::CustomerId)]
     customer: CustomerId,
     /// How many items at most.
     #[serde(default)]
@@ -220,7 +220,10 @@ pub(super) async fn subscribe(
     tag = "Subscriptions",
     security(("bearer" = ["read", "customer"])),
     params(SubscriptionsQuery),
-    responses((status = 200, description = "A page of subscriptions", body = Page<Subscription>)),
+    responses(
+        (status = 200, description = "A page of subscriptions", body = Page<Subscription>),
+        (status = 404, description = "`not-found`: no such customer", body = Problem, content_type = "application/problem+json"),
+    ),
 )]
 #[get("/subscriptions")]
 pub(super) async fn list_subscriptions(
@@ -243,7 +246,7 @@ pub(super) async fn list_subscriptions(
 #[utoipa::path(
     tag = "Subscriptions",
     security(("bearer" = ["read", "customer"])),
-    params(("id" = String, Path, description = "The subscription", example = "sub_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")),
+    params(("id" = schema::SubscriptionId, Path, description = "The subscription")),
     responses((status = 200, description = "The subscription", body = Subscription)),
 )]
 #[get("/subscriptions/{id}")]
@@ -264,10 +267,11 @@ pub(super) async fn read_subscription(
 #[utoipa::path(
     tag = "Subscriptions",
     security(("bearer" = ["billing"])),
-    params(("id" = String, Path, description = "The subscription", example = "sub_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")),
+    params(("id" = schema::SubscriptionId, Path, description = "The subscription")),
     request_body = PlanChange,
     responses(
         (status = 201, description = "The quote", body = Quote),
+        (status = 402, description = "`subscription-suspended`", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`not-an-upgrade`, `downgrade-within-cycle`, `upgrade-pending`, `subscription-past-due` and others", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -293,14 +297,14 @@ pub(super) async fn preview_upgrade(
     tag = "Subscriptions",
     security(("bearer" = ["billing"])),
     params(
-        ("id" = String, Path, description = "The subscription", example = "sub_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d"),
+        ("id" = schema::SubscriptionId, Path, description = "The subscription"),
         IdempotencyKey,
     ),
     request_body = Upgrade,
     responses(
         (status = 200, description = "Paid and in effect", body = Purchase),
         (status = 202, description = "The payment is pending", body = Purchase),
-        (status = 402, description = "`payment-declined`", body = Problem, content_type = "application/problem+json"),
+        (status = 402, description = "`payment-declined`, with `subscription` and `invoice`; `subscription-suspended`", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`not-an-upgrade`, `downgrade-within-cycle` with `effective_at`, `quote-not-valid`, `upgrade-pending` and others", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -327,12 +331,13 @@ pub(super) async fn upgrade_subscription(
     tag = "Subscriptions",
     security(("bearer" = ["billing"])),
     params(
-        ("id" = String, Path, description = "The subscription", example = "sub_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d"),
+        ("id" = schema::SubscriptionId, Path, description = "The subscription"),
         IdempotencyKey,
     ),
     request_body = PlanChange,
     responses(
         (status = 200, description = "Scheduled", body = Subscription),
+        (status = 402, description = "`subscription-suspended`", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`not-a-downgrade` and others", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -357,11 +362,12 @@ pub(super) async fn schedule_plan(
     tag = "Subscriptions",
     security(("bearer" = ["billing"])),
     params(
-        ("id" = String, Path, description = "The subscription", example = "sub_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d"),
+        ("id" = schema::SubscriptionId, Path, description = "The subscription"),
         IdempotencyKey,
     ),
     responses(
         (status = 200, description = "The plan stays", body = Subscription),
+        (status = 402, description = "`subscription-suspended`", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`nothing-scheduled` and others", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -371,6 +377,7 @@ pub(super) async fn withdraw_scheduled_plan(
     _: NoQuery,
     id: Id<SubscriptionId>,
     key: Key,
+    _: NoBody,
     subscriptions: Data<Subscriptions>,
     idempotency: Data<Idempotency>,
 ) -> Result<HttpResponse, Error> {
@@ -388,12 +395,13 @@ pub(super) async fn withdraw_scheduled_plan(
     tag = "Subscriptions",
     security(("bearer" = ["billing"])),
     params(
-        ("id" = String, Path, description = "The subscription", example = "sub_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d"),
+        ("id" = schema::SubscriptionId, Path, description = "The subscription"),
         IdempotencyKey,
     ),
     request_body = Cancel,
     responses(
         (status = 200, description = "Canceled, or to be so at the cycle's end", body = Subscription),
+        (status = 402, description = "`subscription-suspended`", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`subscription-ended`, `payment-pending` and others", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -427,11 +435,12 @@ pub(super) async fn cancel_subscription(
     tag = "Subscriptions",
     security(("bearer" = ["billing"])),
     params(
-        ("id" = String, Path, description = "The subscription", example = "sub_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d"),
+        ("id" = schema::SubscriptionId, Path, description = "The subscription"),
         IdempotencyKey,
     ),
     responses(
         (status = 200, description = "It goes on", body = Subscription),
+        (status = 402, description = "`subscription-suspended`", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`nothing-scheduled`, `subscription-ended` and others", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -441,6 +450,7 @@ pub(super) async fn withdraw_cancel(
     _: NoQuery,
     id: Id<SubscriptionId>,
     key: Key,
+    _: NoBody,
     subscriptions: Data<Subscriptions>,
     idempotency: Data<Idempotency>,
 ) -> Result<HttpResponse, Error> {
@@ -457,7 +467,7 @@ pub(super) async fn withdraw_cancel(
     tag = "Subscriptions",
     security(("bearer" = ["billing"])),
     params(
-        ("id" = String, Path, description = "The subscription", example = "sub_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d"),
+        ("id" = schema::SubscriptionId, Path, description = "The subscription"),
         IdempotencyKey,
     ),
     request_body = NewPaymentMethod,
@@ -530,7 +540,7 @@ impl From<SubscriptionView> for Subscription {
         Subscription {
             id: view.id,
             customer: view.customer,
-            status: view.status.name(),
+            status: schema::SubscriptionStatus(view.status),
             plan: view.plan_code,
             catalog_version: view.catalog_version,
             currency: view.currency.into(),

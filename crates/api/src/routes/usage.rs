@@ -18,9 +18,10 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::auth::{Administers, Uses};
-use crate::body::{BODY_BYTES_MAX, NoQuery, NotJson, Query, check_json, object, read_json, receive};
+use crate::body::{BODY_BYTES_MAX, NoQuery, NotJson, Query, check_json, object, read_json, receive, word};
 use crate::error::{Error, Problem};
 use crate::page::{List, PageQuery};
+use crate::schema;
 use crate::wire::{Instant, Page, Printable, TokenCount};
 
 /// The largest body with a batch of events.
@@ -36,15 +37,15 @@ struct Event {
     source: Printable<256>,
     #[schema(value_type = String, min_length = 1, max_length = 128, pattern = "^[!-~]+$", example = "req-1")]
     id: Printable<128>,
-    #[schema(value_type = String, example = "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = schema::CustomerId)]
     customer: CustomerId,
     #[schema(value_type = String, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:-]+$", example = "mimo-v2-pro")]
     model: ExternalId,
     #[serde(deserialize_with = "object")]
     usage: Counts,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     outcome: Outcome,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     usage_source: UsageSource,
     /// When the request ran; the time of receipt where left out.
     time: Option<Instant>,
@@ -113,9 +114,11 @@ struct ResultOfEvent {
     id: Option<String>,
     status: EventStatus,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     receipt: Option<Receipt>,
     /// Why it was rejected.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     problem: Option<Problem>,
 }
 
@@ -149,9 +152,7 @@ struct Receipt {
     rates: Vec<Rate>,
     /// The grants that paid, in order.
     draws: Vec<Draw>,
-    /// `captured` where it captured its authorization, else `none`.
-    #[schema(example = "captured")]
-    hold: &'static str,
+    hold: Hold,
     /// Why it was charged without an authorization: `not-named`, `unknown`, `expired`, `captured` (by an
     /// earlier event) or `released`.
     #[schema(required)]
@@ -162,11 +163,18 @@ struct Receipt {
     account_version: i64,
 }
 
+/// Whether the event captured its authorization.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Hold {
+    Captured,
+    None,
+}
+
 /// The rate of a kind of token.
 #[derive(Debug, Serialize, ToSchema)]
 struct Rate {
-    #[schema(example = "input")]
-    kind: &'static str,
+    kind: schema::TokenKind,
     /// Milli-Credits per token.
     #[schema(example = 1_000)]
     rate_milli: u32,
@@ -175,7 +183,7 @@ struct Rate {
 /// What one grant paid.
 #[derive(Debug, Serialize, ToSchema)]
 struct Draw {
-    #[schema(value_type = String, example = "gra_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = schema::GrantId)]
     grant: GrantId,
     credits: i64,
 }
@@ -200,7 +208,7 @@ enum OneOrManyResults {
 struct Unrated {
     source: String,
     id: String,
-    #[schema(value_type = String, example = "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = schema::CustomerId)]
     customer: CustomerId,
     model: String,
     #[schema(example = "unknown-model")]
@@ -437,9 +445,11 @@ impl From<usage::Receipt> for Receipt {
             unrated_reason: receipt.unrated_reason,
             catalog_version: receipt.catalog_version,
             band_prompt_tokens_max: receipt.band_prompt_tokens_max,
-            rates: rates.map(|(kind, rate)| Rate { kind: kind.name(), rate_milli: rate.0 }).collect(),
+            rates: rates
+                .map(|(kind, rate)| Rate { kind: schema::TokenKind(*kind), rate_milli: rate.0 })
+                .collect(),
             draws: draws.map(|draw| Draw { grant: draw.grant, credits: draw.credits.get() }).collect(),
-            hold: if receipt.no_hold.is_none() { "captured" } else { "none" },
+            hold: if receipt.no_hold.is_none() { Hold::Captured } else { Hold::None },
             no_hold_reason: receipt.no_hold,
             balance_after: receipt.balance_after.get(),
             account_version: receipt.version,
@@ -507,6 +517,8 @@ mod tests {
             ("usage", json!({"input": -1}), "/usage/input out-of-range"),
             ("usage", json!({"images": 1}), "/usage/images unknown-field"),
             ("outcome", json!("fine"), "/outcome unknown-value"),
+            ("outcome", json!({"completed": null}), "/outcome wrong-type"),
+            ("usage_source", json!(null), "/usage_source wrong-type"),
             ("time", json!("2026-12-31T23:59:60Z"), "/time not-an-instant"),
             ("credits", json!(1), "/credits unknown-field"),
         ] {
@@ -525,6 +537,9 @@ mod tests {
         assert_eq!(refused(&format!("[{}{}]", "[".repeat(200), "]".repeat(200))), "400");
         assert_eq!(refused("[{\"usage\": {\"input\": NaN}}]"), "400");
         assert_eq!(refused(&format!("[{} ", event())), "400");
+        assert_eq!(refused("[1e999, {\"a\": 1e999}]"), "ok", "each is its own affair");
+        assert_eq!(refused("[{\"a\": 1e999}"), "400");
+        assert_eq!(refused("[{\"a\": 1e999}]]"), "400");
         assert_eq!(refused(&format!("{}{}", event(), " ".repeat(BODY_BYTES_MAX))), "413");
     }
 

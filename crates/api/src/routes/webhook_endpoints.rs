@@ -8,9 +8,10 @@ use utoipa::ToSchema;
 use webhooks::Webhooks;
 
 use crate::auth::Administers;
-use crate::body::{Body, NoQuery};
+use crate::body::{Body, NoBody, NoQuery};
 use crate::error::{Error, Problem};
 use crate::path::Id;
+use crate::schema;
 use crate::unbroken::unbroken;
 use crate::wire::Instant;
 
@@ -26,7 +27,7 @@ struct NewWebhookEndpoint {
 /// A new endpoint. The secret is shown this once.
 #[derive(Serialize, ToSchema)]
 struct CreatedWebhookEndpoint {
-    #[schema(value_type = String, example = "whe_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = schema::EndpointId)]
     id: EndpointId,
     #[schema(example = "https://example.com/tollgate")]
     url: String,
@@ -40,7 +41,7 @@ struct CreatedWebhookEndpoint {
 /// An endpoint, without its secret.
 #[derive(Debug, Serialize, ToSchema)]
 struct WebhookEndpoint {
-    #[schema(value_type = String, example = "whe_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")]
+    #[schema(value_type = schema::EndpointId)]
     id: EndpointId,
     #[schema(example = "https://example.com/tollgate")]
     url: String,
@@ -89,6 +90,8 @@ pub(super) async fn create_webhook_endpoint(
 }
 
 /// List the webhook endpoints
+///
+/// All at once, disabled ones too: a tenant has few.
 #[utoipa::path(
     tag = "Webhooks",
     security(("bearer" = ["admin"])),
@@ -110,7 +113,7 @@ pub(super) async fn list_webhook_endpoints(
 #[utoipa::path(
     tag = "Webhooks",
     security(("bearer" = ["admin"])),
-    params(("id" = String, Path, description = "The endpoint", example = "whe_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")),
+    params(("id" = schema::EndpointId, Path, description = "The endpoint")),
     responses((status = 200, description = "The endpoint", body = WebhookEndpoint)),
 )]
 #[delete("/webhook-endpoints/{id}")]
@@ -118,6 +121,7 @@ pub(super) async fn disable_webhook_endpoint(
     caller: Administers,
     _: NoQuery,
     id: Id<EndpointId>,
+    _: NoBody,
     webhooks: Data<Webhooks>,
 ) -> Result<Json<WebhookEndpoint>, Error> {
     let scope = caller.scope().clone();
