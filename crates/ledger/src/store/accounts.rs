@@ -1,0 +1,161 @@
+//! Accounts: one row a customer.
+
+use db::schema::credit_accounts;
+use db::{Connection, Result};
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Nullable, Timestamptz, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use domain::Timestamp;
+use domain::account::{Account, Books};
+use domain::id::{CustomerId, TenantId};
+use uuid::Uuid;
+
+use super::uuids;
+
+pub(crate) struct AccountHead {
+    pub(crate) customer: CustomerId,
+    pub(crate) version: i64,
+    pub(crate) last_recorded_at: Timestamp,
+    pub(crate) refills_at: Option<Timestamp>,
+    pub(crate) books: Books,
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = credit_accounts)]
+struct AccountRow {
+    customer_id: Uuid,
+    version: i64,
+    last_recorded_at: Timestamp,
+    refills_at: Option<Timestamp>,
+    issued: i64,
+    available: i64,
+    spent: i64,
+    expired: i64,
+    revoked: i64,
+    overage: i64,
+}
+
+impl From<AccountRow> for AccountHead {
+    fn from(row: AccountRow) -> Self {
+        AccountHead {
+            customer: CustomerId::from_uuid(row.customer_id),
+            version: row.version,
+            last_recorded_at: row.last_recorded_at,
+            refills_at: row.refills_at,
+            books: Books {
+                issued: row.issued,
+                available: row.available,
+                spent: row.spent,
+                expired: row.expired,
+                revoked: row.revoked,
+                overage: row.overage,
+            },
+        }
+    }
+}
+
+pub(crate) async fn insert_account(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+    now: Timestamp,
+) -> Result<()> {
+    diesel::insert_into(credit_accounts::table)
+        .values((
+            credit_accounts::tenant_id.eq(tenant.uuid()),
+            credit_accounts::customer_id.eq(customer.uuid()),
+            credit_accounts::last_recorded_at.eq(now),
+        ))
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn has_transfers_after(
+    tx: &mut Connection,
+    tenant: TenantId,
+    instant: Timestamp,
+) -> Result<bool> {
+    let query = credit_accounts::table
+        .filter(credit_accounts::tenant_id.eq(tenant.uuid()))
+        .filter(credit_accounts::version.gt(0))
+        .filter(credit_accounts::last_recorded_at.gt(instant));
+    Ok(diesel::select(diesel::dsl::exists(query)).get_result(tx).await?)
+}
+
+pub(crate) async fn rewind_accounts(tx: &mut Connection, tenant: TenantId, instant: Timestamp) -> Result<()> {
+    let later = credit_accounts::table
+        .filter(credit_accounts::tenant_id.eq(tenant.uuid()))
+        .filter(credit_accounts::last_recorded_at.gt(instant));
+    diesel::update(later).set(credit_accounts::last_recorded_at.eq(instant)).execute(tx).await?;
+    Ok(())
+}
+
+pub(crate) async fn lock_accounts(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customers: &[CustomerId],
+) -> Result<Vec<AccountHead>> {
+    let rows: Vec<AccountRow> = credit_accounts::table
+        .filter(credit_accounts::tenant_id.eq(tenant.uuid()))
+        .filter(credit_accounts::customer_id.eq_any(uuids(customers)))
+        .order(credit_accounts::customer_id)
+        .for_update()
+        .select(AccountRow::as_select())
+        .load(tx)
+        .await?;
+    Ok(rows.into_iter().map(AccountHead::from).collect())
+}
+
+pub(crate) async fn has_account(tx: &mut Connection, tenant: TenantId, customer: CustomerId) -> Result<bool> {
+    let query = credit_accounts::table
+        .filter(credit_accounts::tenant_id.eq(tenant.uuid()))
+        .filter(credit_accounts::customer_id.eq(customer.uuid()));
+    Ok(diesel::select(diesel::dsl::exists(query)).get_result(tx).await?)
+}
+
+pub(crate) async fn version(tx: &mut Connection, tenant: TenantId, customer: CustomerId) -> Result<i64> {
+    Ok(credit_accounts::table
+        .filter(credit_accounts::tenant_id.eq(tenant.uuid()))
+        .filter(credit_accounts::customer_id.eq(customer.uuid()))
+        .select(credit_accounts::version)
+        .first(tx)
+        .await?)
+}
+
+pub(crate) async fn update_accounts(
+    tx: &mut Connection,
+    tenant: TenantId,
+    accounts: &[&Account],
+) -> Result<()> {
+    if accounts.is_empty() {
+        return Ok(());
+    }
+    let column = |of: fn(&Account) -> i64| -> Vec<i64> { accounts.iter().map(|a| of(a)).collect() };
+    let customers: Vec<Uuid> = accounts.iter().map(|a| a.customer().uuid()).collect();
+    let recorded: Vec<Timestamp> = accounts.iter().map(|a| a.last_recorded_at()).collect();
+    let refills: Vec<Option<Timestamp>> = accounts.iter().map(|a| a.refills_at()).collect();
+    diesel::sql_query(
+        "update credit_accounts a
+         set version = n.version, last_recorded_at = n.recorded, refills_at = n.refills, issued = n.issued,
+             available = n.available, spent = n.spent, expired = n.expired, revoked = n.revoked,
+             overage = n.overage
+         from unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+             as n(customer_id, version, recorded, refills, issued, available, spent, expired, revoked, overage)
+         where a.tenant_id = $1 and a.customer_id = n.customer_id",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<Array<SqlUuid>, _>(customers)
+    .bind::<Array<BigInt>, _>(column(Account::version))
+    .bind::<Array<Timestamptz>, _>(recorded)
+    .bind::<Array<Nullable<Timestamptz>>, _>(refills)
+    .bind::<Array<BigInt>, _>(column(|a| a.books().issued))
+    .bind::<Array<BigInt>, _>(column(|a| a.books().available))
+    .bind::<Array<BigInt>, _>(column(|a| a.books().spent))
+    .bind::<Array<BigInt>, _>(column(|a| a.books().expired))
+    .bind::<Array<BigInt>, _>(column(|a| a.books().revoked))
+    .bind::<Array<BigInt>, _>(column(|a| a.books().overage))
+    .execute(tx)
+    .await?;
+    Ok(())
+}

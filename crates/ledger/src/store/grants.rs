@@ -1,0 +1,182 @@
+//! Grants.
+
+use db::schema::grants;
+use db::{Connection, Error, Result};
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use domain::account::{Account, Book};
+use domain::grant::{Grant, GrantSource};
+use domain::id::{CustomerId, GrantId, TenantId};
+use domain::{Credits, Timestamp};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+use super::{SumRow, by_name, uuids};
+use crate::GrantRow;
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = grants)]
+struct GrantDbRow {
+    grant_id: Uuid,
+    customer_id: Uuid,
+    source: String,
+    priority: i16,
+    amount: i64,
+    spent: i64,
+    expired: i64,
+    revoked: i64,
+    effective_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    purchase_id: Uuid,
+    created_at: Timestamp,
+}
+
+impl TryFrom<GrantDbRow> for Grant {
+    type Error = Error;
+
+    fn try_from(row: GrantDbRow) -> Result<Self> {
+        Ok(Grant {
+            id: GrantId::from_uuid(row.grant_id),
+            source: by_name(&GrantSource::ALL, GrantSource::name, &row.source)?,
+            priority: row.priority,
+            amount: Credits::new(row.amount)?,
+            spent: Credits::new(row.spent)?,
+            expired: Credits::new(row.expired)?,
+            revoked: Credits::new(row.revoked)?,
+            effective_at: row.effective_at,
+            expires_at: row.expires_at,
+        })
+    }
+}
+
+pub(crate) async fn open_grants(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customers: &[CustomerId],
+) -> Result<BTreeMap<CustomerId, Vec<Grant>>> {
+    let rows: Vec<GrantDbRow> = grants::table
+        .filter(grants::tenant_id.eq(tenant.uuid()))
+        .filter(grants::customer_id.eq_any(uuids(customers)))
+        .filter(grants::remaining.gt(0))
+        .select(GrantDbRow::as_select())
+        .load(tx)
+        .await?;
+    let mut by_customer: BTreeMap<CustomerId, Vec<Grant>> = BTreeMap::new();
+    for row in rows {
+        let customer = CustomerId::from_uuid(row.customer_id);
+        by_customer.entry(customer).or_default().push(Grant::try_from(row)?);
+    }
+    Ok(by_customer)
+}
+
+pub(crate) async fn grants_page(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+    after: Option<GrantId>,
+    limit: i64,
+) -> Result<Vec<GrantRow>> {
+    let rows: Vec<GrantDbRow> = grants::table
+        .filter(grants::tenant_id.eq(tenant.uuid()))
+        .filter(grants::customer_id.eq(customer.uuid()))
+        .filter(grants::grant_id.gt(after.map_or(Uuid::nil(), GrantId::uuid)))
+        .order(grants::grant_id)
+        .limit(limit)
+        .select(GrantDbRow::as_select())
+        .load(tx)
+        .await?;
+    rows.into_iter()
+        .map(|row| {
+            let (purchase_id, created_at) = (row.purchase_id, row.created_at);
+            Ok(GrantRow { grant: Grant::try_from(row)?, purchase_id, created_at })
+        })
+        .collect()
+}
+
+/// The sum that the grants live at `now` were made with.
+pub(crate) async fn live_grants_amount(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+    now: Timestamp,
+) -> Result<Credits> {
+    let sum: SumRow = diesel::sql_query(
+        "select coalesce(sum(amount - revoked), 0)::bigint as total from grants
+         where tenant_id = $1 and customer_id = $2 and effective_at <= $3
+             and (expires_at is null or expires_at > $3)",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<SqlUuid, _>(customer.uuid())
+    .bind::<Timestamptz, _>(now)
+    .get_result(tx)
+    .await?;
+    Ok(Credits::new(sum.total)?)
+}
+
+pub(crate) async fn insert_grants(
+    tx: &mut Connection,
+    tenant: TenantId,
+    accounts: &[&Account],
+    now: Timestamp,
+) -> Result<()> {
+    let mut rows = Vec::new();
+    for account in accounts {
+        for grant in account.issued_grants() {
+            let issued = account
+                .journal()
+                .iter()
+                .find(|transfer| transfer.grant == Some(grant.id) && transfer.debit == Book::Issued)
+                .ok_or_else(|| Error::broken(format!("grant {} was never issued", grant.id)))?;
+            rows.push((account.customer(), grant, issued.cause.id));
+        }
+    }
+    if rows.is_empty() {
+        return Ok(());
+    }
+    diesel::sql_query(
+        "insert into grants (tenant_id, created_at, grant_id, customer_id, source, priority, amount, spent,
+             expired, revoked, effective_at, expires_at, purchase_id)
+         select $1, $2, n.* from unnest($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) as n",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<Timestamptz, _>(now)
+    .bind::<Array<SqlUuid>, _>(rows.iter().map(|(_, g, _)| g.id.uuid()).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(rows.iter().map(|(customer, _, _)| customer.uuid()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(rows.iter().map(|(_, g, _)| g.source.name()).collect::<Vec<_>>())
+    .bind::<Array<SmallInt>, _>(rows.iter().map(|(_, g, _)| g.priority).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(rows.iter().map(|(_, g, _)| g.amount.get()).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(rows.iter().map(|(_, g, _)| g.spent.get()).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(rows.iter().map(|(_, g, _)| g.expired.get()).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(rows.iter().map(|(_, g, _)| g.revoked.get()).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, g, _)| g.effective_at).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Timestamptz>>, _>(rows.iter().map(|(_, g, _)| g.expires_at).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(rows.iter().map(|(_, _, purchase)| *purchase).collect::<Vec<_>>())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn update_grants(
+    tx: &mut Connection,
+    tenant: TenantId,
+    accounts: &[&Account],
+) -> Result<()> {
+    let changed: Vec<&Grant> = accounts.iter().flat_map(|a| a.changed_grants()).collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    diesel::sql_query(
+        "update grants g set spent = n.spent, expired = n.expired, revoked = n.revoked
+         from unnest($2, $3, $4, $5) as n(grant_id, spent, expired, revoked)
+         where g.tenant_id = $1 and g.grant_id = n.grant_id",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<Array<SqlUuid>, _>(changed.iter().map(|g| g.id.uuid()).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(changed.iter().map(|g| g.spent.get()).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(changed.iter().map(|g| g.expired.get()).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(changed.iter().map(|g| g.revoked.get()).collect::<Vec<_>>())
+    .execute(tx)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! Holds, as they are recorded.
+
+use db::schema::holds;
+use db::{Connection, Error, Result};
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use domain::hold::{Hold, HoldEnd};
+use domain::id::{CustomerId, ExternalId, TenantId};
+use domain::{Credits, Timestamp};
+use hot_balances::KnownHold;
+use uuid::Uuid;
+
+use super::{SumRow, by_name};
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = holds)]
+struct HoldDbRow {
+    customer_id: Uuid,
+    hold_id: String,
+    credits: i64,
+    fingerprint: String,
+    granted_at: Timestamp,
+    expires_at: Timestamp,
+    counts_until: Timestamp,
+    ended_as: Option<String>,
+}
+
+impl TryFrom<HoldDbRow> for KnownHold {
+    type Error = Error;
+
+    fn try_from(row: HoldDbRow) -> Result<Self> {
+        let end = match row.ended_as {
+            None => None,
+            Some(name) => Some(by_name(&[HoldEnd::Captured, HoldEnd::Released], HoldEnd::name, &name)?),
+        };
+        Ok(KnownHold {
+            hold: Hold {
+                id: row.hold_id.parse().map_err(|_| Error::broken("a hold id outside its grammar"))?,
+                customer: CustomerId::from_uuid(row.customer_id),
+                credits: Credits::new(row.credits)?,
+                granted_at: row.granted_at,
+                expires_at: row.expires_at,
+                counts_until: row.counts_until,
+            },
+            fingerprint: row.fingerprint,
+            end,
+        })
+    }
+}
+
+pub(crate) async fn hold(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+    id: &ExternalId,
+) -> Result<Option<KnownHold>> {
+    let row: Option<HoldDbRow> = holds::table
+        .filter(holds::tenant_id.eq(tenant.uuid()))
+        .filter(holds::customer_id.eq(customer.uuid()))
+        .filter(holds::hold_id.eq(id.as_str()))
+        .select(HoldDbRow::as_select())
+        .first(tx)
+        .await
+        .optional()?;
+    row.map(KnownHold::try_from).transpose()
+}
+
+pub(crate) async fn holds_by_id(
+    tx: &mut Connection,
+    tenant: TenantId,
+    ids: &[&str],
+) -> Result<Vec<KnownHold>> {
+    let rows: Vec<HoldDbRow> = holds::table
+        .filter(holds::tenant_id.eq(tenant.uuid()))
+        .filter(holds::hold_id.eq_any(ids))
+        .select(HoldDbRow::as_select())
+        .load(tx)
+        .await?;
+    rows.into_iter().map(KnownHold::try_from).collect()
+}
+
+pub(crate) async fn live_holds(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+    now: Timestamp,
+) -> Result<Vec<KnownHold>> {
+    let rows: Vec<HoldDbRow> = holds::table
+        .filter(holds::tenant_id.eq(tenant.uuid()))
+        .filter(holds::customer_id.eq(customer.uuid()))
+        .filter(holds::ended_as.is_null())
+        .filter(holds::expires_at.gt(now))
+        .select(HoldDbRow::as_select())
+        .load(tx)
+        .await?;
+    rows.into_iter().map(KnownHold::try_from).collect()
+}
+
+/// What live holds set aside.
+pub(crate) async fn held(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+    now: Timestamp,
+) -> Result<Credits> {
+    let sum: SumRow = diesel::sql_query(
+        "select coalesce(sum(credits), 0)::bigint as total from holds
+         where tenant_id = $1 and customer_id = $2 and ended_as is null and counts_until > $3",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<SqlUuid, _>(customer.uuid())
+    .bind::<Timestamptz, _>(now)
+    .get_result(tx)
+    .await?;
+    Ok(Credits::new(sum.total)?)
+}
+
+/// Records granted holds; one that is recorded already, or has ended already, stays as it is.
+pub(crate) async fn insert_holds(
+    tx: &mut Connection,
+    tenant: TenantId,
+    granted: &[(Hold, String)],
+) -> Result<()> {
+    let HoldColumns { customers, ids, credits, granted_at, expires_at, counts_until, fingerprints } =
+        hold_columns(granted);
+    diesel::sql_query(
+        "insert into holds (tenant_id, customer_id, hold_id, credits, granted_at, expires_at, counts_until,
+             fingerprint)
+         select $1, n.* from unnest($2, $3, $4, $5, $6, $7, $8) as n
+         on conflict (tenant_id, customer_id, hold_id) do nothing",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<Array<SqlUuid>, _>(customers)
+    .bind::<Array<Text>, _>(ids)
+    .bind::<Array<BigInt>, _>(credits)
+    .bind::<Array<Timestamptz>, _>(granted_at)
+    .bind::<Array<Timestamptz>, _>(expires_at)
+    .bind::<Array<Timestamptz>, _>(counts_until)
+    .bind::<Array<Text>, _>(fingerprints)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn end_holds(
+    tx: &mut Connection,
+    tenant: TenantId,
+    ended: &[(Hold, String)],
+    end: HoldEnd,
+    now: Timestamp,
+) -> Result<()> {
+    if ended.is_empty() {
+        return Ok(());
+    }
+    let HoldColumns { customers, ids, credits, granted_at, expires_at, counts_until, fingerprints } =
+        hold_columns(ended);
+    diesel::sql_query(
+        "insert into holds (tenant_id, ended_as, ended_at, customer_id, hold_id, credits, granted_at,
+             expires_at, counts_until, fingerprint)
+         select $1, $2, $3, n.* from unnest($4, $5, $6, $7, $8, $9, $10) as n
+         on conflict (tenant_id, customer_id, hold_id) do update
+         set ended_as = excluded.ended_as, ended_at = excluded.ended_at
+         where holds.ended_as is null",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<Text, _>(end.name())
+    .bind::<Timestamptz, _>(now)
+    .bind::<Array<SqlUuid>, _>(customers)
+    .bind::<Array<Text>, _>(ids)
+    .bind::<Array<BigInt>, _>(credits)
+    .bind::<Array<Timestamptz>, _>(granted_at)
+    .bind::<Array<Timestamptz>, _>(expires_at)
+    .bind::<Array<Timestamptz>, _>(counts_until)
+    .bind::<Array<Text>, _>(fingerprints)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+struct HoldColumns {
+    customers: Vec<Uuid>,
+    ids: Vec<String>,
+    credits: Vec<i64>,
+    granted_at: Vec<Timestamp>,
+    expires_at: Vec<Timestamp>,
+    counts_until: Vec<Timestamp>,
+    fingerprints: Vec<String>,
+}
+
+/// Always in the same order: two statements that touch the same rows do not wait for each other in
+/// a circle.
+fn hold_columns(all: &[(Hold, String)]) -> HoldColumns {
+    let mut all: Vec<&(Hold, String)> = all.iter().collect();
+    all.sort_by(|(a, _), (b, _)| (a.customer, &a.id).cmp(&(b.customer, &b.id)));
+    HoldColumns {
+        customers: all.iter().map(|(hold, _)| hold.customer.uuid()).collect(),
+        ids: all.iter().map(|(hold, _)| hold.id.to_string()).collect(),
+        credits: all.iter().map(|(hold, _)| hold.credits.get()).collect(),
+        granted_at: all.iter().map(|(hold, _)| hold.granted_at).collect(),
+        expires_at: all.iter().map(|(hold, _)| hold.expires_at).collect(),
+        counts_until: all.iter().map(|(hold, _)| hold.counts_until).collect(),
+        fingerprints: all.iter().map(|(_, fingerprint)| fingerprint.clone()).collect(),
+    }
+}

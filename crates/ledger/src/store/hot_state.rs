@@ -1,0 +1,69 @@
+//! Who decides about holds.
+
+use db::{Connection, Result};
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Bool, Nullable, Text};
+use diesel_async::RunQueryDsl;
+use std::time::Duration;
+
+pub(crate) struct HotState {
+    pub(crate) epoch: i64,
+    pub(crate) is_up: bool,
+    pub(crate) run_id: Option<String>,
+    pub(crate) changed_since: Duration,
+}
+
+/// The one row that all servers agree by.
+pub(crate) async fn hot_state(tx: &mut Connection) -> Result<HotState> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        epoch: i64,
+        #[diesel(sql_type = Bool)]
+        is_up: bool,
+        #[diesel(sql_type = Nullable<Text>)]
+        run_id: Option<String>,
+        #[diesel(sql_type = BigInt)]
+        changed_ms: i64,
+    }
+    let row: Row = diesel::sql_query(
+        "select epoch, is_up, run_id, floor(extract(epoch from clock_timestamp()
+             - greatest(changed_at, clock_timestamp() - interval '1 hour')) * 1000)::bigint as changed_ms
+         from hot_state",
+    )
+    .get_result(tx)
+    .await?;
+    let changed_since = Duration::from_millis(u64::try_from(row.changed_ms).unwrap_or_default());
+    Ok(HotState { epoch: row.epoch, is_up: row.is_up, run_id: row.run_id, changed_since })
+}
+
+/// Starts the next epoch, unless somebody else has: Redis is down, or up with this run.
+pub(crate) async fn start_epoch(tx: &mut Connection, after: i64, run_id: Option<&str>) -> Result<()> {
+    diesel::sql_query(
+        "update hot_state
+         set epoch = epoch + 1, is_up = $2 is not null, run_id = $2, changed_at = clock_timestamp()
+         where epoch = $1",
+    )
+    .bind::<BigInt, _>(after)
+    .bind::<Nullable<Text>, _>(run_id)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Notes the run of Redis in an epoch that did not know it: the very first one.
+pub(crate) async fn note_run(tx: &mut Connection, epoch: i64, run_id: &str) -> Result<()> {
+    diesel::sql_query("update hot_state set run_id = $2 where epoch = $1 and run_id is null")
+        .bind::<BigInt, _>(epoch)
+        .bind::<Text, _>(run_id)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// Whether PostgreSQL decides about holds at this moment: Redis is down for as long as it takes every
+/// server to know, or back for less than that.
+pub(crate) async fn postgres_decides(tx: &mut Connection, settle: Duration) -> Result<bool> {
+    let state = hot_state(tx).await?;
+    Ok(state.is_up == (state.changed_since < settle))
+}

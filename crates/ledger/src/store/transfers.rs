@@ -1,0 +1,99 @@
+//! Transfers: only ever added.
+
+use db::schema::transfers;
+use db::{Connection, Error, Result};
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use domain::account::{Account, Book, Cause, CauseKind, Transfer};
+use domain::id::{CustomerId, GrantId, TenantId};
+use domain::{Credits, Timestamp};
+use uuid::Uuid;
+
+use super::by_name;
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = transfers)]
+struct TransferDbRow {
+    version: i64,
+    debit: String,
+    credit: String,
+    grant_id: Option<Uuid>,
+    credits: i64,
+    cause_kind: String,
+    cause_id: Uuid,
+    event_time: Timestamp,
+    recorded_at: Timestamp,
+}
+
+impl TryFrom<TransferDbRow> for Transfer {
+    type Error = Error;
+
+    fn try_from(row: TransferDbRow) -> Result<Self> {
+        Ok(Transfer {
+            version: row.version,
+            debit: by_name(&Book::ALL, Book::name, &row.debit)?,
+            credit: by_name(&Book::ALL, Book::name, &row.credit)?,
+            grant: row.grant_id.map(GrantId::from_uuid),
+            credits: Credits::new(row.credits)?,
+            cause: Cause {
+                kind: by_name(&CauseKind::ALL, CauseKind::name, &row.cause_kind)?,
+                id: row.cause_id,
+            },
+            event_time: row.event_time,
+            recorded_at: row.recorded_at,
+        })
+    }
+}
+
+pub(crate) async fn insert_transfers(
+    tx: &mut Connection,
+    tenant: TenantId,
+    accounts: &[&Account],
+) -> Result<()> {
+    let all: Vec<(CustomerId, &Transfer)> =
+        accounts.iter().flat_map(|a| a.journal().iter().map(|transfer| (a.customer(), transfer))).collect();
+    if all.is_empty() {
+        return Ok(());
+    }
+    diesel::sql_query(
+        "insert into transfers (tenant_id, customer_id, version, debit, credit, grant_id, credits, cause_kind,
+             cause_id, event_time, recorded_at)
+         select $1, n.* from unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11) as n",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<Array<SqlUuid>, _>(all.iter().map(|(customer, _)| customer.uuid()).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(all.iter().map(|(_, t)| t.version).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(all.iter().map(|(_, t)| t.debit.name()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(all.iter().map(|(_, t)| t.credit.name()).collect::<Vec<_>>())
+    .bind::<Array<Nullable<SqlUuid>>, _>(
+        all.iter().map(|(_, t)| t.grant.map(GrantId::uuid)).collect::<Vec<_>>(),
+    )
+    .bind::<Array<BigInt>, _>(all.iter().map(|(_, t)| t.credits.get()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(all.iter().map(|(_, t)| t.cause.kind.name()).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(all.iter().map(|(_, t)| t.cause.id).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(all.iter().map(|(_, t)| t.event_time).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(all.iter().map(|(_, t)| t.recorded_at).collect::<Vec<_>>())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn transfers_page(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+    after_version: i64,
+    limit: i64,
+) -> Result<Vec<Transfer>> {
+    let rows: Vec<TransferDbRow> = transfers::table
+        .filter(transfers::tenant_id.eq(tenant.uuid()))
+        .filter(transfers::customer_id.eq(customer.uuid()))
+        .filter(transfers::version.gt(after_version))
+        .order(transfers::version)
+        .limit(limit)
+        .select(TransferDbRow::as_select())
+        .load(tx)
+        .await?;
+    rows.into_iter().map(Transfer::try_from).collect()
+}
