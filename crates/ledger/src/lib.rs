@@ -11,7 +11,7 @@
 //! | [`lock`] | 2 |
 //! | [`write`] | at most 4 |
 //! | [`Ledger::publish`] | 0 (Redis: 1 an account) |
-//! | [`Ledger::hold`] | 0 on a hit; 3 on a miss |
+//! | [`Ledger::hold`] | 0 on a hit; 4 on a miss |
 //!
 //! A hold is granted by one atomic script in Redis, and recorded in PostgreSQL a moment later by
 //! the [`journal`](Ledger::run_journal). While Redis is away it is granted and recorded in one

@@ -9,8 +9,8 @@
 //!
 //! | step | round trips to PostgreSQL, whatever the batch's size |
 //! |---|---|
-//! | find the holds that events name | 0 or 1 |
 //! | lock the accounts in id order, load their grants | 2 |
+//! | find the holds that events name | 0 or 1 |
 //! | insert the identities that are new | 1 |
 //! | read what the others were answered | 0 or 1 |
 //! | write transfers, grants, accounts | at most 3 |
