@@ -21,7 +21,7 @@
 //! |---|---|
 //! | [`HotBalances::hold`], `fill`, `publish`, `release`, `find` | 1 |
 //!
-//! A call that fails or takes longer than [`RESPONSE_TIMEOUT`], twice, says [`Away`]. What follows
+//! A call that fails, or takes longer than [`RESPONSE_TIMEOUT`] twice, says [`Away`]. What follows
 //! from that is the ledger's business: it starts a new [`Epoch`], and what Redis has of an earlier
 //! one is a miss.
 
@@ -303,7 +303,9 @@ impl HotBalances {
             .arg(self.mac_key.sign(&text));
     }
 
-    /// Runs one call within the time-out, and once more where it fails: every call may run twice.
+    /// Runs one call within the time-out, and once more where there was no answer: every call may run
+    /// twice. A connection that broke is not tried again: what it comes back to may be another run of
+    /// Redis, with other data.
     async fn run<'s, T, Call, Fut>(&'s self, call: Call) -> Result<T, Away>
     where
         Call: Fn(&'s ConnectionManager) -> Fut,
@@ -314,15 +316,13 @@ impl HotBalances {
             Ok(connected) => connected.map_err(|error| Away(error.to_string()))?,
             Err(_) => return Err(Away("no connection".to_owned())),
         };
-        let mut why = String::new();
         for _ in 0..2 {
             match tokio::time::timeout(RESPONSE_TIMEOUT, call(connection)).await {
-                Ok(Ok(value)) => return Ok(value),
-                Ok(Err(error)) => why = error.to_string(),
-                Err(_) => why = format!("no answer within {} ms", RESPONSE_TIMEOUT.as_millis()),
+                Ok(answer) => return answer.map_err(|error| Away(error.to_string())),
+                Err(_) => continue,
             }
         }
-        Err(Away(why))
+        Err(Away(format!("no answer within {} ms, twice", RESPONSE_TIMEOUT.as_millis())))
     }
 
     async fn connect(&self) -> redis::RedisResult<ConnectionManager> {

@@ -137,19 +137,27 @@ impl HotGate {
         }
     }
 
+    /// Whether Redis is still the run that the row names. Where it is not, or does not say, it is put
+    /// down as away: empty, or with the balances of an old dump, and others may go on with what they
+    /// take for the same run.
+    async fn is_same_run(&self, db: &Db, hot: &HotBalances, row: &HotState) -> Result<bool> {
+        let epoch = Epoch(row.epoch);
+        match (hot.run_id().await, &row.run_id) {
+            (Ok(run_id), Some(known)) if run_id == *known => return Ok(true),
+            (Ok(run_id), None) => note_run(db, epoch, &run_id).await?,
+            (Ok(_), Some(_)) => {
+                tracing::warn!("Redis was restarted; PostgreSQL decides about holds for a moment");
+                start_epoch(db, epoch, None).await?;
+            }
+            (Err(away), _) => self.redis_is_away(db, epoch, &away).await?,
+        }
+        Ok(false)
+    }
+
     async fn read(&self, db: &Db, hot: &HotBalances) -> Result<Seen> {
         let mut seen_at = Instant::now();
         let mut row = hot_state(db).await?;
-        if row.is_up
-            && let Ok(run_id) = hot.run_id().await
-            && row.run_id.as_deref() != Some(run_id.as_str())
-        {
-            match row.run_id {
-                None => note_run(db, Epoch(row.epoch), &run_id).await?,
-                // It was restarted and nobody noticed: empty, or with the balances of an old dump. Down,
-                // because others may go on with what they take for the same run.
-                Some(_) => start_epoch(db, Epoch(row.epoch), None).await?,
-            }
+        if row.is_up && !self.is_same_run(db, hot, &row).await? {
             seen_at = Instant::now();
             row = hot_state(db).await?;
         }

@@ -421,3 +421,19 @@ async fn a_redis_that_was_restarted_while_nobody_looked_is_not_believed() {
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     assert_eq!(given.hold("a", 50, 50).await.map_err(remaining), Err(5));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_a_late_call_of_an_earlier_epoch_left_was_never_granted() {
+    let given = given(Stores::fresh().await).await;
+    given.grant(100, None).await;
+    given.hold("warm", 90, 90).await.unwrap();
+    // What such a call leaves: the hold's own key, without its place among those that count.
+    let client = redis::Client::open(given.stores.redis_url.as_str()).unwrap();
+    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let key =
+        format!("{{{}:{}}}:hold:late", given.scope.tenant.uuid().simple(), given.customer.uuid().simple());
+    let (now, end) = (at(0).timestamp_micros(), at(900).timestamp_micros());
+    let left = format!("50 {now} {end} {end} 50-50 live");
+    redis::cmd("SET").arg(key).arg(left).query_async::<String>(&mut redis).await.unwrap();
+    assert_eq!(given.hold("late", 50, 50).await.map_err(remaining), Err(10));
+}

@@ -8,7 +8,15 @@ if not balance[1] or balance[7] ~= ARGV[8] or (balance[3] ~= '' and now >= tonum
     return {'miss'}
 end
 
+-- A live hold that should count and is not in the live set was left by a call of an earlier epoch that
+-- ran late: it was never granted.
 local known = redis.call('GET', KEYS[3])
+if known and string.match(known, ' live$') then
+    local credits, counts_until = string.match(known, '^(%d+) %d+ %d+ (%d+)')
+    if tonumber(counts_until) > now and not redis.call('ZSCORE', KEYS[2], credits .. '|' .. ARGV[2]) then
+        known = false
+    end
+end
 if known then
     return {'known', balance[1], balance[2], balance[3], balance[4], balance[5], known}
 end
