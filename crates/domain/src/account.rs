@@ -215,6 +215,13 @@ impl Account {
         self.refills_at
     }
 
+    /// When the current cycle ends, as far as the account knows: with a refill ahead, at that; else with
+    /// the plan's live grants.
+    pub fn cycle_ends_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let live = self.grants.iter().filter(|grant| grant.source.is_the_plans() && grant.is_live(now));
+        self.refills_at.or_else(|| live.filter_map(|grant| grant.expires_at).max())
+    }
+
     pub fn set_refills_at(&mut self, refills_at: Option<Timestamp>) {
         self.refills_at = refills_at;
     }

@@ -112,9 +112,9 @@ pub fn expires_at(now: Timestamp, hold_minutes: u32) -> Timestamp {
 }
 
 /// Until when a hold granted at `now` reduces what is available (R-19a): a hold of an ended cycle
-/// does not. `refills_at` is the end of the current cycle, where another follows.
-pub fn counts_until(now: Timestamp, expires_at: Timestamp, refills_at: Option<Timestamp>) -> Timestamp {
-    match refills_at {
+/// does not.
+pub fn counts_until(now: Timestamp, expires_at: Timestamp, cycle_ends_at: Option<Timestamp>) -> Timestamp {
+    match cycle_ends_at {
         Some(cycle_end) if now < cycle_end => expires_at.min(cycle_end),
         Some(_) | None => expires_at,
     }

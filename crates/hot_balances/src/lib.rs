@@ -6,7 +6,8 @@
 //!
 //! Keys of one account share the hash tag `{tenant:customer}`, so that a cluster keeps them in one
 //! slot:
-//! - `{..}:balance`: hash of `epoch`, `version`, `available`, `valid_until`, `refills_at`, `mac`, `held`;
+//! - `{..}:balance`: hash of `epoch`, `version`, `available`, `valid_until`, `refills_at`,
+//!   `cycle_ends_at`, `mac`, `held`;
 //! - `{..}:live`: sorted set of `credits|hold id` by the instant until which the hold counts;
 //! - `{..}:floor`: the version published last, for a few seconds: nothing older is loaded;
 //! - `{..}:hold:ID`: one hold, kept past its end so that a repeated request finds it.
@@ -300,6 +301,7 @@ impl HotBalances {
             .arg(projection.available.get())
             .arg(projection::micros_or_empty(projection.valid_until))
             .arg(projection::micros_or_empty(projection.refills_at))
+            .arg(projection::micros_or_empty(projection.cycle_ends_at))
             .arg(self.mac_key.sign(&text));
     }
 
@@ -348,9 +350,9 @@ fn mark_ms() -> i64 {
 
 /// What a hold is, in the words of the ledger.
 impl HoldRequest {
-    pub fn hold(&self, customer: CustomerId, credits: Credits, refills_at: Option<Timestamp>) -> Hold {
+    pub fn hold(&self, customer: CustomerId, credits: Credits, cycle_ends_at: Option<Timestamp>) -> Hold {
         Hold {
-            counts_until: counts_until(self.now, self.expires_at, refills_at),
+            counts_until: counts_until(self.now, self.expires_at, cycle_ends_at),
             id: self.id.clone(),
             customer,
             credits,

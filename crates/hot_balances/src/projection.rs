@@ -18,20 +18,23 @@ pub struct Projection {
     pub valid_until: Option<Timestamp>,
     /// When the pool fills again (R-33a).
     pub refills_at: Option<Timestamp>,
+    /// When the current cycle ends: its holds count no longer (R-19a).
+    pub cycle_ends_at: Option<Timestamp>,
 }
 
 impl Projection {
     /// What the MAC is over.
     pub(crate) fn text(&self, account: AccountKey, epoch: Epoch) -> String {
         format!(
-            "{} {} {} {} {} {} {}",
+            "{} {} {} {} {} {} {} {}",
             epoch.0,
             account.tenant,
             account.customer,
             self.version,
             self.available,
             micros_or_empty(self.valid_until),
-            micros_or_empty(self.refills_at)
+            micros_or_empty(self.refills_at),
+            micros_or_empty(self.cycle_ends_at)
         )
     }
 }
@@ -74,7 +77,7 @@ pub(crate) fn read_hold_reply(
     {
         return Some(HoldAnswer::Miss);
     }
-    let [kind, version, available, valid_until, refills_at, mac, last] = reply else {
+    let [kind, version, available, valid_until, refills_at, cycle_ends_at, mac, last] = reply else {
         return None;
     };
     let projection = Projection {
@@ -82,14 +85,15 @@ pub(crate) fn read_hold_reply(
         available: read_credits(available)?,
         valid_until: read_instant_or_empty(valid_until)?,
         refills_at: read_instant_or_empty(refills_at)?,
+        cycle_ends_at: read_instant_or_empty(cycle_ends_at)?,
     };
     if !mac_key.is_signed(&projection.text(account, epoch), mac) {
         return None;
     }
-    let Projection { version, refills_at, .. } = projection;
+    let Projection { version, refills_at, cycle_ends_at, .. } = projection;
     match kind.as_str() {
         "held" => {
-            let hold = request.hold(account.customer, read_credits(last)?, refills_at);
+            let hold = request.hold(account.customer, read_credits(last)?, cycle_ends_at);
             Some(HoldAnswer::Held { hold, version })
         }
         "known" => {

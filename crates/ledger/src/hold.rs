@@ -180,7 +180,7 @@ async fn decide_under_lock(
     let Some(credits) = credits_to_hold(unheld, request.full, request.prompt_only) else {
         return Err(out_of_credits(request, unheld, account.refills_at()));
     };
-    let hold = request.hold(customer, credits, account.refills_at());
+    let hold = request.hold(customer, credits, account.cycle_ends_at(scope.now));
     store::insert_holds(tx, tenant, &[(hold.clone(), request.fingerprint.clone())]).await?;
     Ok(Some(HoldOutcome::New(Granted { hold, version })))
 }

@@ -22,5 +22,6 @@ pub(crate) fn projection(account: &Account, now: Timestamp) -> Projection {
         available: account.available(now),
         valid_until: Some(account.valid_until(now).map_or(now + LIFE, |boundary| boundary.min(now + LIFE))),
         refills_at: account.refills_at(),
+        cycle_ends_at: account.cycle_ends_at(now),
     }
 }

@@ -248,12 +248,15 @@ async fn a_grant_that_has_ended_is_not_held_against_whoever_has_booked_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hold_of_an_ended_cycle_no_longer_counts_with_redis_or_without() {
-    for in_redis in [true, false] {
+    // Whether or not another cycle follows.
+    for (in_redis, refills) in [(true, true), (false, true), (true, false)] {
         let lone = LoneServers::start("cycle").await;
         let given = given(lone.stores()).await;
         given.grant(100, Some(60)).await;
         given.grant(50, None).await;
-        given.set_refill(60).await;
+        if refills {
+            given.set_refill(60).await;
+        }
         if !in_redis {
             lone.servers().stop_redis().unwrap();
         }
@@ -379,8 +382,13 @@ async fn what_was_read_before_a_change_is_not_loaded_after_it() {
     let key = hot_balances::AccountKey { tenant, customer: given.customer };
     let hot = HotBalances::new(&given.stores.redis_url, SECRET).unwrap();
     let epoch = hot_balances::Epoch(1);
-    let old =
-        hot_balances::Projection { version: 1, available: credits(100), valid_until: None, refills_at: None };
+    let old = hot_balances::Projection {
+        version: 1,
+        available: credits(100),
+        valid_until: None,
+        refills_at: None,
+        cycle_ends_at: None,
+    };
     // A load has read version 1; before it writes, another server charges 90 and publishes.
     given.charge(&given.scope, 90, None).await;
     hot.fill(key, epoch, &old, &[], at(0)).await.unwrap();

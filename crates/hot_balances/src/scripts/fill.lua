@@ -1,7 +1,7 @@
 -- Loads an account after a miss: its balance if that is not older than what is here or was published
 -- meanwhile, and the holds that PostgreSQL knows. What is here of an earlier epoch is dropped first.
 -- KEYS: balance hash, live holds, floor, known holds...
--- ARGV: epoch, version, available, valid until, refills at, mac, then of each known hold:
+-- ARGV: epoch, version, available, valid until, refills at, cycle ends at, mac, then of each known hold:
 --       id, credits, granted at, expires at, counts until, fingerprint, state, time to keep (ms)
 local floor = redis.call('GET', KEYS[3])
 if floor and tonumber(floor) > tonumber(ARGV[2]) then
@@ -12,7 +12,7 @@ if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then
 end
 
 for index = 4, #KEYS do
-    local base = 7 + (index - 4) * 8
+    local base = 8 + (index - 4) * 8
     local id, credits, granted_at, expires_at, counts_until, fingerprint, state, keep =
         unpack(ARGV, base, base + 7)
     local known = redis.call('GET', KEYS[index])
@@ -38,5 +38,6 @@ for _, member in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
     held = held + tonumber(string.match(member, '^%d+'))
 end
 redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'version', ARGV[2], 'available', ARGV[3],
-    'valid_until', ARGV[4], 'refills_at', ARGV[5], 'mac', ARGV[6], 'held', string.format('%.0f', held))
+    'valid_until', ARGV[4], 'refills_at', ARGV[5], 'cycle_ends_at', ARGV[6], 'mac', ARGV[7],
+    'held', string.format('%.0f', held))
 return 1
