@@ -128,6 +128,13 @@ impl Given {
         self.ledger.publish_captures(tenant, &accounts, &captured, now).await;
     }
 
+    /// Rises whenever the store that decides about holds has changed.
+    async fn epoch(&self) -> i64 {
+        use diesel::QueryDsl;
+        let epoch = db::schema::hot_state::table.select(db::schema::hot_state::epoch);
+        epoch.first(&mut self.stores.superuser().await).await.unwrap()
+    }
+
     async fn hold(&self, id: &str, full: i64, prompt_only: i64) -> Result<i64, Refusal> {
         hold(&self.ledger, &self.scope, self.customer, id, full, prompt_only).await
     }
@@ -444,4 +451,21 @@ async fn a_hold_that_a_late_call_of_an_earlier_epoch_left_was_never_granted() {
     let left = format!("50 {now} {end} {end} 50-50 live");
     redis::cmd("SET").arg(key).arg(left).query_async::<String>(&mut redis).await.unwrap();
     assert_eq!(given.hold("late", 50, 50).await.map_err(remaining), Err(10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_of_nothing_is_captured_and_released_like_any_other() {
+    let given = given(Stores::fresh().await).await;
+    given.grant(100, None).await;
+    for (id, full) in [("a", 0), ("b", 0), ("c", 40), ("d", 60)] {
+        assert_eq!(given.hold(id, full, 0).await, Ok(full));
+    }
+    for id in ["a", "c"] {
+        given.charge(&given.scope, 1, Some(id)).await;
+    }
+    for id in ["b", "d"] {
+        given.ledger.release(&given.scope, given.customer, &id.parse().unwrap()).await.unwrap();
+    }
+    assert_eq!(given.hold("e", 98, 98).await, Ok(98));
+    assert_eq!(given.epoch().await, 1, "all of it in Redis, which never seemed away");
 }

@@ -8,7 +8,8 @@ for index = 4, #KEYS do
     local known = redis.call('GET', KEYS[index])
     local credits, rest = string.match(known or '', '^(%d+) (.*) live$')
     if credits then
-        if redis.call('ZREM', KEYS[2], credits .. '|' .. ARGV[index + 5]) == 1 then
+        -- Redis takes no -0, which a hold of nothing would come to.
+        if redis.call('ZREM', KEYS[2], credits .. '|' .. ARGV[index + 5]) == 1 and credits ~= '0' then
             redis.call('HINCRBY', KEYS[1], 'held', '-' .. credits)
         end
         redis.call('SET', KEYS[index], credits .. ' ' .. rest .. ' captured', 'KEEPTTL')

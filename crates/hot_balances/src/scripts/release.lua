@@ -11,7 +11,8 @@ local credits, rest = string.match(known, '^(%d+) (.*) live$')
 if not credits then
     return 0
 end
-if redis.call('ZREM', KEYS[2], credits .. '|' .. ARGV[1]) == 1 then
+-- Redis takes no -0, which a hold of nothing would come to.
+if redis.call('ZREM', KEYS[2], credits .. '|' .. ARGV[1]) == 1 and credits ~= '0' then
     redis.call('HINCRBY', KEYS[1], 'held', '-' .. credits)
 end
 redis.call('SET', KEYS[3], credits .. ' ' .. rest .. ' released', 'KEEPTTL')
