@@ -3,8 +3,10 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use private_servers::{Options, PrivateServers};
 use serde_json::Value;
 
 use crate::support::{Process, World};
@@ -93,7 +95,10 @@ fn dev_runs_everything_its_lines_work_as_pasted_and_kill_9_leaves_no_server() {
     let mut process = second.process;
     assert!(process.0.wait().unwrap().success(), "an orderly stop");
     assert!(!dir.join("servers.json").exists(), "the servers are stopped before it ends");
-    std::fs::remove_dir_all(&dir).unwrap();
+
+    let options = Options { dir: dir.clone(), durable: true, progress: Arc::new(|_| ()) };
+    assert!(PrivateServers::start(options).unwrap().remove().unwrap(), "nobody uses them any more");
+    assert!(!dir.exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

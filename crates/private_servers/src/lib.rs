@@ -229,6 +229,21 @@ impl PrivateServers {
         Ok(true)
     }
 
+    /// As [`Self::stop`], and removes the folder with all data, wherever PostgreSQL's lie.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn remove(self) -> Result<bool, Error> {
+        let folders = [self.setup.places.postgres_area.clone(), self.setup.places.dir.clone()];
+        if !self.stop()? {
+            return Ok(false);
+        }
+        for folder in folders.iter().filter(|folder| folder.exists()) {
+            std::fs::remove_dir_all(folder).doing(|| format!("cannot remove {}", folder.display()))?;
+        }
+        Ok(true)
+    }
+
     /// Turns our shared lock on `users.lock` into an exclusive one, if nobody else has a share.
     fn is_last_user(&self) -> Result<bool, Error> {
         let asked = Instant::now();

@@ -15,7 +15,7 @@
 //! When we are root and PostgreSQL's account cannot reach the caller's folder (a clone below a
 //! folder of mode 0700), `postgres-data` and `bin` lie under `/var/tmp/tollgate-HASH` instead,
 //! HASH being that of the folder's (for `bin`: the parent's) absolute path. They are emptied when
-//! the caller's folder is found anew, and stay when it is deleted for good.
+//! the caller's folder is found anew; when it is deleted by hand they stay.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::Write;

@@ -89,7 +89,6 @@ impl Stores {
 pub struct LoneServers {
     /// There until it is dropped.
     servers: Option<PrivateServers>,
-    dir: PathBuf,
 }
 
 impl LoneServers {
@@ -101,7 +100,7 @@ impl LoneServers {
         admin.batch_execute("create database tollgate").await.expect("a database");
         db::migrate(&servers.postgres_url("tollgate")).await.expect("migrations");
         ensure_login(&mut admin).await;
-        LoneServers { servers: Some(servers), dir }
+        LoneServers { servers: Some(servers) }
     }
 
     pub fn stores(&self) -> Stores {
@@ -119,9 +118,8 @@ impl Drop for LoneServers {
     fn drop(&mut self) {
         // Best effort: a panic here would hide the failure of the test that is ending.
         if let Some(servers) = self.servers.take() {
-            let _ = servers.stop();
+            let _ = servers.remove();
         }
-        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 
