@@ -1,6 +1,9 @@
 //! What a tenant may set otherwise: every number that `rules.md` marks *policy*, with its default.
 
+use chrono::Duration;
 use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
 
 /// A tenant's settings. A field that is left out has the rule's default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +57,13 @@ impl Default for Policies {
 }
 
 impl Policies {
+    /// Whether an event of this time, received at `now`, lies in the window that is accepted.
+    pub fn accepts_event_time(&self, event_time: Timestamp, now: Timestamp) -> bool {
+        let oldest = now - Duration::hours(i64::from(self.event_age_hours_max));
+        let newest = now + Duration::minutes(i64::from(self.event_ahead_minutes_max));
+        (oldest..=newest).contains(&event_time)
+    }
+
     /// What is wrong with these settings, a sentence each; empty when they can be used.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();

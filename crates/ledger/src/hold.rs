@@ -19,7 +19,7 @@ pub struct Granted {
 
 /// The same, before a repeated request has been told from a new one.
 #[derive(Debug)]
-pub enum HoldOutcome {
+enum HoldOutcome {
     New(Granted),
     Known { known: KnownHold, version: i64 },
 }

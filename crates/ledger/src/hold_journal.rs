@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use crate::{Ledger, store};
 
 /// The longest that a granted hold may stay unrecorded before authorizing stops.
-pub const UNRECORDED_MAX: Duration = Duration::from_secs(1);
+const UNRECORDED_MAX: Duration = Duration::from_secs(1);
 /// How long holds gather before they are written in one statement.
 const GATHER: Duration = Duration::from_millis(5);
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
@@ -30,9 +30,16 @@ struct Waiting {
 
 type Key = (TenantId, CustomerId, ExternalId);
 
+/// What waits, and since when the first of it does: asked for by every request.
+#[derive(Default)]
+struct Unrecorded {
+    holds: HashMap<Key, Waiting>,
+    oldest: Option<Instant>,
+}
+
 #[derive(Default)]
 pub(crate) struct HoldJournal {
-    waiting: Mutex<HashMap<Key, Waiting>>,
+    waiting: Mutex<Unrecorded>,
     /// Held while a flush writes, so that whoever asks for a flush also waits for one under way.
     flushing: tokio::sync::Mutex<()>,
     arrived: Notify,
@@ -41,22 +48,26 @@ pub(crate) struct HoldJournal {
 impl HoldJournal {
     pub(crate) fn record_later(&self, tenant: TenantId, hold: Hold, fingerprint: String) {
         let key = (tenant, hold.customer, hold.id.clone());
-        self.waiting().insert(key, Waiting { hold, fingerprint, since: Instant::now() });
+        let since = Instant::now();
+        let mut waiting = self.waiting();
+        waiting.holds.insert(key, Waiting { hold, fingerprint, since });
+        waiting.oldest.get_or_insert(since);
         self.arrived.notify_one();
     }
 
-    /// A hold of any of the tenant's customers that is not recorded yet.
-    pub(crate) fn find(&self, tenant: TenantId, id: &ExternalId) -> Vec<KnownHold> {
+    /// Those of the customers' own holds that are not recorded yet.
+    pub(crate) fn find(&self, tenant: TenantId, named: &[(CustomerId, ExternalId)]) -> Vec<KnownHold> {
         let waiting = self.waiting();
-        let matching = waiting.iter().filter(|(key, _)| key.0 == tenant && key.2 == *id);
-        matching
-            .map(|(_, w)| KnownHold { hold: w.hold.clone(), fingerprint: w.fingerprint.clone(), end: None })
+        let found =
+            named.iter().filter_map(|(customer, id)| waiting.holds.get(&(tenant, *customer, id.clone())));
+        found
+            .map(|w| KnownHold { hold: w.hold.clone(), fingerprint: w.fingerprint.clone(), end: None })
             .collect()
     }
 
     /// Refuses to go on while recorded holds lag too far behind granted ones.
     pub(crate) fn check_is_recording(&self) -> Result<()> {
-        let oldest = self.waiting().values().map(|waiting| waiting.since).min();
+        let oldest = self.waiting().oldest;
         if oldest.is_some_and(|since| since.elapsed() > UNRECORDED_MAX) {
             return Err(Error::Unavailable("holds cannot be recorded".to_owned()));
         }
@@ -66,7 +77,7 @@ impl HoldJournal {
     /// Records everything that waits now, within a transaction's deadline, the wait for another flush
     /// included. On an error it all goes on waiting.
     pub(crate) async fn flush(&self, db: &Db) -> Result<()> {
-        if self.waiting().is_empty() {
+        if self.waiting().holds.is_empty() {
             return Ok(());
         }
         db.within_deadline(self.flush_in_turn(db)).await
@@ -75,7 +86,7 @@ impl HoldJournal {
     async fn flush_in_turn(&self, db: &Db) -> Result<()> {
         let _flushing = self.flushing.lock().await;
         let mut by_tenant: BTreeMap<TenantId, Vec<(Key, Waiting)>> = BTreeMap::new();
-        for (key, waiting) in self.waiting().iter() {
+        for (key, waiting) in &self.waiting().holds {
             by_tenant.entry(key.0).or_default().push((key.clone(), waiting.clone()));
         }
         for (tenant, entries) in by_tenant {
@@ -84,13 +95,14 @@ impl HoldJournal {
             db.transaction(tenant, async |tx| store::insert_holds(tx, tenant, &holds).await).await?;
             let mut waiting = self.waiting();
             for (key, _) in &entries {
-                waiting.remove(key);
+                waiting.holds.remove(key);
             }
+            waiting.oldest = waiting.holds.values().map(|waiting| waiting.since).min();
         }
         Ok(())
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<Key, Waiting>> {
+    fn waiting(&self) -> MutexGuard<'_, Unrecorded> {
         // Each entry is put in or taken out in one step: a panic elsewhere leaves the map whole.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -38,8 +38,7 @@ use hot_balances::HotBalances;
 
 pub use balance::{Balance, version};
 pub use history::{GrantRow, TransferRow};
-pub use hold::{Granted, HoldOutcome};
-pub use hold_journal::UNRECORDED_MAX;
+pub use hold::Granted;
 pub use hot_balances::HoldRequest;
 pub use lock::{Accounts, lock};
 pub use open::{begin_clock, open};

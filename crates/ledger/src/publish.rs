@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use db::Result;
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{TenantScope, Timestamp};
+use futures_util::future::try_join_all;
 
 use crate::{Accounts, Ledger, lock, project};
 
@@ -34,15 +35,16 @@ impl Ledger {
     ) {
         let told = async {
             let Some(epoch) = self.gate.epoch_in_redis(&self.db, &self.hot).await? else { return Ok(()) };
-            for account in accounts.iter() {
+            // Side by side on the one connection, which sends them as they come.
+            let publishing = accounts.iter().map(async |account| {
                 let key = project::key(tenant, account);
                 let ended = captured.get(&account.customer()).map(Vec::as_slice).unwrap_or_default();
-                let projection = project::projection(account, now);
-                if let Err(away) = self.hot.publish(key, epoch, &projection, ended).await {
-                    return self.gate.redis_is_away(&self.db, epoch, &away).await;
-                }
+                self.hot.publish(key, epoch, &project::projection(account, now), ended).await
+            });
+            match try_join_all(publishing).await {
+                Ok(_) => Ok(()),
+                Err(away) => self.gate.redis_is_away(&self.db, epoch, &away).await,
             }
-            Result::Ok(())
         };
         if let Err(error) = told.await {
             tracing::warn!(%error, "committed balances were not published");

@@ -32,29 +32,44 @@ pub async fn find_holds(
         return Ok(BTreeMap::new());
     }
     let ids: Vec<&str> = named.iter().map(|(_, id)| id.as_str()).collect();
+    let mut known: BTreeMap<ExternalId, Vec<KnownHold>> = BTreeMap::new();
     let recorded = store::holds_by_id(tx, tenant, &ids).await?;
-    let is_redis_up = ledger.gate.was_up();
-    let mut found = BTreeMap::new();
+    for hold in ledger.journal.find(tenant, named).into_iter().chain(recorded) {
+        known.entry(hold.hold.id.clone()).or_default().push(hold);
+    }
+    let mut found: BTreeMap<(CustomerId, ExternalId), FoundHold> = BTreeMap::new();
     for (customer, id) in named {
-        let mut candidates: Vec<KnownHold> =
-            recorded.iter().filter(|known| known.hold.id == *id).cloned().collect();
-        if candidates.is_empty() {
-            candidates = ledger.journal.find(tenant, id);
-        }
-        let mut answer = match candidates.iter().find(|known| known.hold.customer == *customer) {
+        let same_id = known.get(id).map(Vec::as_slice).unwrap_or_default();
+        // What is recorded comes last, and knows of an end.
+        let own = same_id.iter().rev().find(|known| known.hold.customer == *customer);
+        let answer = match own {
             Some(own) => FoundHold::Own(own.clone()),
-            None if candidates.is_empty() => FoundHold::Unknown,
+            None if same_id.is_empty() => FoundHold::Unknown,
             None => FoundHold::Foreign,
         };
-        if !matches!(answer, FoundHold::Own(_))
-            && is_redis_up
-            && let Ok(Some(own)) = ledger.hot.find(AccountKey { tenant, customer: *customer }, id).await
-        {
-            answer = FoundHold::Own(own);
-        }
         found.insert((*customer, id.clone()), answer);
     }
+    if ledger.gate.was_up() {
+        ask_redis(ledger, tenant, &mut found).await;
+    }
     Ok(found)
+}
+
+/// Looks in Redis for the holds that are not recorded. Without an answer they stay as they were found.
+async fn ask_redis(
+    ledger: &Ledger,
+    tenant: TenantId,
+    found: &mut BTreeMap<(CustomerId, ExternalId), FoundHold>,
+) {
+    let missing = found.iter().filter(|(_, found)| !matches!(found, FoundHold::Own(_)));
+    let missing: Vec<(AccountKey, ExternalId)> =
+        missing.map(|((customer, id), _)| (AccountKey { tenant, customer: *customer }, id.clone())).collect();
+    let Ok(answers) = ledger.hot.find(&missing).await else { return };
+    for ((account, id), answer) in missing.into_iter().zip(answers) {
+        if let Some(own) = answer {
+            found.insert((account.customer, id), FoundHold::Own(own));
+        }
+    }
 }
 
 /// Records the end of holds, whether or not their beginning is recorded yet. A hold ends once:

@@ -163,15 +163,9 @@ fn check_one<'a>(
         content: Uuid::from_bytes(content.digest()),
         event_time,
         received_at: scope.now,
-        is_in_time: is_in_time(scope, event_time),
+        is_in_time: scope.policies.accepts_event_time(event_time, scope.now),
         rated,
     })
-}
-
-fn is_in_time(scope: &TenantScope, event_time: Timestamp) -> bool {
-    let oldest = scope.now - chrono::Duration::hours(i64::from(scope.policies.event_age_hours_max));
-    let newest = scope.now + chrono::Duration::minutes(i64::from(scope.policies.event_ahead_minutes_max));
-    oldest <= event_time && event_time <= newest
 }
 
 async fn record_in(
