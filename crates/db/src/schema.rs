@@ -37,6 +37,9 @@ diesel::table! {
         expired -> BigInt,
         revoked -> BigInt,
         overage -> BigInt,
+        chain -> Bytea,
+        parked_at -> Nullable<Timestamptz>,
+        parked_reason -> Nullable<Text>,
     }
 }
 
@@ -80,6 +83,17 @@ diesel::table! {
         expires_at -> Nullable<Timestamptz>,
         purchase_id -> Uuid,
         created_at -> Timestamptz,
+        expiry_version -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    hold_batches (tenant_id, batch_id) {
+        tenant_id -> Uuid,
+        batch_id -> Uuid,
+        epoch -> BigInt,
+        holds -> Bytea,
+        expires_max -> Timestamptz,
     }
 }
 
@@ -296,6 +310,8 @@ diesel::table! {
         cause_id -> Uuid,
         event_time -> Timestamptz,
         recorded_at -> Timestamptz,
+        chain -> Bytea,
+        reverses -> Nullable<BigInt>,
     }
 }
 

@@ -56,7 +56,7 @@ async fn add_transfer(stores: &Stores, tenant: TenantId) {
              insert into credit_accounts (tenant_id, customer_id, last_recorded_at)
                  values ('{tenant}', '{customer}', now());
              insert into transfers values ('{tenant}', '{customer}', 1, 'overage', 'spent', null, 5, 'usage',
-                 '{customer}', now(), now());"
+                 '{customer}', now(), now(), sha256(''));"
         ))
         .await
         .unwrap();

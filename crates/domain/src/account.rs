@@ -5,8 +5,9 @@
 //! [`Account::journal`]. Every transfer takes the account's next version, has one debit and one
 //! credit book, and an amount above zero, so the sum over the books stays zero by construction.
 
+use crate::chain::Link;
 use crate::grant::{Grant, GrantSource};
-use crate::id::{CustomerId, GrantId};
+use crate::id::{CustomerId, GrantId, TenantId};
 use crate::{Credits, Refusal, Timestamp};
 use uuid::Uuid;
 
@@ -82,6 +83,8 @@ pub struct Transfer {
     pub cause: Cause,
     pub event_time: Timestamp,
     pub recorded_at: Timestamp,
+    /// The version of the earlier transfer that this one takes back, wholly or in part.
+    pub reverses: Option<i64>,
 }
 
 /// The balances of the account-wide books, each as credits less debits.
@@ -159,79 +162,92 @@ pub struct NewGrant {
     pub expires_at: Option<Timestamp>,
 }
 
+/// An account but for its grants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccountHead {
+    pub tenant: TenantId,
+    pub customer: CustomerId,
+    /// The version of the last transfer; 0 before the first.
+    pub version: i64,
+    pub last_recorded_at: Timestamp,
+    pub refills_at: Option<Timestamp>,
+    pub books: Books,
+    /// The last link of the chain over the transfers.
+    pub chain: Link,
+}
+
+impl AccountHead {
+    /// A new customer's account.
+    pub fn opened(tenant: TenantId, customer: CustomerId, at: Timestamp) -> AccountHead {
+        let (refills_at, books, chain) = (None, Books::default(), Link::START);
+        AccountHead { tenant, customer, version: 0, last_recorded_at: at, refills_at, books, chain }
+    }
+}
+
+/// A transfer made since the account was loaded, and its link of the account's chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Posted {
+    pub transfer: Transfer,
+    pub link: Link,
+}
+
 /// A locked account with its open grants, and what has been posted to it since it was loaded.
 #[derive(Debug, Clone)]
 pub struct Account {
-    customer: CustomerId,
-    version: i64,
-    last_recorded_at: Timestamp,
-    refills_at: Option<Timestamp>,
-    books: Books,
+    head: AccountHead,
     grants: Vec<Grant>,
-    journal: Vec<Transfer>,
+    journal: Vec<Posted>,
     changed: std::collections::BTreeSet<GrantId>,
     issued: std::collections::BTreeSet<GrantId>,
 }
 
 impl Account {
     /// An account as it was loaded: `grants` are those with anything remaining.
-    pub fn new(
-        customer: CustomerId,
-        version: i64,
-        last_recorded_at: Timestamp,
-        refills_at: Option<Timestamp>,
-        books: Books,
-        mut grants: Vec<Grant>,
-    ) -> Account {
+    pub fn new(head: AccountHead, mut grants: Vec<Grant>) -> Account {
         grants.sort_by_key(Grant::burn_key);
-        Account {
-            customer,
-            version,
-            last_recorded_at,
-            refills_at,
-            books,
-            grants,
-            journal: Vec::new(),
-            changed: Default::default(),
-            issued: Default::default(),
-        }
+        Account { head, grants, journal: Vec::new(), changed: Default::default(), issued: Default::default() }
     }
 
     pub fn customer(&self) -> CustomerId {
-        self.customer
+        self.head.customer
     }
 
     pub fn version(&self) -> i64 {
-        self.version
+        self.head.version
     }
 
     pub fn last_recorded_at(&self) -> Timestamp {
-        self.last_recorded_at
+        self.head.last_recorded_at
     }
 
     /// When the pool fills again, as far as that is paid for or will be asked for; what an
     /// out-of-Credits answer shows (R-33a). Set by whoever runs the cycles.
     pub fn refills_at(&self) -> Option<Timestamp> {
-        self.refills_at
+        self.head.refills_at
     }
 
     /// When the current cycle ends, as far as the account knows: with a refill ahead, at that; else with
     /// the plan's live grants.
     pub fn cycle_ends_at(&self, now: Timestamp) -> Option<Timestamp> {
         let live = self.grants.iter().filter(|grant| grant.source.is_the_plans() && grant.is_live(now));
-        self.refills_at.or_else(|| live.filter_map(|grant| grant.expires_at).max())
+        self.head.refills_at.or_else(|| live.filter_map(|grant| grant.expires_at).max())
     }
 
     pub fn set_refills_at(&mut self, refills_at: Option<Timestamp>) {
-        self.refills_at = refills_at;
+        self.head.refills_at = refills_at;
     }
 
     pub fn books(&self) -> Books {
-        self.books
+        self.head.books
+    }
+
+    /// The last link of the chain over the transfers.
+    pub fn chain(&self) -> Link {
+        self.head.chain
     }
 
     /// The transfers made since the account was loaded, in version order.
-    pub fn journal(&self) -> &[Transfer] {
+    pub fn journal(&self) -> &[Posted] {
         &self.journal
     }
 
@@ -301,7 +317,7 @@ impl Account {
         let payable = sum(self.grants.iter().filter(|grant| grant.is_eligible(charge_instant, recorded_at)));
         let overage = cost.minus_floor_zero(payable);
         // The whole charge on a copy first, so that no step after it can be refused.
-        let mut books_after = self.books;
+        let mut books_after = self.head.books;
         books_after.post(Book::Available, Book::Spent, cost.minus_floor_zero(overage))?;
         books_after.post(Book::Overage, Book::Spent, overage)?;
 
@@ -322,7 +338,7 @@ impl Account {
         if !overage.is_zero() {
             self.post(Book::Overage, Book::Spent, None, overage, cause, event_time, now)?;
         }
-        Ok(Charge { draws, overage, balance_after: self.available(recorded_at), version: self.version })
+        Ok(Charge { draws, overage, balance_after: self.available(recorded_at), version: self.head.version })
     }
 
     /// Books the expiry of every grant whose expiry is at or before `now`.
@@ -366,7 +382,7 @@ impl Account {
     /// rises, whichever request got the lock first. A grant that was issued while this request
     /// waited for the lock is effective by it (R-19a).
     fn recording_time(&self, now: Timestamp) -> Timestamp {
-        self.last_recorded_at.max(now)
+        self.head.last_recorded_at.max(now)
     }
 
     #[allow(clippy::too_many_arguments, reason = "these are a transfer's columns")]
@@ -380,20 +396,24 @@ impl Account {
         event_time: Timestamp,
         now: Timestamp,
     ) -> Result<(), Refusal> {
-        self.books.post(debit, credit, credits)?;
-        self.version += 1;
-        self.last_recorded_at = self.recording_time(now);
+        self.head.books.post(debit, credit, credits)?;
+        self.head.version += 1;
+        self.head.last_recorded_at = self.recording_time(now);
         self.changed.extend(grant);
-        self.journal.push(Transfer {
-            version: self.version,
+        let transfer = Transfer {
+            version: self.head.version,
             debit,
             credit,
             grant,
             credits,
             cause,
             event_time,
-            recorded_at: self.last_recorded_at,
-        });
+            recorded_at: self.head.last_recorded_at,
+            reverses: None,
+        };
+        let link = self.head.chain.next(self.head.tenant, self.head.customer, &transfer);
+        self.head.chain = link;
+        self.journal.push(Posted { transfer, link });
         Ok(())
     }
 }
@@ -444,7 +464,9 @@ mod tests {
         fn load(&self) -> Account {
             let open = self.grants.values().filter(|grant| !grant.remaining().is_zero()).cloned().collect();
             let customer = CustomerId::from_uuid(Uuid::from_u128(1));
-            Account::new(customer, self.version, self.last_recorded_at, None, self.books, open)
+            let tenant = TenantId::from_uuid(Uuid::from_u128(2));
+            let opened = AccountHead::opened(tenant, customer, self.last_recorded_at);
+            Account::new(AccountHead { version: self.version, books: self.books, ..opened }, open)
         }
 
         fn write(&mut self, account: &Account) {
@@ -456,7 +478,7 @@ mod tests {
                 let earlier = self.grants.insert(changed.id, changed.clone());
                 assert!(earlier.is_some(), "a changed grant was there before");
             }
-            self.history.extend_from_slice(account.journal());
+            self.history.extend(account.journal().iter().map(|posted| posted.transfer.clone()));
             self.version = account.version();
             self.last_recorded_at = account.last_recorded_at();
             self.books = account.books();
@@ -638,7 +660,7 @@ mod tests {
         account.issue(new, cause(CauseKind::Purchase), after(11)).unwrap();
         let charge = charge(&mut account, 30, 10, 10);
         assert_eq!((charge.overage, charge.balance_after), (credits(0), credits(70)));
-        assert_eq!(account.journal()[1].recorded_at, after(11));
+        assert_eq!(account.journal()[1].transfer.recorded_at, after(11));
         let revoked = account.revoke_the_plans(cause(CauseKind::Cancel), after(10)).unwrap();
         assert_eq!(revoked, draws(&[(1, 70)]));
     }
@@ -656,7 +678,7 @@ mod tests {
         assert_eq!(account.expire(after(60)), Ok(draws(&[(1, 60), (2, 50)])));
         assert_eq!(account.expire(after(60)), Ok(vec![]));
         assert_eq!(account.expire(after(99)), Ok(vec![]), "twice is once");
-        let expiry = account.journal().last().unwrap();
+        let expiry = &account.journal().last().unwrap().transfer;
         assert_eq!((expiry.debit, expiry.credit), (Book::Available, Book::Expired));
         assert_eq!(expiry.cause, Cause { kind: CauseKind::Expiry, id: grant_id(2).uuid() });
     }

@@ -13,6 +13,7 @@ pub mod account;
 pub mod calendar;
 pub mod card;
 pub mod catalog;
+pub mod chain;
 pub mod credits;
 pub mod grant;
 pub mod hold;

@@ -36,15 +36,7 @@ pub async fn lock(tx: &mut Connection, tenant: TenantId, customers: &[CustomerId
     let mut accounts = BTreeMap::new();
     for head in heads {
         let open = grants.remove(&head.customer).unwrap_or_default();
-        let account = Account::new(
-            head.customer,
-            head.version,
-            head.last_recorded_at,
-            head.refills_at,
-            head.books,
-            open,
-        );
-        accounts.insert(head.customer, account);
+        accounts.insert(head.customer, Account::new(head, open));
     }
     Ok(Accounts(accounts))
 }

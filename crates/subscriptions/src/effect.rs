@@ -167,9 +167,9 @@ fn issue(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::account::Books;
+    use domain::account::AccountHead;
     use domain::calendar::Cycle;
-    use domain::id::{CustomerId, InvoiceId, PurchaseId, SubscriptionId};
+    use domain::id::{CustomerId, InvoiceId, PurchaseId, SubscriptionId, TenantId};
     use domain::{Credits, Currency};
     use uuid::Uuid;
 
@@ -216,7 +216,8 @@ mod tests {
 
     fn account() -> Account {
         let customer = CustomerId::from_uuid(Uuid::from_u128(2));
-        Account::new(customer, 0, at(MADE), None, Books::default(), Vec::new())
+        let tenant = TenantId::from_uuid(Uuid::from_u128(1));
+        Account::new(AccountHead::opened(tenant, customer, at(MADE)), Vec::new())
     }
 
     /// A subscription in cycle `number`, from 31 January on.

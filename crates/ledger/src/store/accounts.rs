@@ -1,24 +1,17 @@
 //! Accounts: one row a customer.
 
 use db::schema::credit_accounts;
-use db::{Connection, Result};
+use db::{Connection, Error, Result};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Nullable, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bytea, Nullable, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use domain::Timestamp;
-use domain::account::{Account, Books};
+use domain::account::{Account, AccountHead, Books};
+use domain::chain::Link;
 use domain::id::{CustomerId, TenantId};
 use uuid::Uuid;
 
 use super::uuids;
-
-pub(crate) struct AccountHead {
-    pub(crate) customer: CustomerId,
-    pub(crate) version: i64,
-    pub(crate) last_recorded_at: Timestamp,
-    pub(crate) refills_at: Option<Timestamp>,
-    pub(crate) books: Books,
-}
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = credit_accounts)]
@@ -33,11 +26,15 @@ struct AccountRow {
     expired: i64,
     revoked: i64,
     overage: i64,
+    chain: Vec<u8>,
 }
 
-impl From<AccountRow> for AccountHead {
-    fn from(row: AccountRow) -> Self {
-        AccountHead {
+impl AccountRow {
+    fn head(self, tenant: TenantId) -> Result<AccountHead> {
+        let row = self;
+        let link = row.chain.try_into().map_err(|_| Error::broken("a chain's link is not 32 bytes"))?;
+        Ok(AccountHead {
+            tenant,
             customer: CustomerId::from_uuid(row.customer_id),
             version: row.version,
             last_recorded_at: row.last_recorded_at,
@@ -50,7 +47,8 @@ impl From<AccountRow> for AccountHead {
                 revoked: row.revoked,
                 overage: row.overage,
             },
-        }
+            chain: Link(link),
+        })
     }
 }
 
@@ -104,7 +102,7 @@ pub(crate) async fn lock_accounts(
         .select(AccountRow::as_select())
         .load(tx)
         .await?;
-    Ok(rows.into_iter().map(AccountHead::from).collect())
+    rows.into_iter().map(|row| row.head(tenant)).collect()
 }
 
 pub(crate) async fn has_account(tx: &mut Connection, tenant: TenantId, customer: CustomerId) -> Result<bool> {
@@ -139,9 +137,10 @@ pub(crate) async fn update_accounts(
         "update credit_accounts a
          set version = n.version, last_recorded_at = n.recorded, refills_at = n.refills, issued = n.issued,
              available = n.available, spent = n.spent, expired = n.expired, revoked = n.revoked,
-             overage = n.overage
-         from unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-             as n(customer_id, version, recorded, refills, issued, available, spent, expired, revoked, overage)
+             overage = n.overage, chain = n.chain
+         from unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+             as n(customer_id, version, recorded, refills, issued, available, spent, expired, revoked, overage,
+                 chain)
          where a.tenant_id = $1 and a.customer_id = n.customer_id",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
@@ -155,6 +154,7 @@ pub(crate) async fn update_accounts(
     .bind::<Array<BigInt>, _>(column(|a| a.books().expired))
     .bind::<Array<BigInt>, _>(column(|a| a.books().revoked))
     .bind::<Array<BigInt>, _>(column(|a| a.books().overage))
+    .bind::<Array<Bytea>, _>(accounts.iter().map(|a| a.chain().0.to_vec()).collect::<Vec<_>>())
     .execute(tx)
     .await?;
     Ok(())

@@ -126,6 +126,7 @@ pub(crate) async fn insert_grants(
             let issued = account
                 .journal()
                 .iter()
+                .map(|posted| &posted.transfer)
                 .find(|transfer| transfer.grant == Some(grant.id) && transfer.debit == Book::Issued)
                 .ok_or_else(|| Error::broken(format!("grant {} was never issued", grant.id)))?;
             rows.push((account.customer(), grant, issued.cause.id));

@@ -3,9 +3,10 @@
 use db::schema::transfers;
 use db::{Connection, Error, Result};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bytea, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use domain::account::{Account, Book, Cause, CauseKind, Transfer};
+use domain::chain::Link;
 use domain::id::{CustomerId, GrantId, TenantId};
 use domain::{Credits, Timestamp};
 use uuid::Uuid;
@@ -24,6 +25,7 @@ struct TransferDbRow {
     cause_id: Uuid,
     event_time: Timestamp,
     recorded_at: Timestamp,
+    reverses: Option<i64>,
 }
 
 impl TryFrom<TransferDbRow> for Transfer {
@@ -42,6 +44,7 @@ impl TryFrom<TransferDbRow> for Transfer {
             },
             event_time: row.event_time,
             recorded_at: row.recorded_at,
+            reverses: row.reverses,
         })
     }
 }
@@ -51,29 +54,34 @@ pub(crate) async fn insert_transfers(
     tenant: TenantId,
     accounts: &[&Account],
 ) -> Result<()> {
-    let all: Vec<(CustomerId, &Transfer)> =
-        accounts.iter().flat_map(|a| a.journal().iter().map(|transfer| (a.customer(), transfer))).collect();
+    let all: Vec<(CustomerId, &Transfer, &Link)> = accounts
+        .iter()
+        .flat_map(|a| a.journal().iter().map(|posted| (a.customer(), &posted.transfer, &posted.link)))
+        .collect();
+
     if all.is_empty() {
         return Ok(());
     }
     diesel::sql_query(
         "insert into transfers (tenant_id, customer_id, version, debit, credit, grant_id, credits, cause_kind,
-             cause_id, event_time, recorded_at)
-         select $1, n.* from unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11) as n",
+             cause_id, event_time, recorded_at, reverses, chain)
+         select $1, n.* from unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) as n",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
-    .bind::<Array<SqlUuid>, _>(all.iter().map(|(customer, _)| customer.uuid()).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(all.iter().map(|(_, t)| t.version).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(all.iter().map(|(_, t)| t.debit.name()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(all.iter().map(|(_, t)| t.credit.name()).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(all.iter().map(|(customer, _, _)| customer.uuid()).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(all.iter().map(|(_, t, _)| t.version).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(all.iter().map(|(_, t, _)| t.debit.name()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(all.iter().map(|(_, t, _)| t.credit.name()).collect::<Vec<_>>())
     .bind::<Array<Nullable<SqlUuid>>, _>(
-        all.iter().map(|(_, t)| t.grant.map(GrantId::uuid)).collect::<Vec<_>>(),
+        all.iter().map(|(_, t, _)| t.grant.map(GrantId::uuid)).collect::<Vec<_>>(),
     )
-    .bind::<Array<BigInt>, _>(all.iter().map(|(_, t)| t.credits.get()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(all.iter().map(|(_, t)| t.cause.kind.name()).collect::<Vec<_>>())
-    .bind::<Array<SqlUuid>, _>(all.iter().map(|(_, t)| t.cause.id).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(all.iter().map(|(_, t)| t.event_time).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(all.iter().map(|(_, t)| t.recorded_at).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(all.iter().map(|(_, t, _)| t.credits.get()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(all.iter().map(|(_, t, _)| t.cause.kind.name()).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(all.iter().map(|(_, t, _)| t.cause.id).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(all.iter().map(|(_, t, _)| t.event_time).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(all.iter().map(|(_, t, _)| t.recorded_at).collect::<Vec<_>>())
+    .bind::<Array<Nullable<BigInt>>, _>(all.iter().map(|(_, t, _)| t.reverses).collect::<Vec<_>>())
+    .bind::<Array<Bytea>, _>(all.iter().map(|(_, _, link)| link.0.to_vec()).collect::<Vec<_>>())
     .execute(tx)
     .await?;
     Ok(())

@@ -1,0 +1,78 @@
+//! The hash chain over an account's transfers: an edited, removed or inserted row breaks it.
+
+use std::fmt::Write;
+
+use sha2::{Digest, Sha256};
+
+use crate::account::Transfer;
+use crate::id::{CustomerId, GrantId, TenantId};
+
+/// The SHA-256 that a transfer adds to its account's chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link(pub [u8; 32]);
+
+impl Link {
+    /// What the first transfer follows.
+    pub const START: Link = Link([0; 32]);
+
+    /// The link of `transfer`, which follows the transfer with this one. The text is the same that the
+    /// database's `transfer_link` makes.
+    pub fn next(&self, tenant: TenantId, customer: CustomerId, transfer: &Transfer) -> Link {
+        let Transfer { version, debit, credit, grant, credits, cause, event_time, recorded_at, reverses } =
+            transfer;
+        let grant = grant.map(GrantId::uuid).map(|id| id.to_string()).unwrap_or_default();
+        let mut text = String::with_capacity(320);
+        for byte in self.0 {
+            let _ = write!(text, "{byte:02x}");
+        }
+        let _ = write!(
+            text,
+            "|{}|{}|{version}|{}|{}|{grant}|{}|{}|{}|{}|{}|{}",
+            tenant.uuid(),
+            customer.uuid(),
+            debit.name(),
+            credit.name(),
+            credits.get(),
+            cause.kind.name(),
+            cause.id,
+            event_time.timestamp_micros(),
+            recorded_at.timestamp_micros(),
+            reverses.map(|version| version.to_string()).unwrap_or_default(),
+        );
+        Link(Sha256::digest(text.as_bytes()).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::account::{Book, Cause, CauseKind};
+    use crate::fixtures::{at, credits, grant_id};
+
+    #[test]
+    fn a_link_is_the_hash_of_a_text_that_anybody_can_write_down() {
+        let (tenant, customer) =
+            (TenantId::from_uuid(Uuid::from_u128(1)), CustomerId::from_uuid(Uuid::from_u128(2)));
+        let transfer = Transfer {
+            version: 1,
+            debit: Book::Issued,
+            credit: Book::Available,
+            grant: Some(grant_id(3)),
+            credits: credits(60_000_000),
+            cause: Cause { kind: CauseKind::Purchase, id: Uuid::from_u128(4) },
+            event_time: at("2026-01-31T10:00:00Z"),
+            recorded_at: at("2026-01-31T10:00:00.000001Z"),
+            reverses: None,
+        };
+        let text = "0000000000000000000000000000000000000000000000000000000000000000\
+            |00000000-0000-0000-0000-000000000001|00000000-0000-0000-0000-000000000002|1|issued|available\
+            |00000000-0000-0000-0000-000000000003|60000000|purchase|00000000-0000-0000-0000-000000000004\
+            |1769853600000000|1769853600000001|";
+        let link = Link::START.next(tenant, customer, &transfer);
+        assert_eq!(link, Link(Sha256::digest(text.as_bytes()).into()));
+        let other = Transfer { credits: credits(60_000_001), ..transfer };
+        assert_ne!(Link::START.next(tenant, customer, &other), link);
+    }
+}
