@@ -3,6 +3,7 @@
 mod commands;
 mod concurrency;
 mod deploy;
+mod holds;
 mod isolation;
 mod lifecycle;
 mod openapi;

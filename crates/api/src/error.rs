@@ -261,6 +261,7 @@ fn status_and_members(refusal: &Refusal) -> (StatusCode, Value) {
         }
         Refusal::AuthorizationReused
         | Refusal::AuthorizationEnded
+        | Refusal::AuthorizationNotRenewable
         | Refusal::AuthorizationForeign
         | Refusal::EventConflict => (S::CONFLICT, Value::Null),
 
@@ -426,6 +427,7 @@ mod tests {
             (Refusal::OutOfCredits(out_of_credits()), 402),
             (Refusal::AuthorizationReused, 409),
             (Refusal::AuthorizationEnded, 409),
+            (Refusal::AuthorizationNotRenewable, 409),
             (Refusal::AuthorizationForeign, 409),
             (Refusal::EventConflict, 409),
             (Refusal::UrlNotAllowed { reason: "the scheme must be https" }, 422),

@@ -45,6 +45,7 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(subscriptions::set_payment_method)
         .service(authorizations::authorize)
         .service(authorizations::price_request)
+        .service(authorizations::renew_authorization)
         .service(authorizations::release_authorization)
         .service(usage::record_usage)
         .service(usage::list_unrated)

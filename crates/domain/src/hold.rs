@@ -20,6 +20,19 @@ pub struct Hold {
     pub counts_until: Timestamp,
 }
 
+impl Hold {
+    /// The same hold with a later expiry. What it sets aside counts as long, or until its cycle's end.
+    pub fn renewed(&self, expires_at: Timestamp, cycle_ends_at: Option<Timestamp>) -> Hold {
+        let was_cut_by_its_cycle = self.counts_until < self.expires_at;
+        let counts_until = if was_cut_by_its_cycle {
+            self.counts_until
+        } else {
+            counts_until(self.granted_at, expires_at, cycle_ends_at)
+        };
+        Hold { expires_at, counts_until, ..self.clone() }
+    }
+}
+
 /// How much of `available` an authorization holds: its full estimate where that fits, else all
 /// there is where at least the prompt fits, else nothing.
 pub fn credits_to_hold(available: Credits, full: Credits, prompt_only: Credits) -> Option<Credits> {
@@ -111,6 +124,14 @@ pub fn expires_at(now: Timestamp, hold_minutes: u32) -> Timestamp {
     now + Duration::minutes(i64::from(hold_minutes))
 }
 
+/// When a hold that is renewed at `now` ends: not before it would have, not after its longest life
+/// (*policy*, R-28). None once it has that.
+pub fn renewed_until(hold: &Hold, now: Timestamp, hold_minutes: u32, life_minutes_max: u32) -> Option<Timestamp> {
+    let latest = hold.granted_at + Duration::minutes(i64::from(life_minutes_max));
+    let wanted = expires_at(now, hold_minutes).min(latest);
+    (hold.expires_at < latest).then(|| wanted.max(hold.expires_at))
+}
+
 /// Until when a hold granted at `now` reduces what is available (R-19a): a hold of an ended cycle
 /// does not.
 pub fn counts_until(now: Timestamp, expires_at: Timestamp, cycle_ends_at: Option<Timestamp>) -> Timestamp {
@@ -169,6 +190,29 @@ mod tests {
         let micro = Duration::microseconds(1);
         assert_eq!(capture(&hold(), None, expiry - micro), Capture::Live { granted_at });
         assert_eq!(capture(&hold(), None, expiry), Capture::None(NoHold::Expired));
+    }
+
+    #[test]
+    fn a_hold_is_renewed_to_its_time_again_up_to_its_longest_life() {
+        // Granted at 23:59:00 for 15 minutes, at most 2 hours.
+        let renewed = |now: &str, hold: &Hold| renewed_until(hold, at(now), 15, 120);
+        assert_eq!(renewed("2026-02-01T00:04:00Z", &hold()), Some(at("2026-02-01T00:19:00Z")));
+        assert_eq!(renewed("2026-01-31T23:58:00Z", &hold()), Some(hold().expires_at), "never shorter");
+        let old = Hold { expires_at: at("2026-02-01T01:55:00Z"), ..hold() };
+        assert_eq!(renewed("2026-02-01T01:50:00Z", &old), Some(at("2026-02-01T01:59:00Z")), "the limit");
+        let oldest = Hold { expires_at: at("2026-02-01T01:59:00Z"), ..hold() };
+        assert_eq!(renewed("2026-02-01T01:58:00Z", &oldest), None);
+    }
+
+    #[test]
+    fn a_renewed_hold_counts_no_longer_than_its_cycle() {
+        let later = at("2026-02-01T00:30:00Z");
+        let cut = hold().renewed(later, Some(at("2026-03-01T00:00:00Z")));
+        assert_eq!((cut.expires_at, cut.counts_until), (later, at("2026-02-01T00:00:00Z")));
+        let whole = Hold { counts_until: hold().expires_at, ..hold() };
+        assert_eq!(whole.renewed(later, None).counts_until, later);
+        let cycle_end = at("2026-02-01T00:20:00Z");
+        assert_eq!(whole.renewed(later, Some(cycle_end)).counts_until, cycle_end);
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct Policies {
     pub promotion_once_per_fingerprint: bool,
     /// A hold's life without renewal.
     pub hold_minutes: u32,
+    /// A hold's longest life, renewals included.
+    pub hold_life_minutes_max: u32,
     /// The output that an estimate counts when a request asks for more.
     pub estimate_output_tokens_max: u64,
     /// How far in the past an event's time may lie.
@@ -47,6 +49,7 @@ impl Default for Policies {
             catch_up: CatchUp::Skip,
             promotion_once_per_fingerprint: true,
             hold_minutes: 15,
+            hold_life_minutes_max: 120,
             estimate_output_tokens_max: 4_096,
             event_age_hours_max: 72,
             event_ahead_minutes_max: 5,
@@ -76,6 +79,10 @@ impl Policies {
         require(self.upgrade_pending_minutes > 0, "upgrade_pending_minutes must be above 0");
         require(self.quote_minutes > 0, "quote_minutes must be above 0");
         require((1..=120).contains(&self.hold_minutes), "hold_minutes must be 1 to 120");
+        require(
+            (self.hold_minutes..=120).contains(&self.hold_life_minutes_max),
+            "hold_life_minutes_max must be hold_minutes to 120",
+        );
         require(
             matches!(self.out_of_credits_status, 402 | 403 | 429),
             "out_of_credits_status must be 402, 403 or 429",

@@ -117,6 +117,8 @@ pub enum Refusal {
     AuthorizationReused,
     #[error("the authorization has ended")]
     AuthorizationEnded,
+    #[error("the authorization has the longest life that one may have")]
+    AuthorizationNotRenewable,
     #[error("the authorization is another customer's")]
     AuthorizationForeign,
     #[error("this event id was used for other content")]
@@ -175,6 +177,7 @@ impl Refusal {
             Refusal::OutOfCredits(_) => "insufficient_quota",
             Refusal::AuthorizationReused => "authorization-reused",
             Refusal::AuthorizationEnded => "authorization-ended",
+            Refusal::AuthorizationNotRenewable => "authorization-not-renewable",
             Refusal::AuthorizationForeign => "authorization-foreign",
             Refusal::EventConflict => "event-conflict",
             Refusal::UrlNotAllowed { .. } => "url-not-allowed",

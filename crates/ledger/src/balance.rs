@@ -4,7 +4,9 @@ use db::{Connection, Result};
 use domain::account::Books;
 use domain::id::{CustomerId, TenantId};
 use domain::{Credits, TenantScope, Timestamp};
+use hot_balances::{AccountKey, Epoch};
 
+use crate::recorded_holds::held;
 use crate::{Ledger, lock, store};
 
 /// A customer's Credits at an instant.
@@ -32,16 +34,19 @@ pub async fn version(tx: &mut Connection, tenant: TenantId, customer: CustomerId
 }
 
 impl Ledger {
-    /// Reads a balance from PostgreSQL, with this server's latest holds. Refused: `not-found`.
+    /// Reads a balance from PostgreSQL; what is held, from whoever decides about holds. Refused: `not-found`.
     pub async fn balance(&self, scope: &TenantScope, customer: CustomerId) -> Result<Balance> {
-        self.journal.flush(&self.db).await?;
+        let held_hot = self.held_hot(scope, customer).await?;
         let (tenant, now) = (scope.tenant, scope.now);
         self.db
             .transaction(tenant, async |tx| {
                 // Locked for a moment: the books, the grants and the holds are of one version.
                 let mut accounts = lock(tx, tenant, &[customer]).await?;
                 let account = accounts.get_mut(customer)?;
-                let held = store::held(tx, tenant, customer, now).await?;
+                let held = match held_hot {
+                    Some(held) => held,
+                    None => self.held_recorded(tx, scope, customer).await?,
+                };
                 let granted = store::live_grants_amount(tx, tenant, customer, now).await?;
                 let settled = account.available(now);
                 Ok(Balance {
@@ -56,5 +61,35 @@ impl Ledger {
                 })
             })
             .await
+    }
+
+    /// What Redis holds of an account; none where it does not decide, or has not loaded it.
+    async fn held_hot(&self, scope: &TenantScope, customer: CustomerId) -> Result<Option<Credits>> {
+        let key = AccountKey { tenant: scope.tenant, customer };
+        let Some(epoch) = self.gate.epoch_in_redis(&self.db, &self.hot).await? else {
+            self.journal.flush(&self.db).await?;
+            return Ok(None);
+        };
+        match self.hot.held(key, epoch, scope.now).await {
+            Ok(held) => Ok(held),
+            Err(away) => {
+                self.gate.redis_is_away(&self.db, epoch, &away).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn held_recorded(
+        &self,
+        tx: &mut Connection,
+        scope: &TenantScope,
+        customer: CustomerId,
+    ) -> Result<Credits> {
+        let epoch = match self.gate.last_seen() {
+            Some((epoch, _)) => epoch,
+            None => Epoch(store::hot_state(tx).await?.epoch),
+        };
+        let live = self.recorded_live_holds(tx, scope.tenant, &[customer], epoch, scope.now).await?;
+        held(&live, scope.now)
     }
 }

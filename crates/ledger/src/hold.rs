@@ -2,13 +2,14 @@
 
 use db::{Connection, Error, Result};
 use domain::hold::{Hold, HoldEnd, credits_to_hold};
-use domain::id::{CustomerId, ExternalId};
+use domain::id::CustomerId;
 use domain::refusal::OutOfCredits;
 use domain::{Refusal, TenantScope};
 use hot_balances::{AccountKey, Away, Epoch, HoldAnswer, HoldRequest, KnownHold};
 
-use crate::hot_gate::{Decider, SETTLE};
-use crate::{Ledger, lock, project, store};
+use crate::hot_gate::{Decider, Lease, SETTLE};
+use crate::recorded_holds::held;
+use crate::{Ledger, lock, store};
 
 /// A granted hold and the account's version that it was granted at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,15 +26,17 @@ enum HoldOutcome {
 }
 
 /// What came of asking Redis.
-enum Hot {
-    Decided(HoldOutcome),
-    /// It does not have the account, although it was just loaded.
+pub(crate) enum Hot<T> {
+    Decided(T),
+    /// It does not have the account, although it was just loaded; or its answer came too late to be used.
     Missed,
+    /// It has been emptied.
+    Lost,
     Away(Away),
 }
 
 /// How often a request asks again while who decides is changing.
-const TRIES_MAX: usize = 4;
+pub(crate) const TRIES_MAX: usize = 4;
 
 impl Ledger {
     /// Holds Credits for a request: the whole estimate, or all that is left where at least the
@@ -65,11 +68,12 @@ impl Ledger {
     ) -> Result<HoldOutcome> {
         for _ in 0..TRIES_MAX {
             match self.gate.decider(&self.db, &self.hot).await? {
-                Decider::Redis(epoch) => match self.hold_hot(scope, customer, epoch, request).await? {
-                    Hot::Decided(outcome) => return Ok(outcome),
-                    Hot::Missed => {}
-                    Hot::Away(why) => self.gate.redis_is_away(&self.db, epoch, &why).await?,
-                },
+                Decider::Redis(lease) => {
+                    let answer = self.hold_hot(scope, customer, lease, request).await?;
+                    if let Some(outcome) = self.decided(lease, answer).await? {
+                        return Ok(outcome);
+                    }
+                }
                 Decider::Postgres => {
                     if let Some(outcome) = self.hold_in_postgres(scope, customer, request).await? {
                         return Ok(outcome);
@@ -80,67 +84,64 @@ impl Ledger {
         Err(Error::Unavailable("who decides about holds is changing".to_owned()))
     }
 
+    /// What Redis decided; none where somebody has to be asked again.
+    pub(crate) async fn decided<T>(&self, lease: Lease, answer: Hot<T>) -> Result<Option<T>> {
+        match answer {
+            Hot::Decided(outcome) => return Ok(Some(outcome)),
+            Hot::Missed => {}
+            Hot::Lost => self.gate.redis_is_away(&self.db, lease.epoch, &"it has been emptied").await?,
+            Hot::Away(why) => self.gate.redis_is_away(&self.db, lease.epoch, &why).await?,
+        }
+        Ok(None)
+    }
+
     /// Decides in Redis; on a miss loads the account and asks once more.
     async fn hold_hot(
         &self,
         scope: &TenantScope,
         customer: CustomerId,
-        epoch: Epoch,
+        lease: Lease,
         request: &HoldRequest,
-    ) -> Result<Hot> {
-        let key = AccountKey { tenant: scope.tenant, customer };
-        for is_loaded in [false, true] {
-            match self.hot.hold(key, epoch, request).await {
-                Ok(HoldAnswer::Miss) if is_loaded => return Ok(Hot::Missed),
-                Ok(HoldAnswer::Miss) => {
-                    if let Err(away) = self.load(scope, customer, epoch, &request.id).await? {
-                        return Ok(Hot::Away(away));
-                    }
+    ) -> Result<Hot<HoldOutcome>> {
+        let (key, epoch) = (AccountKey { tenant: scope.tenant, customer }, lease.epoch);
+        let mut answer = self.hot.hold(key, epoch, request).await;
+        if let Ok(HoldAnswer::Miss { .. }) = answer {
+            // One request loads; those that waited for it find the account there.
+            let _turn = self.loads.turn(key).await;
+            answer = self.hot.hold(key, epoch, request).await;
+            if let Ok(HoldAnswer::Miss { is_loaded }) = answer {
+                match self.load(scope, customer, epoch, is_loaded, Some(&request.id)).await? {
+                    Hot::Decided(()) => answer = self.hot.hold(key, epoch, request).await,
+                    Hot::Missed => return Ok(Hot::Missed),
+                    Hot::Lost => return Ok(Hot::Lost),
+                    Hot::Away(away) => return Ok(Hot::Away(away)),
                 }
-                Ok(HoldAnswer::Held { hold, version }) => {
-                    self.journal.record_later(scope.tenant, hold.clone(), request.fingerprint.clone());
-                    return Ok(Hot::Decided(HoldOutcome::New(Granted { hold, version })));
-                }
-                Ok(HoldAnswer::Known { known, version }) => {
-                    // Its grant may never have been answered: then it is not recorded either.
-                    if known.end.is_none() && known.hold.expires_at > request.now {
-                        let fingerprint = known.fingerprint.clone();
-                        self.journal.record_later(scope.tenant, known.hold.clone(), fingerprint);
-                    }
-                    return Ok(Hot::Decided(HoldOutcome::Known { known, version }));
-                }
-                Ok(HoldAnswer::Short { unheld, refills_at, .. }) => {
-                    return Err(out_of_credits(request, unheld, refills_at));
-                }
-                Err(away) => return Ok(Hot::Away(away)),
             }
         }
-        Ok(Hot::Missed)
-    }
-
-    /// Fills the projection after a miss, with the holds that PostgreSQL knows to be live.
-    async fn load(
-        &self,
-        scope: &TenantScope,
-        customer: CustomerId,
-        epoch: Epoch,
-        asked_for: &ExternalId,
-    ) -> Result<std::result::Result<(), Away>> {
-        self.journal.flush(&self.db).await?;
-        let (tenant, now) = (scope.tenant, scope.now);
-        let (key, projection, holds) = self
-            .db
-            .transaction(tenant, async |tx| {
-                let mut accounts = lock(tx, tenant, &[customer]).await?;
-                let account = accounts.get_mut(customer)?;
-                let mut holds = store::live_holds(tx, tenant, customer, now).await?;
-                // The one that is asked for may have ended already: its id is not free again.
-                let asked_for = store::hold(tx, tenant, customer, asked_for).await?;
-                holds.extend(asked_for.filter(|known| known.end.is_some()));
-                Ok((project::key(tenant, account), project::projection(account, now), holds))
-            })
-            .await?;
-        Ok(self.hot.fill(key, epoch, &projection, &holds, now).await)
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(away) => return Ok(Hot::Away(away)),
+        };
+        if lease.is_over() {
+            return Ok(Hot::Missed);
+        }
+        match answer {
+            HoldAnswer::Held { hold, version } => {
+                self.journal.record_later(scope.tenant, epoch, hold.clone(), request.fingerprint.clone());
+                Ok(Hot::Decided(HoldOutcome::New(Granted { hold, version })))
+            }
+            HoldAnswer::Known { known, version } => {
+                // Its grant may never have been answered: then it is not recorded either.
+                if known.end.is_none() && known.hold.expires_at > request.now {
+                    let fingerprint = known.fingerprint.clone();
+                    self.journal.record_later(scope.tenant, epoch, known.hold.clone(), fingerprint);
+                }
+                Ok(Hot::Decided(HoldOutcome::Known { known, version }))
+            }
+            HoldAnswer::Short { unheld, refills_at, .. } => Err(out_of_credits(request, unheld, refills_at)),
+            HoldAnswer::Miss { .. } => Ok(Hot::Missed),
+            HoldAnswer::Lost => Ok(Hot::Lost),
+        }
     }
 
     /// Decides and holds in one PostgreSQL transaction, under the account's lock (R-36 `strict`).
@@ -153,36 +154,36 @@ impl Ledger {
     ) -> Result<Option<HoldOutcome>> {
         self.journal.flush(&self.db).await?;
         self.db
-            .transaction(scope.tenant, async |tx| decide_under_lock(tx, scope, customer, request).await)
+            .transaction(scope.tenant, async |tx| self.decide_under_lock(tx, scope, customer, request).await)
             .await
     }
-}
 
-async fn decide_under_lock(
-    tx: &mut Connection,
-    scope: &TenantScope,
-    customer: CustomerId,
-    request: &HoldRequest,
-) -> Result<Option<HoldOutcome>> {
-    let tenant = scope.tenant;
-    let mut accounts = lock(tx, tenant, &[customer]).await?;
-    // Under the lock, which whoever loads the account into Redis takes as well.
-    if !store::postgres_decides(tx, SETTLE).await? {
-        return Ok(None);
+    async fn decide_under_lock(
+        &self,
+        tx: &mut Connection,
+        scope: &TenantScope,
+        customer: CustomerId,
+        request: &HoldRequest,
+    ) -> Result<Option<HoldOutcome>> {
+        let (tenant, now) = (scope.tenant, scope.now);
+        let mut accounts = lock(tx, tenant, &[customer]).await?;
+        // Under the lock, which whoever loads the account into Redis takes as well.
+        let Some(epoch) = store::postgres_decides(tx, SETTLE).await?.map(Epoch) else { return Ok(None) };
+        let account = accounts.get_mut(customer)?;
+        let version = account.version();
+        let known = self.recorded_hold(tx, tenant, (customer, &request.id), epoch, now).await?;
+        if let Some(known) = known {
+            return Ok(Some(HoldOutcome::Known { known, version }));
+        }
+        let live = self.recorded_live_holds(tx, tenant, &[customer], epoch, now).await?;
+        let unheld = account.available(now).minus_floor_zero(held(&live, now)?);
+        let Some(credits) = credits_to_hold(unheld, request.full, request.prompt_only) else {
+            return Err(out_of_credits(request, unheld, account.refills_at()));
+        };
+        let hold = request.hold(customer, credits, account.cycle_ends_at(now));
+        store::insert_holds(tx, tenant, &[(hold.clone(), request.fingerprint.clone())]).await?;
+        Ok(Some(HoldOutcome::New(Granted { hold, version })))
     }
-    let account = accounts.get_mut(customer)?;
-    let version = account.version();
-    if let Some(known) = store::hold(tx, tenant, customer, &request.id).await? {
-        return Ok(Some(HoldOutcome::Known { known, version }));
-    }
-    let held = store::held(tx, tenant, customer, scope.now).await?;
-    let unheld = account.available(scope.now).minus_floor_zero(held);
-    let Some(credits) = credits_to_hold(unheld, request.full, request.prompt_only) else {
-        return Err(out_of_credits(request, unheld, account.refills_at()));
-    };
-    let hold = request.hold(customer, credits, account.cycle_ends_at(scope.now));
-    store::insert_holds(tx, tenant, &[(hold.clone(), request.fingerprint.clone())]).await?;
-    Ok(Some(HoldOutcome::New(Granted { hold, version })))
 }
 
 fn check_same(known: &KnownHold, request: &HoldRequest) -> Result<()> {

@@ -1,111 +1,150 @@
 //! Records granted holds in PostgreSQL, off the path of the request that got them.
 //!
-//! A hold granted in Redis waits here until the next flush, a few milliseconds. While PostgreSQL is
+//! A hold granted in Redis waits here until the next flush, some milliseconds. While PostgreSQL is
 //! away they gather; once the oldest has waited for [`UNRECORDED_MAX`], no more are granted.
+//!
+//! A flush writes one packed row a tenant, in a transaction that shares a lock on the row that says
+//! which epoch it is: when the next epoch has begun, all of the last one is there. Whoever comes too
+//! late for that writes a row a hold instead, where those who decide in the new epoch look as well.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use db::{Db, Error, Result};
 use domain::hold::Hold;
 use domain::id::{CustomerId, ExternalId, TenantId};
-use hot_balances::KnownHold;
+use hot_balances::{Epoch, KnownHold};
 use tokio::sync::{Notify, watch};
 
-use crate::{Ledger, store};
+use crate::{Ledger, packed, store};
 
 /// The longest that a granted hold may stay unrecorded before authorizing stops.
 const UNRECORDED_MAX: Duration = Duration::from_secs(1);
-/// How long holds gather before they are written in one statement.
-const GATHER: Duration = Duration::from_millis(5);
+/// How long holds gather before they are written in one row.
+const GATHER: Duration = Duration::from_millis(20);
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct Waiting {
-    hold: Hold,
-    fingerprint: String,
-    since: Instant,
+    epoch: Epoch,
+    granted: (Hold, String),
 }
 
 type Key = (TenantId, CustomerId, ExternalId);
 
-/// What waits, and since when the first of it does: asked for by every request.
+/// What waits, what is being written, and since when the first of both does: asked for by every request.
 #[derive(Default)]
 struct Unrecorded {
-    holds: HashMap<Key, Waiting>,
-    oldest: Option<Instant>,
+    waiting: HashMap<Key, Waiting>,
+    waiting_since: Option<Instant>,
+    writing: Arc<HashMap<Key, Waiting>>,
+    writing_since: Option<Instant>,
 }
 
 #[derive(Default)]
 pub(crate) struct HoldJournal {
-    waiting: Mutex<Unrecorded>,
+    unrecorded: Mutex<Unrecorded>,
     /// Held while a flush writes, so that whoever asks for a flush also waits for one under way.
     flushing: tokio::sync::Mutex<()>,
     arrived: Notify,
 }
 
 impl HoldJournal {
-    pub(crate) fn record_later(&self, tenant: TenantId, hold: Hold, fingerprint: String) {
+    /// Takes over a hold that Redis granted or renewed in `epoch`.
+    pub(crate) fn record_later(&self, tenant: TenantId, epoch: Epoch, hold: Hold, fingerprint: String) {
         let key = (tenant, hold.customer, hold.id.clone());
-        let since = Instant::now();
-        let mut waiting = self.waiting();
-        waiting.holds.insert(key, Waiting { hold, fingerprint, since });
-        waiting.oldest.get_or_insert(since);
+        let mut unrecorded = self.unrecorded();
+        unrecorded.waiting.insert(key, Waiting { epoch, granted: (hold, fingerprint) });
+        unrecorded.waiting_since.get_or_insert_with(Instant::now);
+        drop(unrecorded);
         self.arrived.notify_one();
     }
 
     /// Those of the customers' own holds that are not recorded yet.
     pub(crate) fn find(&self, tenant: TenantId, named: &[(CustomerId, ExternalId)]) -> Vec<KnownHold> {
-        let waiting = self.waiting();
-        let found =
-            named.iter().filter_map(|(customer, id)| waiting.holds.get(&(tenant, *customer, id.clone())));
+        let unrecorded = self.unrecorded();
+        let found = named.iter().filter_map(|(customer, id)| {
+            let key = (tenant, *customer, id.clone());
+            unrecorded.waiting.get(&key).or_else(|| unrecorded.writing.get(&key))
+        });
         found
-            .map(|w| KnownHold { hold: w.hold.clone(), fingerprint: w.fingerprint.clone(), end: None })
+            .map(|w| KnownHold { hold: w.granted.0.clone(), fingerprint: w.granted.1.clone(), end: None })
             .collect()
     }
 
     /// Refuses to go on while recorded holds lag too far behind granted ones.
     pub(crate) fn check_is_recording(&self) -> Result<()> {
-        let oldest = self.waiting().oldest;
-        if oldest.is_some_and(|since| since.elapsed() > UNRECORDED_MAX) {
+        if self.oldest().is_some_and(|age| age > UNRECORDED_MAX) {
             return Err(Error::Unavailable("holds cannot be recorded".to_owned()));
         }
         Ok(())
     }
 
+    /// How long the oldest hold has been waiting to be recorded.
+    pub(crate) fn oldest(&self) -> Option<Duration> {
+        let unrecorded = self.unrecorded();
+        unrecorded.writing_since.or(unrecorded.waiting_since).map(|since| since.elapsed())
+    }
+
     /// Records everything that waits now, within a transaction's deadline, the wait for another flush
     /// included. On an error it all goes on waiting.
     pub(crate) async fn flush(&self, db: &Db) -> Result<()> {
-        if self.waiting().holds.is_empty() {
-            return Ok(());
+        {
+            let unrecorded = self.unrecorded();
+            if unrecorded.waiting.is_empty() && unrecorded.writing.is_empty() {
+                return Ok(());
+            }
         }
         db.within_deadline(self.flush_in_turn(db)).await
     }
 
     async fn flush_in_turn(&self, db: &Db) -> Result<()> {
         let _flushing = self.flushing.lock().await;
-        let mut by_tenant: BTreeMap<TenantId, Vec<(Key, Waiting)>> = BTreeMap::new();
-        for (key, waiting) in &self.waiting().holds {
-            by_tenant.entry(key.0).or_default().push((key.clone(), waiting.clone()));
+        let taken = self.take_all();
+        let mut batches: BTreeMap<(TenantId, i64), Vec<(Hold, String)>> = BTreeMap::new();
+        for ((tenant, ..), waiting) in taken.iter() {
+            batches.entry((*tenant, waiting.epoch.0)).or_default().push(waiting.granted.clone());
         }
-        for (tenant, entries) in by_tenant {
-            let holds: Vec<(Hold, String)> =
-                entries.iter().map(|(_, w)| (w.hold.clone(), w.fingerprint.clone())).collect();
-            db.transaction(tenant, async |tx| store::insert_holds(tx, tenant, &holds).await).await?;
-            let mut waiting = self.waiting();
-            for (key, _) in &entries {
-                waiting.holds.remove(key);
-            }
-            waiting.oldest = waiting.holds.values().map(|waiting| waiting.since).min();
+        for ((tenant, epoch), granted) in &batches {
+            db.transaction(*tenant, async |tx| record(tx, *tenant, *epoch, granted).await).await?;
         }
+        let mut unrecorded = self.unrecorded();
+        unrecorded.writing = Arc::default();
+        unrecorded.writing_since = None;
         Ok(())
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Unrecorded> {
-        // Each entry is put in or taken out in one step: a panic elsewhere leaves the map whole.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Moves what waits to what is being written: together with what an earlier flush took and could not
+    /// write, or was dropped with.
+    fn take_all(&self) -> Arc<HashMap<Key, Waiting>> {
+        let mut unrecorded = self.unrecorded();
+        let waiting = std::mem::take(&mut unrecorded.waiting);
+        let waiting_since = unrecorded.waiting_since.take();
+        // What is being written belongs to this flush alone: the turn is held.
+        Arc::make_mut(&mut unrecorded.writing).extend(waiting);
+        unrecorded.writing_since = unrecorded.writing_since.or(waiting_since);
+        unrecorded.writing.clone()
     }
+
+    fn unrecorded(&self) -> MutexGuard<'_, Unrecorded> {
+        // Each change is one step: a panic elsewhere leaves the maps whole.
+        self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn record(
+    tx: &mut db::Connection,
+    tenant: TenantId,
+    epoch: i64,
+    granted: &[(Hold, String)],
+) -> Result<()> {
+    let Some(expires_max) = granted.iter().map(|(hold, _)| hold.expires_at).max() else { return Ok(()) };
+    let packed = packed::pack(granted.iter())?;
+    if store::insert_hold_batch(tx, tenant, epoch, &packed, expires_max).await? {
+        return Ok(());
+    }
+    store::insert_holds(tx, tenant, granted).await
 }
 
 impl Ledger {
@@ -129,5 +168,10 @@ impl Ledger {
         if let Err(error) = self.journal.flush(&self.db).await {
             tracing::error!(%error, "holds were granted and not recorded; they run out by their time");
         }
+    }
+
+    /// How long the oldest granted hold has been waiting to be recorded; none where none waits.
+    pub fn oldest_unrecorded_hold(&self) -> Option<Duration> {
+        self.journal.oldest()
     }
 }

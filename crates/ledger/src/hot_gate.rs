@@ -12,13 +12,16 @@
 //! | down | nobody decides: a request waits, a second at most | PostgreSQL decides |
 //! | up | PostgreSQL decides still | Redis decides |
 //!
-//! What Redis has of an earlier epoch is a miss, so whatever changed without it is loaded anew.
+//! What Redis has of an earlier epoch is a miss, so whatever changed without it is loaded anew. A marker
+//! in Redis names the epoch; whoever begins one sets it, once. Where it is gone Redis has been emptied.
 
+use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use db::{Db, Result};
-use hot_balances::{Away, CALL_MAX, Epoch, HotBalances};
+use hot_balances::{CALL_MAX, Epoch, HotBalances};
+use tokio::sync::Notify;
 
 use crate::store;
 use crate::store::HotState;
@@ -37,8 +40,22 @@ const PING_EVERY: Duration = Duration::from_millis(250);
 /// Who decides about a hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decider {
-    Redis(Epoch),
+    Redis(Lease),
     Postgres,
+}
+
+/// The right to let Redis decide, for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lease {
+    pub(crate) epoch: Epoch,
+    /// An answer that comes later is not used: others may have gone on without Redis since.
+    ends_at: Instant,
+}
+
+impl Lease {
+    pub(crate) fn is_over(&self) -> bool {
+        Instant::now() >= self.ends_at
+    }
 }
 
 /// The row as it was last read.
@@ -52,11 +69,19 @@ struct Seen {
     settles_at: Instant,
 }
 
+impl Seen {
+    fn lease(&self) -> Lease {
+        Lease { epoch: self.epoch, ends_at: self.seen_at + LEASE + CALL_MAX }
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct HotGate {
     seen: Mutex<Option<Seen>>,
     reading: tokio::sync::Mutex<()>,
     pinged_at: Mutex<Option<Instant>>,
+    /// Told when this server has begun an epoch with Redis.
+    begun: Notify,
 }
 
 impl HotGate {
@@ -66,7 +91,7 @@ impl HotGate {
             let seen = self.current(db, hot).await?;
             let has_settled = seen.settles_at <= Instant::now();
             match (seen.is_up, has_settled) {
-                (true, true) => return Ok(Decider::Redis(seen.epoch)),
+                (true, true) => return Ok(Decider::Redis(seen.lease())),
                 (true, false) => return Ok(Decider::Postgres),
                 (false, true) => {
                     self.look_whether_redis_is_back(db, hot, seen.epoch).await?;
@@ -83,18 +108,24 @@ impl HotGate {
         Ok((seen.is_up && seen.settles_at <= Instant::now()).then_some(seen.epoch))
     }
 
-    /// Whether Redis was up when the row was last read. Takes no connection: for looking something up
-    /// in the middle of a transaction, never for deciding.
-    pub(crate) fn was_up(&self) -> bool {
-        lock(&self.seen).is_some_and(|seen| seen.is_up)
+    /// The epoch as it was last read, and whether Redis is up in it. Takes no connection: for looking
+    /// something up in the middle of a transaction, never for deciding.
+    pub(crate) fn last_seen(&self) -> Option<(Epoch, bool)> {
+        lock(&self.seen).map(|seen| (seen.epoch, seen.is_up))
     }
 
-    /// Says for all servers that Redis is away.
-    pub(crate) async fn redis_is_away(&self, db: &Db, epoch: Epoch, why: &Away) -> Result<()> {
+    /// Returns when this server has begun an epoch with Redis, in which nothing is loaded yet.
+    pub(crate) async fn begun(&self) {
+        self.begun.notified().await;
+    }
+
+    /// Says for all servers that Redis is away, or has lost what it had.
+    pub(crate) async fn redis_is_away(&self, db: &Db, epoch: Epoch, why: &(dyn Display + Sync)) -> Result<()> {
         tracing::warn!(%why, "Redis is away; PostgreSQL decides about holds");
         // Not used again before it was read anew, even if nobody can be told now.
         *lock(&self.seen) = None;
-        start_epoch(db, epoch, None).await
+        start_epoch(db, epoch, None).await?;
+        Ok(())
     }
 
     async fn look_whether_redis_is_back(&self, db: &Db, hot: &HotBalances, epoch: Epoch) -> Result<()> {
@@ -106,8 +137,13 @@ impl HotGate {
             *pinged_at = Some(Instant::now());
         }
         if let Ok(run_id) = hot.run_id().await {
-            tracing::info!("Redis is back");
-            start_epoch(db, epoch, Some(&run_id)).await?;
+            if let Some(begun) = start_epoch(db, epoch, Some(&run_id)).await? {
+                tracing::info!("Redis is back");
+                match hot.begin_epoch(begun).await {
+                    Ok(()) => self.begun.notify_one(),
+                    Err(away) => self.redis_is_away(db, begun, &away).await?,
+                }
+            }
             self.read(db, hot).await?;
         }
         Ok(())
@@ -144,7 +180,11 @@ impl HotGate {
         let epoch = Epoch(row.epoch);
         match (hot.run_id().await, &row.run_id) {
             (Ok(run_id), Some(known)) if run_id == *known => return Ok(true),
-            (Ok(run_id), None) => note_run(db, epoch, &run_id).await?,
+            // The very first epoch: nobody uses Redis before its run is noted.
+            (Ok(run_id), None) => match hot.begin_epoch(epoch).await {
+                Ok(()) => note_run(db, epoch, &run_id).await?,
+                Err(away) => self.redis_is_away(db, epoch, &away).await?,
+            },
             (Ok(_), Some(_)) => {
                 tracing::warn!("Redis was restarted; PostgreSQL decides about holds for a moment");
                 start_epoch(db, epoch, None).await?;
@@ -177,8 +217,10 @@ async fn hot_state(db: &Db) -> Result<HotState> {
     db.all_tenants_transaction(async |tx| store::hot_state(tx).await).await
 }
 
-async fn start_epoch(db: &Db, after: Epoch, run_id: Option<&str>) -> Result<()> {
-    db.all_tenants_transaction(async |tx| store::start_epoch(tx, after.0, run_id).await).await
+/// The epoch that was started; none where somebody else was first.
+async fn start_epoch(db: &Db, after: Epoch, run_id: Option<&str>) -> Result<Option<Epoch>> {
+    let started = db.all_tenants_transaction(async |tx| store::start_epoch(tx, after.0, run_id).await).await?;
+    Ok(started.then_some(Epoch(after.0 + 1)))
 }
 
 async fn note_run(db: &Db, epoch: Epoch, run_id: &str) -> Result<()> {

@@ -11,23 +11,31 @@
 //! | [`lock`] | 2 |
 //! | [`write`] | at most 4 |
 //! | [`Ledger::publish`] | 0 (Redis: 1 an account) |
-//! | [`Ledger::hold`] | 0 on a hit; 4 on a miss |
+//! | [`Ledger::hold`], [`Ledger::renew`] | 0 on a hit; 4 to 6 on a miss |
 //!
 //! A hold is granted by one atomic script in Redis, and recorded in PostgreSQL a moment later by
-//! the [`journal`](Ledger::run_journal). While Redis is away it is granted and recorded in one
-//! PostgreSQL transaction under the account's lock (R-36 `strict`); `hot_gate` says which of the two
-//! decides, for all servers at once.
+//! the [`journal`](Ledger::run_journal), packed into one row a flush: while Redis has the hold nobody
+//! looks for it there. When Redis has lost it, the packed ones are read again (`recovered`). While Redis
+//! is away a hold is granted and recorded in one PostgreSQL transaction under the account's lock (R-36
+//! `strict`); `hot_gate` says which of the two decides, for all servers at once.
 
 mod balance;
 mod history;
 mod hold;
 mod hold_journal;
 mod hot_gate;
+mod load;
 mod lock;
 mod open;
+mod packed;
 mod project;
+mod prune_holds;
 mod publish;
+mod recorded_holds;
+mod recovered;
+mod refill;
 mod release;
+mod renew;
 mod store;
 mod write;
 
@@ -52,11 +60,20 @@ pub struct Ledger {
     hot: HotBalances,
     journal: Arc<hold_journal::HoldJournal>,
     gate: Arc<hot_gate::HotGate>,
+    loads: Arc<load::Loads>,
+    recovered: Arc<recovered::Recovered>,
 }
 
 impl Ledger {
     pub fn new(db: Db, hot: HotBalances) -> Ledger {
-        Ledger { db, hot, journal: Arc::default(), gate: Arc::default() }
+        Ledger {
+            db,
+            hot,
+            journal: Arc::default(),
+            gate: Arc::default(),
+            loads: Arc::default(),
+            recovered: Arc::default(),
+        }
     }
 
     /// Whether Redis answers; the ledger works without, at PostgreSQL's speed.

@@ -6,8 +6,7 @@ use db::{Connection, Result};
 use domain::hold::{Hold, HoldEnd};
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{Refusal, TenantScope, Timestamp};
-use hot_balances::AccountKey;
-use hot_balances::KnownHold;
+use hot_balances::{AccountKey, Epoch, KnownHold};
 
 use crate::{Ledger, lock, store};
 
@@ -15,18 +14,19 @@ use crate::{Ledger, lock, store};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FoundHold {
     Unknown,
-    /// Only other customers have a hold of this id.
+    /// A hold of this id is known, and another customer's.
     Foreign,
     Own(KnownHold),
 }
 
-/// Looks up the holds that a batch names, as `(customer, hold id)`: in PostgreSQL, in this
-/// server's own journal, and in Redis, where another server may have put it a moment ago.
+/// Looks up the holds that a batch names, as `(customer, hold id)`: among the rows in PostgreSQL, in this
+/// server's own journal, in Redis, and among those that Redis granted before it was lost.
 pub async fn find_holds(
     tx: &mut Connection,
     ledger: &Ledger,
     tenant: TenantId,
     named: &[(CustomerId, ExternalId)],
+    now: Timestamp,
 ) -> Result<BTreeMap<(CustomerId, ExternalId), FoundHold>> {
     if named.is_empty() {
         return Ok(BTreeMap::new());
@@ -49,8 +49,23 @@ pub async fn find_holds(
         };
         found.insert((*customer, id.clone()), answer);
     }
-    if ledger.gate.was_up() {
-        ask_redis(ledger, tenant, &mut found).await;
+    let (epoch, is_up) = match ledger.gate.last_seen() {
+        Some(seen) => seen,
+        None => {
+            let state = store::hot_state(tx).await?;
+            (Epoch(state.epoch), state.is_up)
+        }
+    };
+    if is_up {
+        ask_redis(ledger, tenant, epoch, &mut found).await;
+    }
+    if found.values().any(|found| !matches!(found, FoundHold::Own(_))) {
+        let earlier = ledger.recovered.before(tx, tenant, epoch, now).await?;
+        for ((customer, id), found) in &mut found {
+            if let (FoundHold::Unknown | FoundHold::Foreign, Some(known)) = (&*found, earlier.find(*customer, id)) {
+                *found = FoundHold::Own(known.clone());
+            }
+        }
     }
     Ok(found)
 }
@@ -59,12 +74,13 @@ pub async fn find_holds(
 async fn ask_redis(
     ledger: &Ledger,
     tenant: TenantId,
+    epoch: Epoch,
     found: &mut BTreeMap<(CustomerId, ExternalId), FoundHold>,
 ) {
     let missing = found.iter().filter(|(_, found)| !matches!(found, FoundHold::Own(_)));
     let missing: Vec<(AccountKey, ExternalId)> =
         missing.map(|((customer, id), _)| (AccountKey { tenant, customer: *customer }, id.clone())).collect();
-    let Ok(answers) = ledger.hot.find(&missing).await else { return };
+    let Ok(answers) = ledger.hot.find(epoch, &missing).await else { return };
     for ((account, id), answer) in missing.into_iter().zip(answers) {
         if let Some(own) = answer {
             found.insert((account.customer, id), FoundHold::Own(own));
@@ -95,7 +111,7 @@ impl Ledger {
             .transaction(tenant, async |tx| {
                 // A capture takes this lock too: a hold ends in one way.
                 lock(tx, tenant, &[customer]).await?;
-                let found = find_holds(tx, self, tenant, &named).await?;
+                let found = find_holds(tx, self, tenant, &named, now).await?;
                 let Some(FoundHold::Own(known)) = found.get(&named[0]) else {
                     return Err(Refusal::NotFound { what: "authorization" }.into());
                 };
@@ -113,7 +129,7 @@ impl Ledger {
             .await?;
         let key = AccountKey { tenant, customer };
         if let Some(epoch) = self.gate.epoch_in_redis(&self.db, &self.hot).await?
-            && let Err(away) = self.hot.release(key, id).await
+            && let Err(away) = self.hot.release(key, epoch, id).await
         {
             self.gate.redis_is_away(&self.db, epoch, &away).await?;
         }

@@ -4,6 +4,7 @@
 
 mod commands;
 mod config;
+mod refilling;
 mod replay;
 mod secrets;
 mod serving;

@@ -6,7 +6,9 @@ use std::time::Duration;
 use actix_web::dev::Server;
 use anyhow::Context;
 use ledger::Ledger;
+use tenants::Tenants;
 
+use crate::refilling::refill_when_lost;
 use crate::shutdown::Stop;
 use crate::wiring::Services;
 
@@ -23,6 +25,7 @@ pub(crate) struct Api {
     server: Server,
     address: SocketAddr,
     ledger: Ledger,
+    tenants: Tenants,
     stop: Stop,
 }
 
@@ -38,7 +41,8 @@ impl Api {
             .bind(listen)
             .with_context(|| format!("cannot listen on {listen}"))?;
         let address = http.addrs().first().copied().context("no address was bound")?;
-        Ok(Api { server: http.run(), address, ledger: services.ledger.clone(), stop })
+        let (ledger, tenants) = (services.ledger.clone(), services.tenants.clone());
+        Ok(Api { server: http.run(), address, ledger, tenants, stop })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -47,8 +51,9 @@ impl Api {
 
     /// Answers until told to stop, then drains: first the requests, then the holds they were granted.
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let Api { server, ledger, mut stop, .. } = self;
+        let Api { server, ledger, tenants, mut stop, .. } = self;
         let handle = server.handle();
+        let refilling = tokio::spawn(refill_when_lost(ledger.clone(), tenants));
         let (journal_stopper, journal_stop) = crate::shutdown::Stopper::new();
         let journal = tokio::spawn(async move { ledger.run_journal(journal_stop).await });
         let draining = tokio::spawn(async move {
@@ -58,6 +63,7 @@ impl Api {
         });
         server.await?;
         draining.await?;
+        refilling.abort();
         journal_stopper.stop();
         journal.await?;
         Ok(())

@@ -113,7 +113,12 @@ impl Services {
             let idempotency = idempotency.clone();
             async move { idempotency.prune(chrono::Utc::now()).await.map(drop) }
         });
-        let worker = worker.on(PRUNE_IDEMPOTENCY_KEYS, prune);
+        let ledger = self.ledger.clone();
+        let prune_holds = handler(move |_| {
+            let ledger = ledger.clone();
+            async move { ledger.prune_holds(chrono::Utc::now()).await.map(drop) }
+        });
+        let worker = worker.on(PRUNE_IDEMPOTENCY_KEYS, prune).on(PRUNE_HOLDS, prune_holds);
         tokio::join!(worker.run(stop.clone()), self.webhook_worker().run(stop));
         ticker.stop().await?;
         Ok(())
@@ -128,11 +133,13 @@ impl Services {
     }
 }
 
+const PRUNE_HOLDS: &str = "prune_holds";
 const PRUNE_IDEMPOTENCY_KEYS: &str = "prune_idempotency_keys";
 
 /// What the clock enqueues. Due work is looked for each minute: renewals, expiries, purchases that
 /// nobody paid.
-const TICKS: [Tick; 2] = [
+const TICKS: [Tick; 3] = [
     Tick { kind: jobs::FIND_DUE, schedule: "0 * * * * *", slot: Slot::Minute },
+    Tick { kind: PRUNE_HOLDS, schedule: "0 15 * * * *", slot: Slot::Hour },
     Tick { kind: PRUNE_IDEMPOTENCY_KEYS, schedule: "0 30 * * * *", slot: Slot::Hour },
 ];

@@ -6,7 +6,7 @@ use domain::id::{CustomerId, ExternalId};
 use domain::rating::{Estimate, NoCost, estimate};
 use domain::usage::TokenCounts;
 use domain::{Refusal, TenantScope};
-use ledger::HoldRequest;
+use ledger::{Granted, HoldRequest};
 
 use crate::Usage;
 
@@ -79,6 +79,11 @@ impl Usage {
                 Error::Refused(Refusal::NotRated { reason: unrated.code().to_owned() })
             }
         })
+    }
+
+    /// Lets an authorization run on; see [`ledger::Ledger::renew`].
+    pub async fn renew(&self, scope: &TenantScope, customer: CustomerId, id: &ExternalId) -> Result<Granted> {
+        self.parts.ledger.renew(scope, customer, id).await
     }
 
     /// Releases an authorization without a charge; see [`ledger::Ledger::release`].

@@ -184,7 +184,7 @@ async fn record_in(
     let customers: Vec<CustomerId> = customers.into_iter().collect();
     let mut accounts = ledger::lock(tx, tenant, &customers).await?;
     // Under the accounts' locks: a hold ends in one way.
-    let holds = ledger::find_holds(tx, &parts.ledger, tenant, &named).await?;
+    let holds = ledger::find_holds(tx, &parts.ledger, tenant, &named, now).await?;
 
     let usable = checked.iter().map(|checked| match checked {
         Ok(item) if !accounts.contains(item.event.customer) => Err(Refusal::NotFound { what: "customer" }),

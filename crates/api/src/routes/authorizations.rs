@@ -92,12 +92,25 @@ struct Price {
     estimate_output_tokens: u64,
 }
 
-/// Whose authorization to release.
+/// Whose authorization it is.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Release {
+struct Owner {
     #[schema(value_type = schema::CustomerId)]
     customer: CustomerId,
+}
+
+/// An authorization that runs on.
+#[derive(Debug, Serialize, ToSchema)]
+struct Renewed {
+    #[schema(value_type = String, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:-]+$", example = "req-1")]
+    id: ExternalId,
+    #[schema(value_type = schema::CustomerId)]
+    customer: CustomerId,
+    credits_held: i64,
+    granted_at: Instant,
+    expires_at: Instant,
+    account_version: i64,
 }
 
 /// An authorization that holds nothing any more.
@@ -158,6 +171,40 @@ pub(super) async fn price_request(
     Ok(Json(Price::from(&estimate)))
 }
 
+/// Renew an authorization
+///
+/// For a request that takes longer: it gets its time again, counted from now, up to the longest life that
+/// the tenant's settings allow. Renewing it again changes nothing for the worse.
+#[utoipa::path(
+    tag = "Usage",
+    security(("bearer" = ["usage"])),
+    params(("id" = String, Path, description = "The authorization", min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:-]+$", example = "req-1")),
+    request_body = Owner,
+    responses(
+        (status = 200, description = "Renewed", body = Renewed),
+        (status = 404, description = "`not-found`: no such authorization of this customer", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`authorization-ended`, `authorization-not-renewable`", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[post("/authorizations/{id}/renew")]
+pub(super) async fn renew_authorization(
+    caller: Uses,
+    _: NoQuery,
+    id: Id<ExternalId>,
+    owner: Body<Owner>,
+    usage: Data<Usage>,
+) -> Result<Json<Renewed>, Error> {
+    let renewed = usage.renew(caller.scope(), owner.value.customer, &id.0).await?;
+    Ok(Json(Renewed {
+        id: renewed.hold.id,
+        customer: renewed.hold.customer,
+        credits_held: renewed.hold.credits.get(),
+        granted_at: Instant(renewed.hold.granted_at),
+        expires_at: Instant(renewed.hold.expires_at),
+        account_version: renewed.version,
+    }))
+}
+
 /// Release an authorization
 ///
 /// What it holds becomes available without a charge. Releasing it again changes nothing.
@@ -165,7 +212,7 @@ pub(super) async fn price_request(
     tag = "Usage",
     security(("bearer" = ["usage"])),
     params(("id" = String, Path, description = "The authorization", min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:-]+$", example = "req-1")),
-    request_body = Release,
+    request_body = Owner,
     responses(
         (status = 200, description = "Released", body = Released),
         (status = 409, description = "`authorization-ended`", body = Problem, content_type = "application/problem+json"),
@@ -176,10 +223,10 @@ pub(super) async fn release_authorization(
     caller: Uses,
     _: NoQuery,
     id: Id<ExternalId>,
-    release: Body<Release>,
+    owner: Body<Owner>,
     usage: Data<Usage>,
 ) -> Result<Json<Released>, Error> {
-    let (id, customer) = (id.0, release.value.customer);
+    let (id, customer) = (id.0, owner.value.customer);
     let account_version = usage.release(caller.scope(), customer, &id).await?;
     Ok(Json(Released { id, customer, account_version }))
 }

@@ -112,6 +112,24 @@ pub(crate) async fn has_account(tx: &mut Connection, tenant: TenantId, customer:
     Ok(diesel::select(diesel::dsl::exists(query)).get_result(tx).await?)
 }
 
+/// The next accounts in id order, after this one.
+pub(crate) async fn accounts_page(
+    tx: &mut Connection,
+    tenant: TenantId,
+    after: Option<CustomerId>,
+    limit: i64,
+) -> Result<Vec<CustomerId>> {
+    let ids: Vec<Uuid> = credit_accounts::table
+        .filter(credit_accounts::tenant_id.eq(tenant.uuid()))
+        .filter(credit_accounts::customer_id.gt(after.map_or(Uuid::nil(), CustomerId::uuid)))
+        .order(credit_accounts::customer_id)
+        .limit(limit)
+        .select(credit_accounts::customer_id)
+        .load(tx)
+        .await?;
+    Ok(ids.into_iter().map(CustomerId::from_uuid).collect())
+}
+
 pub(crate) async fn version(tx: &mut Connection, tenant: TenantId, customer: CustomerId) -> Result<i64> {
     Ok(credit_accounts::table
         .filter(credit_accounts::tenant_id.eq(tenant.uuid()))

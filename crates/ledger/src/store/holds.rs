@@ -1,9 +1,9 @@
 //! Holds, as they are recorded.
 
-use db::schema::holds;
+use db::schema::{hold_batches, holds};
 use db::{Connection, Error, Result};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bytea, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use domain::hold::{Hold, HoldEnd};
 use domain::id::{CustomerId, ExternalId, TenantId};
@@ -11,7 +11,7 @@ use domain::{Credits, Timestamp};
 use hot_balances::KnownHold;
 use uuid::Uuid;
 
-use super::{SumRow, by_name};
+use super::{by_name, uuids};
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = holds)]
@@ -80,43 +80,76 @@ pub(crate) async fn holds_by_id(
     rows.into_iter().map(KnownHold::try_from).collect()
 }
 
-pub(crate) async fn live_holds(
+/// The live holds of these customers, and of these ids those that have ended too.
+pub(crate) async fn live_holds_and(
     tx: &mut Connection,
     tenant: TenantId,
-    customer: CustomerId,
+    customers: &[CustomerId],
     now: Timestamp,
+    ids: &[&str],
 ) -> Result<Vec<KnownHold>> {
+    let is_live = holds::ended_as.is_null().and(holds::expires_at.gt(now));
     let rows: Vec<HoldDbRow> = holds::table
         .filter(holds::tenant_id.eq(tenant.uuid()))
-        .filter(holds::customer_id.eq(customer.uuid()))
-        .filter(holds::ended_as.is_null())
-        .filter(holds::expires_at.gt(now))
+        .filter(holds::customer_id.eq_any(uuids(customers)))
+        .filter(is_live.or(holds::hold_id.eq_any(ids)))
         .select(HoldDbRow::as_select())
         .load(tx)
         .await?;
     rows.into_iter().map(KnownHold::try_from).collect()
 }
 
-/// What live holds set aside.
-pub(crate) async fn held(
+/// Records holds that Redis granted in `epoch`, packed, and says whether that epoch still goes on. Until
+/// the transaction ends, no other begins.
+pub(crate) async fn insert_hold_batch(
     tx: &mut Connection,
     tenant: TenantId,
-    customer: CustomerId,
-    now: Timestamp,
-) -> Result<Credits> {
-    let sum: SumRow = diesel::sql_query(
-        "select coalesce(sum(credits), 0)::bigint as total from holds
-         where tenant_id = $1 and customer_id = $2 and ended_as is null and counts_until > $3",
+    epoch: i64,
+    packed: &[u8],
+    expires_max: Timestamp,
+) -> Result<bool> {
+    let inserted = diesel::sql_query(
+        "insert into hold_batches (tenant_id, batch_id, epoch, holds, expires_max)
+         select $1, $2, $3, $4, $5 from (select from hot_state where epoch = $3 for share) as goes_on",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
-    .bind::<SqlUuid, _>(customer.uuid())
-    .bind::<Timestamptz, _>(now)
-    .get_result(tx)
+    .bind::<SqlUuid, _>(Uuid::now_v7())
+    .bind::<BigInt, _>(epoch)
+    .bind::<Bytea, _>(packed)
+    .bind::<Timestamptz, _>(expires_max)
+    .execute(tx)
     .await?;
-    Ok(Credits::new(sum.total)?)
+    Ok(inserted == 1)
 }
 
-/// Records granted holds; one that is recorded already, or has ended already, stays as it is.
+/// The packed holds of the epochs before `epoch`, but for those that have all run out.
+pub(crate) async fn hold_batches_before(
+    tx: &mut Connection,
+    tenant: TenantId,
+    epoch: i64,
+    now: Timestamp,
+) -> Result<Vec<Vec<u8>>> {
+    Ok(hold_batches::table
+        .filter(hold_batches::tenant_id.eq(tenant.uuid()))
+        .filter(hold_batches::epoch.lt(epoch))
+        .filter(hold_batches::expires_max.gt(now))
+        .select(hold_batches::holds)
+        .load(tx)
+        .await?)
+}
+
+/// Deletes the packed holds that have all run out, each by its tenant's time; answers how many rows.
+pub(crate) async fn prune_hold_batches_all_tenants(tx: &mut Connection, now: Timestamp) -> Result<usize> {
+    Ok(diesel::sql_query(
+        "delete from hold_batches b using tenants t
+         where t.tenant_id = b.tenant_id and b.expires_max < coalesce(t.clock_at, $1)",
+    )
+    .bind::<Timestamptz, _>(now)
+    .execute(tx)
+    .await?)
+}
+
+/// Records granted and renewed holds, a row each; one that has ended already stays as it is.
 pub(crate) async fn insert_holds(
     tx: &mut Connection,
     tenant: TenantId,
@@ -128,7 +161,10 @@ pub(crate) async fn insert_holds(
         "insert into holds (tenant_id, customer_id, hold_id, credits, granted_at, expires_at, counts_until,
              fingerprint)
          select $1, n.* from unnest($2, $3, $4, $5, $6, $7, $8) as n
-         on conflict (tenant_id, customer_id, hold_id) do nothing",
+         on conflict (tenant_id, customer_id, hold_id) do update
+         set expires_at = greatest(holds.expires_at, excluded.expires_at),
+             counts_until = greatest(holds.counts_until, excluded.counts_until)
+         where holds.ended_as is null",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
     .bind::<Array<SqlUuid>, _>(customers)

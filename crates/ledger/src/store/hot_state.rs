@@ -37,9 +37,10 @@ pub(crate) async fn hot_state(tx: &mut Connection) -> Result<HotState> {
     Ok(HotState { epoch: row.epoch, is_up: row.is_up, run_id: row.run_id, changed_since })
 }
 
-/// Starts the next epoch, unless somebody else has: Redis is down, or up with this run.
-pub(crate) async fn start_epoch(tx: &mut Connection, after: i64, run_id: Option<&str>) -> Result<()> {
-    diesel::sql_query(
+/// Starts the next epoch, unless somebody else has: Redis is down, or up with this run. Waits for the
+/// flushes of the epoch that ends.
+pub(crate) async fn start_epoch(tx: &mut Connection, after: i64, run_id: Option<&str>) -> Result<bool> {
+    let started = diesel::sql_query(
         "update hot_state
          set epoch = epoch + 1, is_up = $2 is not null, run_id = $2, changed_at = clock_timestamp()
          where epoch = $1",
@@ -48,7 +49,7 @@ pub(crate) async fn start_epoch(tx: &mut Connection, after: i64, run_id: Option<
     .bind::<Nullable<Text>, _>(run_id)
     .execute(tx)
     .await?;
-    Ok(())
+    Ok(started == 1)
 }
 
 /// Notes the run of Redis in an epoch that did not know it: the very first one.
@@ -61,9 +62,9 @@ pub(crate) async fn note_run(tx: &mut Connection, epoch: i64, run_id: &str) -> R
     Ok(())
 }
 
-/// Whether PostgreSQL decides about holds at this moment: Redis is down for as long as it takes every
-/// server to know, or back for less than that.
-pub(crate) async fn postgres_decides(tx: &mut Connection, settle: Duration) -> Result<bool> {
+/// The epoch in which PostgreSQL decides about holds at this moment: Redis is down for as long as it
+/// takes every server to know, or back for less than that. None where it does not decide.
+pub(crate) async fn postgres_decides(tx: &mut Connection, settle: Duration) -> Result<Option<i64>> {
     let state = hot_state(tx).await?;
-    Ok(state.is_up == (state.changed_since < settle))
+    Ok((state.is_up == (state.changed_since < settle)).then_some(state.epoch))
 }

@@ -1,0 +1,74 @@
+//! The holds that PostgreSQL knows of: rows for those that it granted and for all that have ended,
+//! packed ones for those that Redis granted in earlier epochs.
+
+use std::collections::HashMap;
+
+use db::{Connection, Result};
+use domain::hold::Hold;
+use domain::id::{CustomerId, ExternalId, TenantId};
+use domain::{Credits, Timestamp};
+use hot_balances::{Epoch, KnownHold};
+
+use crate::{Ledger, store};
+
+impl Ledger {
+    /// The live holds of these customers, of before `epoch`.
+    pub(crate) async fn recorded_live_holds(
+        &self,
+        tx: &mut Connection,
+        tenant: TenantId,
+        customers: &[CustomerId],
+        epoch: Epoch,
+        now: Timestamp,
+    ) -> Result<Vec<KnownHold>> {
+        let recovered = self.recovered.before(tx, tenant, epoch, now).await?;
+        let earlier: Vec<KnownHold> =
+            customers.iter().flat_map(|customer| recovered.of(*customer, now)).collect();
+        let ids: Vec<&str> = earlier.iter().map(|known| known.hold.id.as_str()).collect();
+        let rows = store::live_holds_and(tx, tenant, customers, now, &ids).await?;
+        let key = |known: &KnownHold| (known.hold.customer, known.hold.id.clone());
+        let mut holds: HashMap<(CustomerId, ExternalId), KnownHold> =
+            earlier.iter().map(|known| (key(known), known.clone())).collect();
+        for row in rows {
+            // An end that is recorded is the end; of two expiries the later was a renewal.
+            let is_newer = row.end.is_some()
+                || holds.get(&key(&row)).is_none_or(|known| known.hold.expires_at <= row.hold.expires_at);
+            if is_newer {
+                holds.insert(key(&row), row);
+            }
+        }
+        Ok(holds.into_values().filter(|known| known.end.is_none()).collect())
+    }
+
+    /// One hold of a customer, live or ended, as of before `epoch`.
+    pub(crate) async fn recorded_hold(
+        &self,
+        tx: &mut Connection,
+        tenant: TenantId,
+        (customer, id): (CustomerId, &ExternalId),
+        epoch: Epoch,
+        now: Timestamp,
+    ) -> Result<Option<KnownHold>> {
+        let row = store::hold(tx, tenant, customer, id).await?;
+        let earlier = self.recovered.before(tx, tenant, epoch, now).await?.find(customer, id).cloned();
+        Ok(match (row, earlier) {
+            (Some(row), Some(earlier))
+                if row.end.is_none() && earlier.hold.expires_at > row.hold.expires_at =>
+            {
+                Some(earlier)
+            }
+            (Some(row), _) => Some(row),
+            (None, earlier) => earlier,
+        })
+    }
+}
+
+/// What these set aside at `now`.
+pub(crate) fn held(holds: &[KnownHold], now: Timestamp) -> Result<Credits> {
+    let counting = holds.iter().map(|known| &known.hold).filter(|hold: &&Hold| hold.counts_until > now);
+    let mut total = Credits::ZERO;
+    for hold in counting {
+        total = total.plus(hold.credits)?;
+    }
+    Ok(total)
+}

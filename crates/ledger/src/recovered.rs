@@ -1,0 +1,70 @@
+//! What Redis granted in earlier epochs and PostgreSQL has packed: read once a tenant and epoch, when
+//! Redis has lost its holds, and kept in memory until the next.
+//!
+//! Nothing is added to an epoch once the next has begun: a flush that comes late writes rows of its
+//! own (see `hold_journal`). So what was read stays complete, and only gets fewer.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use db::{Connection, Result};
+use domain::Timestamp;
+use domain::id::{CustomerId, ExternalId, TenantId};
+use hot_balances::{Epoch, KnownHold};
+
+use crate::{packed, store};
+
+/// One tenant's holds of earlier epochs. Which of them have ended since is recorded elsewhere.
+#[derive(Debug, Default)]
+pub(crate) struct EarlierHolds {
+    by_customer: HashMap<CustomerId, HashMap<ExternalId, KnownHold>>,
+}
+
+impl EarlierHolds {
+    pub(crate) fn find(&self, customer: CustomerId, id: &ExternalId) -> Option<&KnownHold> {
+        self.by_customer.get(&customer)?.get(id)
+    }
+
+    /// Those of a customer that have not run out by `now`.
+    pub(crate) fn of(&self, customer: CustomerId, now: Timestamp) -> Vec<KnownHold> {
+        let all = self.by_customer.get(&customer).into_iter().flat_map(HashMap::values);
+        all.filter(|known| known.hold.expires_at > now).cloned().collect()
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Recovered {
+    read: Mutex<HashMap<TenantId, (Epoch, Arc<EarlierHolds>)>>,
+}
+
+impl Recovered {
+    /// A tenant's holds of the epochs before `epoch`.
+    pub(crate) async fn before(
+        &self,
+        tx: &mut Connection,
+        tenant: TenantId,
+        epoch: Epoch,
+        now: Timestamp,
+    ) -> Result<Arc<EarlierHolds>> {
+        if let Some((read_in, holds)) = self.read.lock().unwrap_or_else(PoisonError::into_inner).get(&tenant)
+            && *read_in == epoch
+        {
+            return Ok(holds.clone());
+        }
+        let mut earlier = EarlierHolds::default();
+        for batch in store::hold_batches_before(tx, tenant, epoch.0, now).await? {
+            for (hold, fingerprint) in packed::unpack(&batch)? {
+                let of_customer = earlier.by_customer.entry(hold.customer).or_default();
+                let id = hold.id.clone();
+                let renewed_later = of_customer.get(&id).is_some_and(|k| k.hold.expires_at > hold.expires_at);
+                if !renewed_later {
+                    of_customer.insert(id, KnownHold { hold, fingerprint, end: None });
+                }
+            }
+        }
+        let earlier = Arc::new(earlier);
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.insert(tenant, (epoch, earlier.clone()));
+        Ok(earlier)
+    }
+}
