@@ -18,7 +18,7 @@ use crate::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
 /// Where Redis is.
 pub(crate) enum Target {
     One(redis::Client),
-    Cluster(ClusterClient),
+    Cluster(Box<ClusterClient>),
 }
 
 /// `redis-cluster://[user:password@]host:port,host:port`: some of the cluster's masters.
@@ -37,7 +37,7 @@ impl Target {
             .response_timeout(RESPONSE_TIMEOUT)
             .retries(1)
             .build()
-            .map(Target::Cluster)
+            .map(|client| Target::Cluster(Box::new(client)))
     }
 
     pub(crate) async fn connect(&self) -> RedisResult<Connection> {
