@@ -89,7 +89,7 @@ impl Ledger {
         match answer {
             Hot::Decided(outcome) => return Ok(Some(outcome)),
             Hot::Missed => {}
-            Hot::Lost => self.gate.redis_is_away(&self.db, lease.epoch, &"it has been emptied").await?,
+            Hot::Lost => self.gate.redis_is_emptied(&self.db, lease.epoch).await?,
             Hot::Away(why) => self.gate.redis_is_away(&self.db, lease.epoch, &why).await?,
         }
         Ok(None)
@@ -109,7 +109,9 @@ impl Ledger {
             // One request loads; those that waited for it find the account there.
             let _turn = self.loads.turn(key).await;
             answer = self.hot.hold(key, epoch, request).await;
-            if let Ok(HoldAnswer::Miss { is_loaded }) = answer {
+            // A second load, where the first one found that the account's holds have to come along.
+            for _ in 0..2 {
+                let Ok(HoldAnswer::Miss { is_loaded }) = answer else { break };
                 match self.load(scope, customer, epoch, is_loaded, Some(&request.id)).await? {
                     Hot::Decided(()) => answer = self.hot.hold(key, epoch, request).await,
                     Hot::Missed => return Ok(Hot::Missed),

@@ -15,12 +15,11 @@
 //! What Redis has of an earlier epoch is a miss, so whatever changed without it is loaded anew. A marker
 //! in Redis names the epoch; whoever begins one sets it, once. Where it is gone Redis has been emptied.
 
-use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use db::{Db, Result};
-use hot_balances::{CALL_MAX, Epoch, HotBalances};
+use hot_balances::{Away, CALL_MAX, Epoch, HotBalances};
 use tokio::sync::Notify;
 
 use crate::store;
@@ -119,9 +118,19 @@ impl HotGate {
         self.begun.notified().await;
     }
 
-    /// Says for all servers that Redis is away, or has lost what it had.
-    pub(crate) async fn redis_is_away(&self, db: &Db, epoch: Epoch, why: &(dyn Display + Sync)) -> Result<()> {
+    /// Says for all servers that Redis is away.
+    pub(crate) async fn redis_is_away(&self, db: &Db, epoch: Epoch, why: &Away) -> Result<()> {
         tracing::warn!(%why, "Redis is away; PostgreSQL decides about holds");
+        self.end_epoch(db, epoch).await
+    }
+
+    /// Says for all servers that Redis was emptied: what it has of this epoch is not all of it.
+    pub(crate) async fn redis_is_emptied(&self, db: &Db, epoch: Epoch) -> Result<()> {
+        tracing::warn!("Redis was emptied; PostgreSQL decides about holds for a moment");
+        self.end_epoch(db, epoch).await
+    }
+
+    async fn end_epoch(&self, db: &Db, epoch: Epoch) -> Result<()> {
         // Not used again before it was read anew, even if nobody can be told now.
         *lock(&self.seen) = None;
         start_epoch(db, epoch, None).await?;
@@ -136,7 +145,10 @@ impl HotGate {
             }
             *pinged_at = Some(Instant::now());
         }
-        if let Ok(run_id) = hot.run_id().await {
+        // Written with the epoch in which nobody asks Redis: one that takes no writes is not back.
+        if let Ok(run_id) = hot.run_id().await
+            && hot.begin_epoch(epoch).await.is_ok()
+        {
             if let Some(begun) = start_epoch(db, epoch, Some(&run_id)).await? {
                 tracing::info!("Redis is back");
                 match hot.begin_epoch(begun).await {
@@ -187,7 +199,7 @@ impl HotGate {
             },
             (Ok(_), Some(_)) => {
                 tracing::warn!("Redis was restarted; PostgreSQL decides about holds for a moment");
-                start_epoch(db, epoch, None).await?;
+                self.end_epoch(db, epoch).await?;
             }
             (Err(away), _) => self.redis_is_away(db, epoch, &away).await?,
         }

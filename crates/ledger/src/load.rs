@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use db::Result;
 use domain::TenantScope;
 use domain::id::{CustomerId, ExternalId};
-use hot_balances::{AccountKey, Epoch, Filled};
+use hot_balances::{AccountKey, Epoch, FillHolds, Filled};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::hold::Hot;
@@ -62,7 +62,8 @@ impl Ledger {
                 Ok((project::key(tenant, account), project::projection(account, now), holds))
             })
             .await?;
-        Ok(match self.hot.fill(key, epoch, &projection, &holds, now).await {
+        let holds = if is_loaded { FillHolds::Besides(&holds) } else { FillHolds::All(&holds) };
+        Ok(match self.hot.fill(key, epoch, &projection, holds, now).await {
             Ok(Filled::Done) => Hot::Decided(()),
             Ok(Filled::Lost) => Hot::Lost,
             Err(away) => Hot::Away(away),

@@ -1,14 +1,13 @@
 //! Loads all accounts into Redis again, after it has lost them: in pages, while requests go on.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::time::Duration;
 
 use db::Result;
 use domain::TenantScope;
 use domain::id::CustomerId;
 use futures_util::future::try_join_all;
-use hot_balances::{Epoch, Filled, KnownHold};
+use hot_balances::{Epoch, FillHolds, Filled, KnownHold};
 
 use crate::hot_gate::{Decider, Lease};
 use crate::{Ledger, lock, project, store};
@@ -88,16 +87,18 @@ impl Ledger {
         let filling = accounts.iter().map(async |account| {
             let held = holds.get(&account.customer()).map(Vec::as_slice).unwrap_or_default();
             let key = project::key(tenant, account);
-            self.hot.fill(key, epoch, &project::projection(account, now), held, now).await
+            self.hot.fill(key, epoch, &project::projection(account, now), FillHolds::All(held), now).await
         });
-        let why: &(dyn Display + Sync) = match &try_join_all(filling).await {
-            Ok(filled) if !filled.contains(&Filled::Lost) => {
-                return Ok(Page::Loaded { last, accounts: filled.len().try_into().unwrap_or(u64::MAX) });
+        match try_join_all(filling).await {
+            Ok(filled) if filled.contains(&Filled::Lost) => {
+                self.gate.redis_is_emptied(&self.db, epoch).await?;
             }
-            Ok(_) => &"it has been emptied",
-            Err(away) => &away.clone(),
-        };
-        self.gate.redis_is_away(&self.db, epoch, why).await?;
+            Ok(filled) => {
+                let accounts = filled.len().try_into().unwrap_or(u64::MAX);
+                return Ok(Page::Loaded { last, accounts });
+            }
+            Err(away) => self.gate.redis_is_away(&self.db, epoch, &away).await?,
+        }
         Ok(Page::Gone)
     }
 }

@@ -6,7 +6,7 @@ use db::{Connection, Result};
 use domain::hold::{Hold, HoldEnd};
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{Refusal, TenantScope, Timestamp};
-use hot_balances::{AccountKey, Epoch, KnownHold};
+use hot_balances::{AccountKey, Epoch, KnownHold, Told};
 
 use crate::{Ledger, lock, store};
 
@@ -128,10 +128,12 @@ impl Ledger {
             })
             .await?;
         let key = AccountKey { tenant, customer };
-        if let Some(epoch) = self.gate.epoch_in_redis(&self.db, &self.hot).await?
-            && let Err(away) = self.hot.release(key, epoch, id).await
-        {
-            self.gate.redis_is_away(&self.db, epoch, &away).await?;
+        if let Some(epoch) = self.gate.epoch_in_redis(&self.db, &self.hot).await? {
+            match self.hot.release(key, epoch, id).await {
+                Ok(Told::Done) => {}
+                Ok(Told::Lost) => self.gate.redis_is_emptied(&self.db, epoch).await?,
+                Err(away) => self.gate.redis_is_away(&self.db, epoch, &away).await?,
+            }
         }
         Ok(version)
     }
