@@ -44,7 +44,8 @@ async fn attempts(servers: [&Client; 2], customer: &str, range: std::ops::Range<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_forty_thousand_attempts_the_ten_thousand_that_there_is_room_for_are_granted_whatever_redis_does() {
+async fn of_forty_thousand_attempts_the_ten_thousand_that_there_is_room_for_are_granted_whatever_redis_does()
+{
     let lone = LoneServers::start("ten-thousand").await;
     let world = World::on(lone.stores(), Policies::default()).await;
     let servers = [world.serve().await, world.serve().await];
@@ -102,7 +103,9 @@ async fn an_account_that_nobody_has_asked_for_is_loaded_once_however_many_come_f
     client.subscribe(&customer, "lite").await;
     let calls = (0..CLIENTS).map(|n| {
         let (client, customer) = (servers[n % 2].client.clone(), customer.clone());
-        tokio::spawn(async move { client.authorize(&format!("a{n}"), &customer, "mimo-v2-omni", 1_000, 0).await })
+        tokio::spawn(
+            async move { client.authorize(&format!("a{n}"), &customer, "mimo-v2-omni", 1_000, 0).await },
+        )
     });
     for call in calls.collect::<Vec<_>>() {
         call.await.unwrap().expect(201);

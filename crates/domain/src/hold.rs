@@ -119,6 +119,9 @@ pub fn request_fingerprint(
     text.digest().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The longest life of a hold, with renewals: usage that captures one was authorized no longer ago.
+pub const LIFE_MAX: Duration = Duration::hours(2);
+
 /// When a hold granted at `now` ends by itself (*policy*, R-28).
 pub fn expires_at(now: Timestamp, hold_minutes: u32) -> Timestamp {
     now + Duration::minutes(i64::from(hold_minutes))
@@ -126,7 +129,12 @@ pub fn expires_at(now: Timestamp, hold_minutes: u32) -> Timestamp {
 
 /// When a hold that is renewed at `now` ends: not before it would have, not after its longest life
 /// (*policy*, R-28). None once it has that.
-pub fn renewed_until(hold: &Hold, now: Timestamp, hold_minutes: u32, life_minutes_max: u32) -> Option<Timestamp> {
+pub fn renewed_until(
+    hold: &Hold,
+    now: Timestamp,
+    hold_minutes: u32,
+    life_minutes_max: u32,
+) -> Option<Timestamp> {
     let latest = hold.granted_at + Duration::minutes(i64::from(life_minutes_max));
     let wanted = expires_at(now, hold_minutes).min(latest);
     (hold.expires_at < latest).then(|| wanted.max(hold.expires_at))

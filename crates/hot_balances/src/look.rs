@@ -1,7 +1,7 @@
 //! Looks things up; changes nothing.
 
-use domain::{Credits, Timestamp};
 use domain::id::ExternalId;
+use domain::{Credits, Timestamp};
 use redis::{Cmd, FromRedisValue, from_redis_value};
 
 use crate::known_hold::KnownHold;
@@ -60,7 +60,12 @@ impl HotBalances {
 
     /// What an account's live holds come to at `now`; `None` where Redis does not have the account, or is
     /// not in this epoch.
-    pub async fn held(&self, account: AccountKey, epoch: Epoch, now: Timestamp) -> Result<Option<Credits>, Away> {
+    pub async fn held(
+        &self,
+        account: AccountKey,
+        epoch: Epoch,
+        now: Timestamp,
+    ) -> Result<Option<Credits>, Away> {
         let keys = account.keys(epoch);
         let marker = self.0.markers.of(account).to_owned();
         let mut call = self.0.scripts.held.on(&[marker, keys.balance(), keys.live()]);

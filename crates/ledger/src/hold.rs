@@ -42,7 +42,8 @@ impl Ledger {
     /// Holds Credits for a request: the whole estimate, or all that is left where at least the
     /// prompt fits. The same id and request answer the same hold.
     ///
-    /// Refused: `insufficient_quota`, `authorization-reused`, `authorization-ended`, `not-found`.
+    /// Refused: `insufficient_quota`, `authorization-reused`, `authorization-ended`, `account-parked`,
+    /// `not-found`.
     pub async fn hold(
         &self,
         scope: &TenantScope,
@@ -172,6 +173,7 @@ impl Ledger {
         // Under the lock, which whoever loads the account into Redis takes as well.
         let Some(epoch) = store::postgres_decides(tx, SETTLE).await?.map(Epoch) else { return Ok(None) };
         let account = accounts.get_mut(customer)?;
+        account.check_spends()?;
         let version = account.version();
         let known = self.recorded_hold(tx, tenant, (customer, &request.id), epoch, now).await?;
         if let Some(known) = known {

@@ -231,7 +231,8 @@ async fn hot_state(db: &Db) -> Result<HotState> {
 
 /// The epoch that was started; none where somebody else was first.
 async fn start_epoch(db: &Db, after: Epoch, run_id: Option<&str>) -> Result<Option<Epoch>> {
-    let started = db.all_tenants_transaction(async |tx| store::start_epoch(tx, after.0, run_id).await).await?;
+    let started =
+        db.all_tenants_transaction(async |tx| store::start_epoch(tx, after.0, run_id).await).await?;
     Ok(started.then_some(Epoch(after.0 + 1)))
 }
 

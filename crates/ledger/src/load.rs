@@ -51,6 +51,7 @@ impl Ledger {
             .transaction(tenant, async |tx| {
                 let mut accounts = lock(tx, tenant, &[customer]).await?;
                 let account = accounts.get_mut(customer)?;
+                account.check_spends()?;
                 let mut holds = Vec::new();
                 if !is_loaded {
                     holds = self.recorded_live_holds(tx, tenant, &[customer], epoch, now).await?;

@@ -67,5 +67,6 @@ pub(crate) fn unpack(bytes: &[u8]) -> Result<Vec<(Hold, String)>> {
 }
 
 fn instant(micros: i64) -> Result<Timestamp> {
-    DateTime::from_timestamp_micros(micros).ok_or_else(|| Error::broken("a packed hold's time is out of range"))
+    DateTime::from_timestamp_micros(micros)
+        .ok_or_else(|| Error::broken("a packed hold's time is out of range"))
 }

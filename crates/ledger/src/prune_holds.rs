@@ -9,8 +9,6 @@ impl Ledger {
     /// Deletes the packed rows whose last hold has run out: by the test clock of a tenant that has one
     /// and by `now`, the real time, for the others. Returns how many.
     pub async fn prune_holds(&self, now: Timestamp) -> Result<usize> {
-        self.db
-            .all_tenants_transaction(async |tx| store::prune_hold_batches_all_tenants(tx, now).await)
-            .await
+        self.db.all_tenants_transaction(async |tx| store::prune_hold_batches_all_tenants(tx, now).await).await
     }
 }

@@ -16,7 +16,10 @@ use crate::{Ledger, lock, project, store};
 const PAGE: i64 = 500;
 
 enum Page {
-    Loaded { last: CustomerId, accounts: u64 },
+    Loaded {
+        last: CustomerId,
+        accounts: u64,
+    },
     /// There are no more.
     End,
     /// Redis went away again.
@@ -67,7 +70,12 @@ impl Ledger {
         }
     }
 
-    async fn refill_page(&self, scope: &TenantScope, epoch: Epoch, after: Option<CustomerId>) -> Result<Page> {
+    async fn refill_page(
+        &self,
+        scope: &TenantScope,
+        epoch: Epoch,
+        after: Option<CustomerId>,
+    ) -> Result<Page> {
         let (tenant, now) = (scope.tenant, scope.now);
         let (accounts, holds) = self
             .db

@@ -62,7 +62,9 @@ pub async fn find_holds(
     if found.values().any(|found| !matches!(found, FoundHold::Own(_))) {
         let earlier = ledger.recovered.before(tx, tenant, epoch, now).await?;
         for ((customer, id), found) in &mut found {
-            if let (FoundHold::Unknown | FoundHold::Foreign, Some(known)) = (&*found, earlier.find(*customer, id)) {
+            if let (FoundHold::Unknown | FoundHold::Foreign, Some(known)) =
+                (&*found, earlier.find(*customer, id))
+            {
                 *found = FoundHold::Own(known.clone());
             }
         }

@@ -40,7 +40,9 @@ impl Ledger {
                     self.journal.flush(&self.db).await?;
                     let renewed = self
                         .db
-                        .transaction(scope.tenant, async |tx| self.renew_under_lock(tx, scope, customer, id).await)
+                        .transaction(scope.tenant, async |tx| {
+                            self.renew_under_lock(tx, scope, customer, id).await
+                        })
                         .await?;
                     if let Some(granted) = renewed {
                         return Ok(granted);
