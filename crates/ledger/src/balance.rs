@@ -6,7 +6,6 @@ use domain::id::{CustomerId, TenantId};
 use domain::{Credits, TenantScope, Timestamp};
 use hot_balances::{AccountKey, Epoch};
 
-use crate::recorded_holds::held;
 use crate::{Ledger, lock, store};
 
 /// A customer's Credits at an instant.
@@ -89,7 +88,7 @@ impl Ledger {
             Some((epoch, _)) => epoch,
             None => Epoch(store::hot_state(tx).await?.epoch),
         };
-        let live = self.recorded_live_holds(tx, scope.tenant, &[customer], epoch, scope.now).await?;
-        held(&live, scope.now)
+        self.record_earlier_holds(tx, scope.tenant, customer, epoch, scope.now).await?;
+        store::held(tx, scope.tenant, customer, scope.now).await
     }
 }

@@ -8,7 +8,6 @@ use domain::{Refusal, TenantScope};
 use hot_balances::{AccountKey, Away, Epoch, HoldAnswer, HoldRequest, KnownHold};
 
 use crate::hot_gate::{Decider, Lease, SETTLE};
-use crate::recorded_holds::held;
 use crate::{Ledger, lock, store};
 
 /// A granted hold and the account's version that it was granted at.
@@ -156,9 +155,13 @@ impl Ledger {
         request: &HoldRequest,
     ) -> Result<Option<HoldOutcome>> {
         self.journal.flush(&self.db).await?;
-        self.db
+        let decided = self
+            .db
             .transaction(scope.tenant, async |tx| self.decide_under_lock(tx, scope, customer, request).await)
-            .await
+            .await?;
+        let Some((outcome, epoch)) = decided else { return Ok(None) };
+        self.recovered.note_rows(scope.tenant, customer, epoch);
+        Ok(Some(outcome))
     }
 
     async fn decide_under_lock(
@@ -167,7 +170,7 @@ impl Ledger {
         scope: &TenantScope,
         customer: CustomerId,
         request: &HoldRequest,
-    ) -> Result<Option<HoldOutcome>> {
+    ) -> Result<Option<(HoldOutcome, Epoch)>> {
         let (tenant, now) = (scope.tenant, scope.now);
         let mut accounts = lock(tx, tenant, &[customer]).await?;
         // Under the lock, which whoever loads the account into Redis takes as well.
@@ -175,18 +178,18 @@ impl Ledger {
         let account = accounts.get_mut(customer)?;
         account.check_spends()?;
         let version = account.version();
-        let known = self.recorded_hold(tx, tenant, (customer, &request.id), epoch, now).await?;
-        if let Some(known) = known {
-            return Ok(Some(HoldOutcome::Known { known, version }));
+        self.record_earlier_holds(tx, tenant, customer, epoch, now).await?;
+        if let Some(known) = store::hold(tx, tenant, customer, &request.id).await? {
+            return Ok(Some((HoldOutcome::Known { known, version }, epoch)));
         }
-        let live = self.recorded_live_holds(tx, tenant, &[customer], epoch, now).await?;
-        let unheld = account.available(now).minus_floor_zero(held(&live, now)?);
+        let held = store::held(tx, tenant, customer, now).await?;
+        let unheld = account.available(now).minus_floor_zero(held);
         let Some(credits) = credits_to_hold(unheld, request.full, request.prompt_only) else {
             return Err(out_of_credits(request, unheld, account.refills_at()));
         };
         let hold = request.hold(customer, credits, account.cycle_ends_at(now));
         store::insert_holds(tx, tenant, &[(hold.clone(), request.fingerprint.clone())]).await?;
-        Ok(Some(HoldOutcome::New(Granted { hold, version })))
+        Ok(Some((HoldOutcome::New(Granted { hold, version }), epoch)))
     }
 }
 

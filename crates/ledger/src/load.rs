@@ -10,7 +10,7 @@ use hot_balances::{AccountKey, Epoch, FillHolds, Filled};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::hold::Hot;
-use crate::{Ledger, lock, project};
+use crate::{Ledger, lock, project, store};
 
 /// The accounts that are being loaded by this server.
 #[derive(Debug, Default)]
@@ -56,7 +56,7 @@ impl Ledger {
                 if !is_loaded {
                     holds = self.recorded_live_holds(tx, tenant, &[customer], epoch, now).await?;
                     if let Some(id) = asked_for {
-                        let known = self.recorded_hold(tx, tenant, (customer, id), epoch, now).await?;
+                        let known = store::hold(tx, tenant, customer, id).await?;
                         holds.extend(known.filter(|known| known.end.is_some()));
                     }
                 }

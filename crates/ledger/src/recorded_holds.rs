@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 
 use db::{Connection, Result};
+use domain::Timestamp;
 use domain::hold::Hold;
 use domain::id::{CustomerId, ExternalId, TenantId};
-use domain::{Credits, Timestamp};
 use hot_balances::{Epoch, KnownHold};
 
 use crate::{Ledger, store};
@@ -40,35 +40,22 @@ impl Ledger {
         Ok(holds.into_values().filter(|known| known.end.is_none()).collect())
     }
 
-    /// One hold of a customer, live or ended, as of before `epoch`.
-    pub(crate) async fn recorded_hold(
+    /// Gives each of a customer's packed holds of before `epoch` a row, once an epoch: whoever decides in
+    /// PostgreSQL then sums up rows. Under the account's lock.
+    pub(crate) async fn record_earlier_holds(
         &self,
         tx: &mut Connection,
         tenant: TenantId,
-        (customer, id): (CustomerId, &ExternalId),
+        customer: CustomerId,
         epoch: Epoch,
         now: Timestamp,
-    ) -> Result<Option<KnownHold>> {
-        let row = store::hold(tx, tenant, customer, id).await?;
-        let earlier = self.recovered.before(tx, tenant, epoch, now).await?.find(customer, id).cloned();
-        Ok(match (row, earlier) {
-            (Some(row), Some(earlier))
-                if row.end.is_none() && earlier.hold.expires_at > row.hold.expires_at =>
-            {
-                Some(earlier)
-            }
-            (Some(row), _) => Some(row),
-            (None, earlier) => earlier,
-        })
+    ) -> Result<()> {
+        if self.recovered.has_rows(tenant, customer, epoch) {
+            return Ok(());
+        }
+        let earlier = self.recovered.before(tx, tenant, epoch, now).await?.of(customer, now);
+        let rows: Vec<(Hold, String)> =
+            earlier.into_iter().map(|known| (known.hold, known.fingerprint)).collect();
+        if rows.is_empty() { Ok(()) } else { store::insert_holds(tx, tenant, &rows).await }
     }
-}
-
-/// What these set aside at `now`.
-pub(crate) fn held(holds: &[KnownHold], now: Timestamp) -> Result<Credits> {
-    let counting = holds.iter().map(|known| &known.hold).filter(|hold: &&Hold| hold.counts_until > now);
-    let mut total = Credits::ZERO;
-    for hold in counting {
-        total = total.plus(hold.credits)?;
-    }
-    Ok(total)
 }

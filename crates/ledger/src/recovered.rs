@@ -4,7 +4,7 @@
 //! Nothing is added to an epoch once the next has begun: a flush that comes late writes rows of its
 //! own (see `hold_journal`). So what was read stays complete, and only gets fewer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use db::{Connection, Result};
@@ -35,9 +35,26 @@ impl EarlierHolds {
 #[derive(Debug, Default)]
 pub(crate) struct Recovered {
     read: Mutex<HashMap<TenantId, (Epoch, Arc<EarlierHolds>)>>,
+    /// The accounts whose earlier holds have rows, and the epoch that this was in.
+    have_rows: Mutex<(Option<Epoch>, HashSet<(TenantId, CustomerId)>)>,
 }
 
 impl Recovered {
+    /// Whether this server has given the account's earlier holds rows in this epoch.
+    pub(crate) fn has_rows(&self, tenant: TenantId, customer: CustomerId, epoch: Epoch) -> bool {
+        let have_rows = self.have_rows.lock().unwrap_or_else(PoisonError::into_inner);
+        have_rows.0 == Some(epoch) && have_rows.1.contains(&(tenant, customer))
+    }
+
+    /// Notes it, once that is committed.
+    pub(crate) fn note_rows(&self, tenant: TenantId, customer: CustomerId, epoch: Epoch) {
+        let mut have_rows = self.have_rows.lock().unwrap_or_else(PoisonError::into_inner);
+        if have_rows.0 != Some(epoch) {
+            *have_rows = (Some(epoch), HashSet::new());
+        }
+        have_rows.1.insert((tenant, customer));
+    }
+
     /// A tenant's holds of the epochs before `epoch`.
     pub(crate) async fn before(
         &self,

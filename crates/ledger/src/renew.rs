@@ -44,7 +44,8 @@ impl Ledger {
                             self.renew_under_lock(tx, scope, customer, id).await
                         })
                         .await?;
-                    if let Some(granted) = renewed {
+                    if let Some((granted, epoch)) = renewed {
+                        self.recovered.note_rows(scope.tenant, customer, epoch);
                         return Ok(granted);
                     }
                 }
@@ -88,7 +89,15 @@ impl Ledger {
             }
             RenewAnswer::Ended(_) => Hot::Decided(Renewal::Ended),
             RenewAnswer::Unknown => Hot::Decided(Renewal::Unknown),
-            RenewAnswer::Miss { .. } => Hot::Missed,
+            RenewAnswer::Miss { is_loaded } => {
+                let _turn = self.loads.turn(key).await;
+                match self.load(scope, customer, epoch, is_loaded, Some(id)).await? {
+                    // Asked again with what is loaded now.
+                    Hot::Decided(()) | Hot::Missed => Hot::Missed,
+                    Hot::Lost => Hot::Lost,
+                    Hot::Away(away) => Hot::Away(away),
+                }
+            }
             RenewAnswer::Lost => Hot::Lost,
         })
     }
@@ -129,12 +138,13 @@ impl Ledger {
         scope: &TenantScope,
         customer: CustomerId,
         id: &ExternalId,
-    ) -> Result<Option<Granted>> {
+    ) -> Result<Option<(Granted, Epoch)>> {
         let (tenant, now) = (scope.tenant, scope.now);
         let mut accounts = lock(tx, tenant, &[customer]).await?;
         let Some(epoch) = store::postgres_decides(tx, SETTLE).await?.map(Epoch) else { return Ok(None) };
         let account = accounts.get_mut(customer)?;
-        let Some(known) = self.recorded_hold(tx, tenant, (customer, id), epoch, now).await? else {
+        self.record_earlier_holds(tx, tenant, customer, epoch, now).await?;
+        let Some(known) = store::hold(tx, tenant, customer, id).await? else {
             return Err(not_found());
         };
         if is_over(&known, now) {
@@ -142,7 +152,7 @@ impl Ledger {
         }
         let hold = known.hold.renewed(until(scope, &known.hold)?, account.cycle_ends_at(now));
         store::insert_holds(tx, tenant, &[(hold.clone(), known.fingerprint)]).await?;
-        Ok(Some(Granted { hold, version: account.version() }))
+        Ok(Some((Granted { hold, version: account.version() }, epoch)))
     }
 }
 

@@ -11,7 +11,7 @@ use domain::{Credits, Timestamp};
 use hot_balances::KnownHold;
 use uuid::Uuid;
 
-use super::{by_name, uuids};
+use super::{SumRow, by_name, uuids};
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = holds)]
@@ -97,6 +97,25 @@ pub(crate) async fn live_holds_and(
         .load(tx)
         .await?;
     rows.into_iter().map(KnownHold::try_from).collect()
+}
+
+/// What the live holds that have rows set aside.
+pub(crate) async fn held(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+    now: Timestamp,
+) -> Result<Credits> {
+    let sum: SumRow = diesel::sql_query(
+        "select coalesce(sum(credits), 0)::bigint as total from holds
+         where tenant_id = $1 and customer_id = $2 and ended_as is null and counts_until > $3",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<SqlUuid, _>(customer.uuid())
+    .bind::<Timestamptz, _>(now)
+    .get_result(tx)
+    .await?;
+    Ok(Credits::new(sum.total)?)
 }
 
 /// Records holds that Redis granted in `epoch`, packed, and says whether that epoch still goes on. Until
