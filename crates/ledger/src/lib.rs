@@ -19,6 +19,7 @@
 //! is away a hold is granted and recorded in one PostgreSQL transaction under the account's lock (R-36
 //! `strict`); `hot_gate` says which of the two decides, for all servers at once.
 
+mod as_of;
 mod balance;
 mod history;
 mod hold;
@@ -26,6 +27,7 @@ mod hold_journal;
 mod hot_gate;
 mod load;
 mod lock;
+mod movements;
 mod open;
 mod packed;
 mod park;
@@ -45,11 +47,13 @@ use std::sync::Arc;
 use db::Db;
 use hot_balances::HotBalances;
 
+pub use as_of::{AsOf, PastBalance};
 pub use balance::{Balance, version};
 pub use history::{GrantRow, TransferRow};
 pub use hold::Granted;
 pub use hot_balances::HoldRequest;
 pub use lock::{Accounts, lock, lock_for_usage};
+pub use movements::{Cut, Movements};
 pub use open::{begin_clock, open};
 pub use release::{FoundHold, end_holds, find_holds};
 pub use write::write;
