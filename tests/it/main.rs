@@ -10,5 +10,6 @@ mod outages;
 mod spending;
 mod support;
 mod tidy;
+mod torture;
 mod webhooks;
 mod wrong_input;
