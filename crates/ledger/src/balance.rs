@@ -41,6 +41,9 @@ impl Ledger {
                 // Locked for a moment: the books, the grants and the holds are of one version.
                 let mut accounts = lock(tx, tenant, &[customer]).await?;
                 let account = accounts.get_mut(customer)?;
+                // While this request waited for the lock, another may have recorded a grant that is effective
+                // by a later clock: the balance of a version is never that of the one before (R-19a).
+                let now = account.last_recorded_at().max(now);
                 let held = store::held(tx, tenant, customer, now).await?;
                 let granted = store::live_grants_amount(tx, tenant, customer, now).await?;
                 let settled = account.available(now);

@@ -40,4 +40,4 @@ mod workload;
 mod world;
 
 pub use report::Report;
-pub use run::{Options, run};
+pub use run::{Options, Progress, run};

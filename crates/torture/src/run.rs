@@ -14,7 +14,7 @@ use crate::check::{self, Evidence, Findings};
 use crate::client::Client;
 use crate::history::{Answer, Operation};
 use crate::http::{Call, SERVERS, Site};
-use crate::place::{Place, TENANTS, Tenant};
+use crate::place::{Place, Tenant};
 use crate::process::tollgate_beside_us;
 use crate::report::Report;
 use crate::store;
@@ -28,6 +28,9 @@ const CUSTOMERS: [(Class, usize); 3] = [(Class::Busy, 4), (Class::Tight, 3), (Cl
 const QUIET_POINTS: u64 = 3;
 /// How long clients ask on for answers that they do not have when the run ends.
 const LAST_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Is told the kills made and a line on how it goes.
+pub type Progress = Box<dyn Fn(u64, &str) + Send + Sync>;
 
 /// What to run.
 pub struct Options {
@@ -43,8 +46,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// Whether PostgreSQL survives a power cut as well: slower.
     pub is_durable: bool,
-    /// Called with the kills made and a line on how it goes.
-    pub progress: Box<dyn Fn(u64, &str) + Send + Sync>,
+    /// Called after every fault.
+    pub progress: Progress,
 }
 
 /// Runs, checks and reports.
@@ -108,11 +111,11 @@ async fn open(mut place: Place, seed: u64) -> anyhow::Result<Supervisor> {
     place.start_worker()?;
     let tenants = place.tenants.clone();
     let mut customers = Vec::new();
-    for tenant in 0..TENANTS {
+    for (tenant, of_tenant) in tenants.iter().enumerate() {
         let classes = CUSTOMERS.iter().flat_map(|(class, count)| std::iter::repeat_n(*class, *count));
         let probe = (tenant == 0).then_some(Class::Probe);
         for class in classes.chain(probe) {
-            let id = create_customer(&site, &tenants[tenant], customers.len()).await?;
+            let id = create_customer(&site, of_tenant, customers.len()).await?;
             customers.push(Customer { tenant, class, id });
         }
     }
