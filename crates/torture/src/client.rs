@@ -169,14 +169,10 @@ impl Client {
         let reply = self.until_known(sendable, &sendable.path, &mut tries).await;
         let answer = reply.map(|reply| wire::answer(&sendable.request, &reply));
         if let (Some(Answer::Usage(results)), false) = (&answer, is_repeat) {
-            let is_kept = |result: &&EventAnswer| {
-                matches!(
-                    result,
-                    EventAnswer::Accepted(_) | EventAnswer::Unrated(_) | EventAnswer::Duplicate(_)
-                )
-            };
-            let kept = u64::try_from(results.iter().filter(is_kept).count()).unwrap_or_default();
-            self.world.counts.events.fetch_add(kept, Ordering::Relaxed);
+            let is_new =
+                |result: &&EventAnswer| matches!(result, EventAnswer::Accepted(_) | EventAnswer::Unrated(_));
+            let new = u64::try_from(results.iter().filter(is_new).count()).unwrap_or_default();
+            self.world.counts.events.fetch_add(new, Ordering::Relaxed);
         }
         self.write_down(sendable, is_repeat, tries, answer.clone());
         answer

@@ -201,7 +201,7 @@ async fn check_at_rest(supervisor: &mut Supervisor, findings: &mut Findings) -> 
             balances.push((account, answer));
         }
     }
-    let books = store::read_books(&supervisor.place.superuser_url).await?;
+    let books = store::read_accounts(&supervisor.place.superuser_url).await?;
     check::check_books(&books, findings);
     check::check_balances(&world.customers, &balances, &books, findings);
     Ok(())

@@ -126,9 +126,29 @@ pub async fn create_login(url: &str) -> anyhow::Result<String> {
 
 /// Reads everything, all of one instant.
 pub async fn read_books(url: &str) -> anyhow::Result<Books> {
+    let client = connect_to_read(url).await?;
+    let mut books = Books::default();
+    read_ledger(&client, &mut books).await?;
+    read_events(&client, &mut books).await?;
+    read_purchases(&client, &mut books).await?;
+    Ok(books)
+}
+
+/// Reads accounts, grants and transfers alone.
+pub async fn read_accounts(url: &str) -> anyhow::Result<Books> {
+    let mut books = Books::default();
+    read_ledger(&connect_to_read(url).await?, &mut books).await?;
+    Ok(books)
+}
+
+/// What it reads is all of one instant.
+async fn connect_to_read(url: &str) -> anyhow::Result<Client> {
     let client = connect(url).await?;
     client.batch_execute("begin isolation level repeatable read read only").await?;
-    let mut books = Books::default();
+    Ok(client)
+}
+
+async fn read_ledger(client: &Client, books: &mut Books) -> anyhow::Result<()> {
     let statement = "select customer_id::text, version, issued, available, spent, expired, revoked, overage
                      from credit_accounts";
     for row in client.query(statement, &[]).await? {
@@ -156,10 +176,7 @@ pub async fn read_books(url: &str) -> anyhow::Result<Books> {
             remaining: row.get(6),
         });
     }
-    read_transfers(&client, &mut books).await?;
-    read_events(&client, &mut books).await?;
-    read_purchases(&client, &mut books).await?;
-    Ok(books)
+    read_transfers(client, books).await
 }
 
 async fn read_transfers(client: &Client, books: &mut Books) -> anyhow::Result<()> {
