@@ -14,6 +14,7 @@ async fn six_kills_under_load_lose_and_double_nothing() {
         tollgate: Some(PathBuf::from(env!("CARGO_BIN_EXE_tollgate"))),
         dir,
         is_durable: false,
+        waits_for_webhooks: false,
         progress: Box::new(|_, _| {}),
     };
     let report = torture::run(options).await.unwrap();

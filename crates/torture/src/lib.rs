@@ -19,6 +19,7 @@
 //! | I-35 | a list that is paged to its end has each row that was there throughout, once |
 //! | I-1 to I-5 | the books of every account sum to zero and come of its transfers, versions 1..n |
 //! | R-28 | no authorization was granted beyond what was left |
+//! | I-26 | every event of a subscription reached the tenant's own server, and no job was given up |
 //!
 //! `cargo run --release -p torture -- --kills 300 --events 1000000` is the long run (some 25 minutes);
 //! `tests/it/torture.rs` has a short one. A seed repeats the faults and the requests, not their timing:
@@ -31,6 +32,7 @@ mod http;
 mod place;
 mod process;
 mod rates;
+mod receiver;
 mod report;
 mod run;
 mod store;

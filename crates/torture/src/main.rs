@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Kill servers, stores and worker while clients work, and check that nothing was lost or doubled
 ///
@@ -48,12 +49,17 @@ async fn main() -> ExitCode {
         tollgate,
         dir,
         is_durable: true,
+        waits_for_webhooks: true,
         progress: Box::new(move |kills, line| {
             shown.set_position(kills);
             shown.set_message(line.to_owned());
         }),
     };
-    let outcome = torture::run(options).await;
+    // Dropped half way, a run takes everything that it started with it.
+    let outcome = tokio::select! {
+        outcome = torture::run(options) => outcome,
+        () = asked_to_stop() => Err(anyhow::anyhow!("stopped half way")),
+    };
     bar.finish_and_clear();
     match outcome {
         Ok(report) => {
@@ -64,5 +70,17 @@ async fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Ends with SIGINT or SIGTERM.
+async fn asked_to_stop() {
+    let terminated = async {
+        let mut signals = signal(SignalKind::terminate()).ok()?;
+        signals.recv().await
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        Some(()) = terminated => {}
     }
 }

@@ -95,6 +95,7 @@ impl Place {
             .env("REDIS_URL", self.stores()?.redis_url())
             .env("TOLLGATE_SECRET_FILE", self.dir.join("secret"))
             .env("TOLLGATE_TOKEN_KEY_FILE", self.dir.join("token-key.pem"))
+            .env("TOLLGATE_WEBHOOK_ALLOW", "127.0.0.1")
             .stdin(Stdio::null());
         Ok(command)
     }

@@ -60,6 +60,26 @@ impl Drop for Running {
     }
 }
 
+/// Processes that stand still until this is dropped, also when the run is given up meanwhile.
+pub(crate) struct Frozen<'a>(&'a [u32]);
+
+impl<'a> Frozen<'a> {
+    pub(crate) fn new(pids: &'a [u32]) -> anyhow::Result<Frozen<'a>> {
+        let frozen = Frozen(pids);
+        pids.iter().try_for_each(|pid| signal(*pid, Signal::STOP))?;
+        Ok(frozen)
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        for pid in self.0 {
+            // One that is gone cannot go on.
+            let _ = signal(*pid, Signal::CONT);
+        }
+    }
+}
+
 /// Sends a signal; a process that is gone needs none.
 pub(crate) fn signal(pid: u32, signal: Signal) -> anyhow::Result<()> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("a process number")?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::check::{self, Evidence, Findings};
@@ -16,6 +16,7 @@ use crate::history::{Answer, Operation};
 use crate::http::{Call, SERVERS, Site};
 use crate::place::{Place, Tenant};
 use crate::process::tollgate_beside_us;
+use crate::receiver::Receiver;
 use crate::report::Report;
 use crate::store;
 use crate::supervisor::Supervisor;
@@ -32,6 +33,9 @@ const LAST_PATIENCE: Duration = Duration::from_secs(30);
 /// Is told the kills made and a line on how it goes.
 pub type Progress = Box<dyn Fn(u64, &str) + Send + Sync>;
 
+/// Two leases of a worker that was killed, and the pause of a receiver that was cut off.
+const WEBHOOK_PATIENCE: Duration = Duration::from_secs(180);
+
 /// What to run.
 pub struct Options {
     /// How many `kill -9`.
@@ -46,6 +50,9 @@ pub struct Options {
     pub dir: PathBuf,
     /// Whether PostgreSQL survives a power cut as well: slower.
     pub is_durable: bool,
+    /// Whether the end of the run waits until every webhook is delivered: what a killed worker was at
+    /// is done a minute later.
+    pub waits_for_webhooks: bool,
     /// Called after every fault.
     pub progress: Progress,
 }
@@ -61,7 +68,8 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
     let tollgate = options.tollgate.clone().map_or_else(tollgate_beside_us, Ok)?;
     let began = Instant::now();
     let place = Place::set_up(tollgate, options.dir.clone(), options.is_durable).await?;
-    let mut supervisor = open(place, options.seed).await?;
+    let receiver = Receiver::start().await?;
+    let mut supervisor = open(place, &receiver, options.seed).await?;
     let world = supervisor.client.world.clone();
     let clients: Vec<JoinHandle<Client>> = (1..=options.clients)
         .map(|number| tokio::spawn(workload::run(Client::new(number, options.seed, world.clone()))))
@@ -78,6 +86,9 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
     }
     faults?;
     check_at_rest(&mut supervisor, &mut findings).await?;
+    if options.waits_for_webhooks {
+        check_outbox(&supervisor.place.superuser_url, &receiver, &mut findings).await?;
+    }
     let verified = supervisor.place.verify()?;
     if let Some(verified) = &verified {
         findings.expect(check::VERIFY, verified.is_ok(), || verified.clone().unwrap_or_else(|text| text));
@@ -103,7 +114,7 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
 }
 
 /// Starts the servers, and makes the customers.
-async fn open(mut place: Place, seed: u64) -> anyhow::Result<Supervisor> {
+async fn open(mut place: Place, receiver: &Receiver, seed: u64) -> anyhow::Result<Supervisor> {
     let site = Site::new()?;
     for server in 0..SERVERS {
         place.start_server(server, &site)?;
@@ -113,9 +124,11 @@ async fn open(mut place: Place, seed: u64) -> anyhow::Result<Supervisor> {
     let mut customers = Vec::new();
     for (tenant, of_tenant) in tenants.iter().enumerate() {
         let classes = CUSTOMERS.iter().flat_map(|(class, count)| std::iter::repeat_n(*class, *count));
+        create(&site, of_tenant, "/v1/webhook-endpoints", json!({"url": receiver.url})).await?;
         let probe = (tenant == 0).then_some(Class::Probe);
         for class in classes.chain(probe) {
-            let id = create_customer(&site, of_tenant, customers.len()).await?;
+            let body = json!({"external_id": format!("customer-{}", customers.len())});
+            let id = create(&site, of_tenant, "/v1/customers", body).await?;
             customers.push(Customer { tenant, class, id });
         }
     }
@@ -132,22 +145,19 @@ async fn open(mut place: Place, seed: u64) -> anyhow::Result<Supervisor> {
     Ok(Supervisor::new(place, client, probe, seed))
 }
 
-async fn create_customer(site: &Site, tenant: &Tenant, number: usize) -> anyhow::Result<String> {
-    let call = Call {
-        method: Method::POST,
-        path: "/v1/customers",
-        bearer: &tenant.key,
-        idempotency_key: None,
-        body: Some(json!({"external_id": format!("customer-{number}")}).to_string()),
-    };
+/// Creates something before the run, and returns its id.
+async fn create(site: &Site, tenant: &Tenant, path: &str, body: Value) -> anyhow::Result<String> {
+    let body = Some(body.to_string());
+    let call = Call { method: Method::POST, path, bearer: &tenant.key, idempotency_key: None, body };
     for _ in 0..100 {
         if let (_, Some(reply)) = site.send(0, &call).await {
-            return reply.body["id"].as_str().map(str::to_owned).context("a customer without an id");
+            let id = reply.body["id"].as_str().map(str::to_owned);
+            return id.with_context(|| format!("{path} was answered {}", reply.body));
         }
         // The server may not be ready yet.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    bail!("no customer can be created")
+    bail!("{path} creates nothing")
 }
 
 /// All faults, with some quiet points between them; then waits for what is missing of the events.
@@ -188,6 +198,21 @@ fn line(world: &World, findings: &Findings) -> String {
         world.site.in_flight(),
         findings.violations()
     )
+}
+
+/// Waits until the worker has sent everything, and compares with what came.
+async fn check_outbox(url: &str, receiver: &Receiver, findings: &mut Findings) -> anyhow::Result<()> {
+    let asked = Instant::now();
+    let mut outbox = store::read_outbox(url).await?;
+    while outbox.waiting > 0 && asked.elapsed() < WEBHOOK_PATIENCE {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        outbox = store::read_outbox(url).await?;
+    }
+    for message in &outbox.messages {
+        findings.expect(check::MESSAGES, receiver.has(message), || format!("{message} never came"));
+    }
+    findings.expect(check::JOBS, outbox.parked_jobs.is_empty(), || format!("{:?}", outbox.parked_jobs));
+    Ok(())
 }
 
 /// Lets nobody begin anything, waits until nothing is under way, and compares books and balances.

@@ -141,6 +141,33 @@ pub async fn read_accounts(url: &str) -> anyhow::Result<Books> {
     Ok(books)
 }
 
+/// What the worker has to do, or has given up.
+#[derive(Debug, Clone, Default)]
+pub struct Outbox {
+    /// Messages by the id that they are sent with.
+    pub messages: Vec<String>,
+    /// Deliveries that are not made yet, messages whose deliveries are not planned yet among them.
+    pub waiting: i64,
+    pub parked_jobs: Vec<String>,
+}
+
+pub async fn read_outbox(url: &str) -> anyhow::Result<Outbox> {
+    let client = connect_to_read(url).await?;
+    let messages = client.query("select event_id::text from outbox", &[]).await?;
+    let waiting = "select (select count(*) from outbox where dispatched_at is null)
+                       + (select count(*) from webhook_deliveries where state = 'waiting')";
+    let parked =
+        client.query("select kind || ' ' || coalesce(last_error, '') from jobs where state = 'parked'", &[]);
+    Ok(Outbox {
+        messages: messages
+            .iter()
+            .map(|row| Ok(format!("evt_{}", uuid(row, 0)?.simple())))
+            .collect::<anyhow::Result<_>>()?,
+        waiting: client.query_one(waiting, &[]).await?.get(0),
+        parked_jobs: parked.await?.iter().map(|row| row.get(0)).collect(),
+    })
+}
+
 /// What it reads is all of one instant.
 async fn connect_to_read(url: &str) -> anyhow::Result<Client> {
     let client = connect(url).await?;

@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::history::{AccountIndex, Answer, EventAnswer};
 use crate::http::SERVERS;
 use crate::place::Place;
-use crate::process::{family, signal, wait_until_gone};
+use crate::process::{Frozen, family, signal, wait_until_gone};
 use crate::workload;
 use crate::world::World;
 
@@ -313,13 +313,8 @@ impl Supervisor {
     }
 
     async fn freeze(&mut self, pids: &[u32]) -> anyhow::Result<()> {
-        for pid in pids {
-            signal(*pid, Signal::STOP)?;
-        }
+        let _frozen = Frozen::new(pids)?;
         tokio::time::sleep(Duration::from_millis(self.rng.u64(200..3_000))).await;
-        for pid in pids {
-            signal(*pid, Signal::CONT)?;
-        }
         Ok(())
     }
 
