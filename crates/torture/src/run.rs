@@ -24,7 +24,7 @@ use crate::workload;
 use crate::world::{Class, Customer, World};
 
 /// How many customers of each class a tenant has.
-const CUSTOMERS: [(Class, usize); 3] = [(Class::Busy, 4), (Class::Tight, 3), (Class::Small, 2)];
+const CUSTOMERS: [(Class, usize); 3] = [(Class::Busy, 4), (Class::Tight, 2), (Class::Small, 2)];
 /// How often the run stops for a check before the last one.
 const QUIET_POINTS: u64 = 3;
 /// How long clients ask on for answers that they do not have when the run ends.

@@ -26,8 +26,8 @@ pub(crate) async fn run(mut client: Client) -> Client {
     while !world.is_over() {
         let _busy = world.quiet.read().await;
         match client.rng.u32(0..100) {
-            0..38 => batch(&mut client, &mut sent).await,
-            38..66 => authorized(&mut client).await,
+            0..30 => batch(&mut client, &mut sent).await,
+            30..66 => authorized(&mut client).await,
             66..76 => single(&mut client).await,
             76..82 => change_plan(&mut client).await,
             82..92 => read_balance(&mut client).await,

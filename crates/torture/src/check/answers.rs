@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use uuid::Uuid;
 
-use super::{AT_REST, EXPECTED, Evidence, Findings, PURCHASES, REFUSED, SAME_ANSWER};
-use crate::history::{AccountIndex, Answer, Operation, Request};
+use super::{AT_REST, EXPECTED, Evidence, FAULTS, Findings, PURCHASES, REFUSED, SAME_ANSWER};
+use crate::history::{AccountIndex, Answer, Operation, Outcome, Request, Why};
 use crate::rates::credits_of;
 use crate::store::Books;
 use crate::world::Customer;
@@ -13,6 +13,10 @@ use crate::world::Customer;
 pub(crate) fn check(evidence: &Evidence<'_>, findings: &mut Findings) {
     let mut first: HashMap<(u32, &str, u8), &Answer> = HashMap::new();
     for operation in evidence.operations {
+        for a_try in &operation.tries {
+            let is_fault = a_try.outcome == Outcome::Unknown(Why::Fault);
+            findings.expect(FAULTS, !is_fault, || describe(operation));
+        }
         let Some(answer) = &operation.answer else { continue };
         findings.expect(EXPECTED, is_allowed(operation, answer), || describe(operation));
         let Some(kind) = kept_kind(&operation.request) else { continue };

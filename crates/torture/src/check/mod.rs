@@ -31,6 +31,7 @@ pub(crate) const UNKNOWN: &str = "I-31 unknown batches that are there wholly or 
 pub(crate) const SAME_ANSWER: &str = "I-31 the same request has the same answer";
 pub(crate) const PURCHASES: &str = "I-31 acknowledged purchases that are stored and granted once";
 pub(crate) const EXPECTED: &str = "answers that the request allows";
+pub(crate) const FAULTS: &str = "F-3 tries that were not answered with 500";
 pub(crate) const COST: &str = "I-14 events that cost rate x tokens, rounded up";
 pub(crate) const ORDER: &str = "I-32 versions in the order of answer and request";
 pub(crate) const REPLAY: &str = "I-33 balances that a replay gives";
