@@ -213,6 +213,12 @@ impl fmt::Display for Report {
                 writeln!(f, "  {example}")?;
             }
         }
+        if self.findings.violations() > 0 {
+            writeln!(f, "\nFaults, in microseconds of the run as above:")?;
+            for Made { fault, at, until, .. } in &self.made {
+                writeln!(f, "  {at} to {until}: {fault:?}")?;
+            }
+        }
         if self.unknown_outcomes() == 0 {
             writeln!(f, "\nNo outcome was unknown: this run proves nothing.")?;
         }

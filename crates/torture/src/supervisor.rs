@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use tokio::task::block_in_place;
 
 use crate::client::Client;
-use crate::history::{AccountIndex, Answer, EventAnswer};
+use crate::history::{AccountIndex, Answer, EventAnswer, Micros};
 use crate::http::SERVERS;
 use crate::place::Place;
 use crate::process::{Frozen, family, signal, wait_until_gone};
@@ -107,6 +107,9 @@ impl Recovery {
 #[derive(Debug, Clone, Copy)]
 pub struct Made {
     pub fault: Fault,
+    pub at: Micros,
+    /// When both servers served again.
+    pub until: Micros,
     /// Requests without an answer when it came.
     pub in_flight: usize,
     pub recovery: Option<(Recovery, Duration)>,
@@ -182,8 +185,8 @@ impl Supervisor {
         }
         tokio::time::sleep(Duration::from_millis(self.rng.u64(200..1_200))).await;
         let in_flight = self.wait_for_load().await?;
+        let at = self.world.site.now();
         if fault.is_of_redis() {
-            let at = self.world.site.now();
             self.world.redis_faults.lock().unwrap_or_else(PoisonError::into_inner).push(at);
         }
         let recovery = match fault {
@@ -223,8 +226,9 @@ impl Supervisor {
                 None
             }
         };
-        self.made.push(Made { fault, in_flight, recovery });
-        self.wait_until_served().await
+        self.wait_until_served().await?;
+        self.made.push(Made { fault, at, until: self.world.site.now(), in_flight, recovery });
+        Ok(())
     }
 
     async fn wait_for_load(&self) -> anyhow::Result<usize> {

@@ -41,9 +41,12 @@ pub(crate) fn check(evidence: &Evidence<'_>, seen: &[Vec<Seen>], findings: &mut 
                 }
             }
             (List::Grants, Some(account)) => {
-                // Each purchase has a grant.
-                let bought: HashSet<&str> =
-                    rows.bought_before(account, start).map(|bought| bought.invoice.as_str()).collect();
+                // Each paid purchase has a grant.
+                let bought: HashSet<&str> = rows
+                    .bought_before(account, start)
+                    .filter(|bought| bought.is_paid)
+                    .map(|bought| bought.invoice.as_str())
+                    .collect();
                 let is_whole = times.len() >= bought.len();
                 findings.expect(LISTS, is_whole, || describe(&format!("{} purchases", bought.len())));
             }
@@ -80,6 +83,7 @@ struct Bought {
     told: Micros,
     subscription: String,
     invoice: String,
+    is_paid: bool,
 }
 
 struct Rows {
@@ -94,9 +98,13 @@ impl Rows {
         for Operation { request, account, answer, tries, .. } in evidence.operations {
             let told = tries.last().map_or(Micros::MAX, |last| last.ended);
             match (request, account, answer) {
-                (_, Some(account), Some(Answer::Bought { subscription, invoice, .. })) => {
-                    let bought =
-                        Bought { told, subscription: subscription.clone(), invoice: invoice.clone() };
+                (_, Some(account), Some(Answer::Bought { subscription, invoice, is_paid, .. })) => {
+                    let bought = Bought {
+                        told,
+                        subscription: subscription.clone(),
+                        invoice: invoice.clone(),
+                        is_paid: *is_paid,
+                    };
                     rows.bought.entry(*account).or_default().push(bought);
                 }
                 (Request::CreateCustomer { tenant }, _, Some(Answer::Created { customer })) => {
