@@ -70,7 +70,9 @@ async fn of_forty_thousand_attempts_the_ten_thousand_that_there_is_room_for_are_
     let redis = redis::Client::open(world.stores.redis_url.as_str()).unwrap();
     let ask = async |command: &'static [&'static str]| {
         let mut connection = redis.get_multiplexed_async_connection().await.unwrap();
-        redis::cmd(command[0]).arg(&command[1..]).query_async::<redis::Value>(&mut connection).await.unwrap()
+        let answer: redis::Value =
+            redis::cmd(command[0]).arg(&command[1..]).query_async(&mut connection).await.unwrap();
+        redis::from_redis_value::<Vec<String>>(answer).unwrap_or_default()
     };
     let crash = async || {
         let pid = lone.servers().redis_pid().to_string();
@@ -91,8 +93,12 @@ async fn of_forty_thousand_attempts_the_ten_thousand_that_there_is_room_for_are_
                 1 => drop(ask(&["FLUSHALL"]).await),
                 // Loads the dump.
                 2 => crash().await,
+                // Nothing to load.
                 3 => {
-                    ask(&["CONFIG", "SET", "dbfilename", "none.rdb"]).await;
+                    let Ok([_, dir]) = <[String; 2]>::try_from(ask(&["CONFIG", "GET", "dir"]).await) else {
+                        panic!("where Redis keeps its dump")
+                    };
+                    std::fs::remove_file(std::path::Path::new(&dir).join("dump.rdb")).unwrap();
                     crash().await;
                 }
                 _ => {}

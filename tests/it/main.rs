@@ -14,5 +14,6 @@ mod spending;
 mod statements;
 mod support;
 mod tidy;
+mod torture;
 mod webhooks;
 mod wrong_input;

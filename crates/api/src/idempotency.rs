@@ -108,17 +108,15 @@ where
             return Ok((earlier, true));
         }
         let outcome = verb(scope.clone(), key.clone()).await;
-        let kept = match &outcome {
+        let own = match &outcome {
             Ok(answer) => Some(answer.clone()),
             Err(error) => declined(error)?,
         };
-        if let Some(kept) = kept
-            && let Err(error) = idempotency.remember(scope.tenant, &key, &kept).await
-        {
-            // The effect is there, and its key is claimed: a repeat goes on from it.
-            tracing::warn!(%error, "an answer was not kept");
-        }
-        Ok((outcome?, false))
+        let Some(own) = own else { return outcome.map(|answer| (answer, false)) };
+        // Told only once it is kept: a repeat must not be told another. Where it cannot be, the effect is
+        // there and its key is claimed, and a repeat goes on from it.
+        let kept = idempotency.remember(scope.tenant, &key, own.clone()).await?;
+        if kept == own { outcome.map(|answer| (answer, false)) } else { Ok((kept, true)) }
     })
     .await?;
     respond(answer, is_replay)

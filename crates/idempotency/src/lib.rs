@@ -7,7 +7,8 @@
 //! 3. The verb's first transaction calls [`claim`] with the id of what it is about to create. `New`:
 //!    it creates that. `Unfinished`: an earlier try created `fact` and died, or is still busy, so
 //!    go on from there; every later step is idempotent on the fact's own state.
-//! 4. [`Idempotency::remember`] keeps the answer, when it is one worth keeping (2xx and 402).
+//! 4. [`Idempotency::remember`] keeps the answer, when it is one worth keeping (2xx and 402), before it is
+//!    told: what was told once is told again.
 //!
 //! Two tries at once meet in step 3: the second waits for the first one's transaction, and then
 //! either finds its fact or, if it was rolled back, a free key. So a request that was refused

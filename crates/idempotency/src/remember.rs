@@ -14,9 +14,17 @@ pub struct Answer {
 }
 
 impl Idempotency {
-    /// Keeps the answer with a claimed key. The first answer stays; a key that was never claimed,
-    /// or was claimed by another request since, keeps nothing.
-    pub async fn remember(&self, tenant: TenantId, request: &RequestKey, answer: &Answer) -> Result<()> {
-        self.db.transaction(tenant, async |tx| store::set_answer(tx, tenant, request, answer).await).await
+    /// Keeps the answer with a claimed key, and returns what the request is to be answered with: the
+    /// first answer stays, so where two tries ran at once the second learns the first one's. A key that
+    /// was never claimed, or was claimed by another request since, keeps nothing.
+    ///
+    /// # Errors
+    /// Where it could not be kept: then it must not be told, or a repeat might be told another.
+    pub async fn remember(&self, tenant: TenantId, request: &RequestKey, answer: Answer) -> Result<Answer> {
+        let kept = self
+            .db
+            .transaction(tenant, async |tx| store::set_answer(tx, tenant, request, &answer).await)
+            .await?;
+        Ok(kept.unwrap_or(answer))
     }
 }

@@ -33,14 +33,15 @@ impl Stored {
     pub(crate) fn answer(self) -> Result<Option<Answer>> {
         match (self.answer_status, self.answer_body) {
             (None, None) => Ok(None),
-            (Some(status), Some(body)) => {
-                let status = u16::try_from(status)
-                    .map_err(|_| Error::broken("a stored answer's status is negative"))?;
-                Ok(Some(Answer { status, body }))
-            }
+            (Some(status), Some(body)) => stored_answer(status, body).map(Some),
             _ => Err(Error::broken("a stored answer is half there")),
         }
     }
+}
+
+fn stored_answer(status: i16, body: Value) -> Result<Answer> {
+    let status = u16::try_from(status).map_err(|_| Error::broken("a stored answer's status is negative"))?;
+    Ok(Answer { status, body })
 }
 
 /// Inserts the key, or locks the row that is there; a row from before `free_before` is taken over.
@@ -92,26 +93,38 @@ pub(crate) async fn find(
     Ok(stored)
 }
 
+/// Sets the answer of a claimed key that has none, and returns the one it has then.
 pub(crate) async fn set_answer(
     tx: &mut Connection,
     tenant: TenantId,
     request: &RequestKey,
     answer: &Answer,
-) -> Result<()> {
+) -> Result<Option<Answer>> {
+    #[derive(QueryableByName)]
+    struct Kept {
+        #[diesel(sql_type = SmallInt)]
+        answer_status: i16,
+        #[diesel(sql_type = Jsonb)]
+        answer_body: Value,
+    }
     let status =
         i16::try_from(answer.status).map_err(|_| Error::broken("an answer's status is no HTTP status"))?;
-    diesel::sql_query(
-        "update idempotency_keys set answer_status = $4, answer_body = $5 \
-         where tenant_id = $1 and key = $2 and fingerprint = $3 and answer_status is null",
+    let kept: Option<Kept> = diesel::sql_query(
+        "update idempotency_keys set \
+             answer_status = coalesce(answer_status, $4), answer_body = coalesce(answer_body, $5) \
+         where tenant_id = $1 and key = $2 and fingerprint = $3 \
+         returning answer_status, answer_body",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
     .bind::<Text, _>(request.key())
     .bind::<Bytea, _>(request.fingerprint())
     .bind::<SmallInt, _>(status)
     .bind::<Jsonb, _>(&answer.body)
-    .execute(tx)
-    .await?;
-    Ok(())
+    .get_result(tx)
+    .await
+    .optional()?;
+    let Some(Kept { answer_status, answer_body }) = kept else { return Ok(None) };
+    stored_answer(answer_status, answer_body).map(Some)
 }
 
 /// Deletes up to `limit` keys that are older than `kept` and returns how many.

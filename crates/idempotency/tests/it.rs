@@ -86,8 +86,8 @@ impl Given {
         self.idempotency.replay(self.tenant, request, now).await.unwrap()
     }
 
-    async fn remember(&self, request: &RequestKey, answer: &Answer) {
-        self.idempotency.remember(self.tenant, request, answer).await.unwrap();
+    async fn remember(&self, request: &RequestKey, answer: &Answer) -> Answer {
+        self.idempotency.remember(self.tenant, request, answer.clone()).await.unwrap()
     }
 
     async fn count(&self, sql: &str) -> i64 {
@@ -211,8 +211,9 @@ async fn a_retry_is_answered_as_the_first_try_was() {
 
     given.claim(&request, Uuid::now_v7(), at(0)).await.unwrap();
     assert_eq!(given.replay(&request, at(1)).await, None, "no answer yet");
-    given.remember(&request, &answer(402, "lite")).await;
-    given.remember(&request, &answer(201, "max")).await;
+    assert_eq!(given.remember(&request, &answer(402, "lite")).await, answer(402, "lite"));
+    let of_another_try = given.remember(&request, &answer(201, "max")).await;
+    assert_eq!(of_another_try, answer(402, "lite"), "two tries at once are answered alike");
     assert_eq!(given.replay(&request, at(2)).await, Some(answer(402, "lite")), "the first answer stays");
     assert_eq!(given.replay(&request_under("k2", LITE), at(2)).await, None, "another key");
 }
@@ -275,7 +276,7 @@ async fn another_tenants_key_is_nothing_to_us() {
     let theirs =
         given.db.transaction(other, async |tx| claim(tx, other, &request, fact, at(0)).await).await.unwrap();
     assert_eq!(theirs, Claim::New);
-    given.idempotency.remember(other, &request, &answer(201, "theirs")).await.unwrap();
+    given.idempotency.remember(other, &request, answer(201, "theirs")).await.unwrap();
     assert_eq!(given.replay(&request, at(0)).await, Some(answer(201, "ours")));
     let replayed = given.idempotency.replay(other, &request, at(0)).await.unwrap();
     assert_eq!(replayed, Some(answer(201, "theirs")));

@@ -37,18 +37,22 @@ impl Ledger {
     pub async fn balance(&self, scope: &TenantScope, customer: CustomerId) -> Result<Balance> {
         let held_hot = self.held_hot(scope, customer).await?;
         let (tenant, now) = (scope.tenant, scope.now);
-        self.db
+        let (balance, accounts) = self
+            .db
             .transaction(tenant, async |tx| {
                 // Locked for a moment: the books, the grants and the holds are of one version.
                 let mut accounts = lock(tx, tenant, &[customer]).await?;
                 let account = accounts.get_mut(customer)?;
+                // While this request waited for the lock, another may have recorded a grant that is effective
+                // by a later clock: the balance of a version is never that of the one before (R-19a).
+                let now = account.last_recorded_at().max(now);
                 let held = match held_hot {
                     Some(held) => held,
                     None => self.held_recorded(tx, scope, customer).await?,
                 };
                 let granted = store::live_grants_amount(tx, tenant, customer, now).await?;
                 let settled = account.available(now);
-                Ok(Balance {
+                let balance = Balance {
                     version: account.version(),
                     settled,
                     held,
@@ -57,9 +61,13 @@ impl Ledger {
                     expires_next_at: account.valid_until(now),
                     resets_at: account.refills_at(),
                     books: account.books(),
-                })
+                };
+                Ok((balance, accounts))
             })
-            .await
+            .await?;
+        // Whoever has seen this version is not authorized on an older one afterwards.
+        self.publish(tenant, &accounts, now).await;
+        Ok(balance)
     }
 
     /// What Redis holds of an account; none where it does not decide, or has not loaded it.

@@ -177,13 +177,15 @@ impl Ledger {
         let Some(epoch) = store::postgres_decides(tx, SETTLE).await?.map(Epoch) else { return Ok(None) };
         let account = accounts.get_mut(customer)?;
         account.check_spends()?;
+        // What was recorded while this request waited for the lock counts by its own clock (R-19a).
+        let as_of = account.last_recorded_at().max(now);
         let version = account.version();
         self.record_earlier_holds(tx, tenant, customer, epoch, now).await?;
         if let Some(known) = store::hold(tx, tenant, customer, &request.id).await? {
             return Ok(Some((HoldOutcome::Known { known, version }, epoch)));
         }
         let held = store::held(tx, tenant, customer, now).await?;
-        let unheld = account.available(now).minus_floor_zero(held);
+        let unheld = account.available(as_of).minus_floor_zero(held);
         let Some(credits) = credits_to_hold(unheld, request.full, request.prompt_only) else {
             return Err(out_of_credits(request, unheld, account.refills_at()));
         };

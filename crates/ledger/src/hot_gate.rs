@@ -30,7 +30,7 @@ const LEASE: Duration = Duration::from_millis(400);
 /// How old a reading may be before a request takes a new one.
 const FRESH: Duration = Duration::from_millis(150);
 /// How long holds take to be recorded after they were granted, with some to spare.
-const RECORDING: Duration = Duration::from_millis(150);
+pub(crate) const RECORDING: Duration = Duration::from_millis(150);
 /// How long after a change it is in force on every server.
 pub(crate) const SETTLE: Duration = LEASE.saturating_add(CALL_MAX).saturating_add(RECORDING);
 /// How often one server looks whether Redis is back.
@@ -77,6 +77,8 @@ impl Seen {
 #[derive(Default)]
 pub(crate) struct HotGate {
     seen: Mutex<Option<Seen>>,
+    /// The epoch that was read last, also once it may no longer be used for deciding.
+    last_read: Mutex<Option<(Epoch, bool)>>,
     reading: tokio::sync::Mutex<()>,
     pinged_at: Mutex<Option<Instant>>,
     /// Told when this server has begun an epoch with Redis.
@@ -107,10 +109,11 @@ impl HotGate {
         Ok((seen.is_up && seen.settles_at <= Instant::now()).then_some(seen.epoch))
     }
 
-    /// The epoch as it was last read, and whether Redis is up in it. Takes no connection: for looking
-    /// something up in the middle of a transaction, never for deciding.
+    /// The epoch as it was last read, and whether Redis is up in it. Takes no connection, and stays there
+    /// while PostgreSQL is away: for looking something up in the middle of a transaction and for telling
+    /// Redis what was committed, never for deciding.
     pub(crate) fn last_seen(&self) -> Option<(Epoch, bool)> {
-        lock(&self.seen).map(|seen| (seen.epoch, seen.is_up))
+        *lock(&self.last_read)
     }
 
     /// Returns when this server has begun an epoch with Redis, in which nothing is loaded yet.
@@ -221,6 +224,7 @@ impl HotGate {
             settles_at: Instant::now() + unsettled,
         };
         *lock(&self.seen) = Some(seen);
+        *lock(&self.last_read) = Some((seen.epoch, seen.is_up));
         Ok(seen)
     }
 }
@@ -233,7 +237,7 @@ async fn hot_state(db: &Db) -> Result<HotState> {
 async fn start_epoch(db: &Db, after: Epoch, run_id: Option<&str>) -> Result<Option<Epoch>> {
     let started =
         db.all_tenants_transaction(async |tx| store::start_epoch(tx, after.0, run_id).await).await?;
-    Ok(started.then_some(Epoch(after.0 + 1)))
+    Ok(started.map(Epoch))
 }
 
 async fn note_run(db: &Db, epoch: Epoch, run_id: &str) -> Result<()> {

@@ -10,7 +10,7 @@ use domain::{Refusal, Timestamp};
 use crate::store;
 
 /// Locked accounts, each with its grants, in id order.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Accounts(BTreeMap<CustomerId, Account>);
 
 impl Accounts {

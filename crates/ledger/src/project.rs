@@ -1,6 +1,8 @@
 //! The projection of an account: what Redis is told of it.
 
-use chrono::{DateTime, Duration};
+use std::time::Duration;
+
+use chrono::DateTime;
 use domain::Timestamp;
 use domain::account::Account;
 use domain::id::TenantId;
@@ -12,7 +14,7 @@ pub(crate) fn key(tenant: TenantId, account: &Account) -> AccountKey {
 
 /// How long a projection is used before it is loaded anew, whatever was published: what a process
 /// did not say before it died, it can only have hidden for so long.
-const LIFE: Duration = Duration::seconds(60);
+pub(crate) const LIFE: Duration = Duration::from_secs(60);
 
 /// An account as of `now`. The version says which is newer; `valid_until` says when this one ends
 /// by itself.

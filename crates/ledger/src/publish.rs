@@ -1,14 +1,31 @@
 //! The fifth beat: publish, after the commit.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use db::Result;
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{TenantScope, Timestamp};
 use futures_util::future::try_join_all;
-use hot_balances::Told;
+use hot_balances::{Away, Epoch, Told};
 
 use crate::{Accounts, Ledger, lock, project};
+
+/// How long a committed balance is told again and again, where neither Redis nor PostgreSQL takes it: as
+/// long as a projection lives that does not have it.
+const TELL_AGAIN: Duration = project::LIFE;
+const TELL_AGAIN_EVERY: Duration = Duration::from_millis(100);
+/// Epochs that one telling goes through.
+const TRIES_MAX: usize = 3;
+
+/// What was committed, for Redis.
+#[derive(Clone)]
+struct News {
+    tenant: TenantId,
+    accounts: Accounts,
+    captured: BTreeMap<CustomerId, Vec<ExternalId>>,
+    now: Timestamp,
+}
 
 impl Ledger {
     /// Tells Redis an account as it is stored now: for the repeat of a request whose first try may
@@ -21,7 +38,8 @@ impl Ledger {
     }
 
     /// Tells Redis the committed balances. Never fails: a Redis that cannot be told is away, for all
-    /// servers, and what it has of this epoch is not used again.
+    /// servers, and what it has of this epoch is not used again. Where PostgreSQL cannot be told that
+    /// either, both are told again until one of them takes it.
     pub async fn publish(&self, tenant: TenantId, accounts: &Accounts, now: Timestamp) {
         self.publish_captures(tenant, accounts, &BTreeMap::new(), now).await;
     }
@@ -34,22 +52,53 @@ impl Ledger {
         captured: &BTreeMap<CustomerId, Vec<ExternalId>>,
         now: Timestamp,
     ) {
-        let told = async {
-            let Some(epoch) = self.gate.epoch_in_redis(&self.db, &self.hot).await? else { return Ok(()) };
-            // Side by side on the one connection, which sends them as they come.
-            let publishing = accounts.iter().map(async |account| {
-                let key = project::key(tenant, account);
-                let ended = captured.get(&account.customer()).map(Vec::as_slice).unwrap_or_default();
-                self.hot.publish(key, epoch, &project::projection(account, now), ended).await
-            });
-            match try_join_all(publishing).await {
-                Ok(told) if told.contains(&Told::Lost) => self.gate.redis_is_emptied(&self.db, epoch).await,
-                Ok(_) => Ok(()),
-                Err(away) => self.gate.redis_is_away(&self.db, epoch, &away).await,
-            }
-        };
-        if let Err(error) = told.await {
-            tracing::warn!(%error, "committed balances were not published");
+        let news = News { tenant, accounts: accounts.clone(), captured: captured.clone(), now };
+        if let Err(error) = self.tell(&news).await {
+            tracing::warn!(%error, "committed balances are told again");
+            tokio::spawn(self.clone().tell_again(news));
         }
+    }
+
+    async fn tell_again(self, news: News) {
+        let until = tokio::time::Instant::now() + TELL_AGAIN;
+        while tokio::time::Instant::now() < until {
+            tokio::time::sleep(TELL_AGAIN_EVERY).await;
+            if self.tell(&news).await.is_ok() {
+                return;
+            }
+        }
+        tracing::error!("committed balances were not published; they are loaded anew by now");
+    }
+
+    async fn tell(&self, news: &News) -> Result<()> {
+        // Known without PostgreSQL, which may have died right after the commit.
+        let mut known = self.gate.last_seen().filter(|(_, is_up)| *is_up).map(|(epoch, _)| epoch);
+        for _ in 0..TRIES_MAX {
+            let epoch = match known.take() {
+                Some(epoch) => epoch,
+                None => match self.gate.epoch_in_redis(&self.db, &self.hot).await? {
+                    Some(epoch) => epoch,
+                    None => return Ok(()),
+                },
+            };
+            match self.tell_in(news, epoch).await {
+                Ok(Told::Done) => return Ok(()),
+                // Emptied, or in a later epoch, in which the accounts may have been loaded before.
+                Ok(Told::Lost) => self.gate.redis_is_emptied(&self.db, epoch).await?,
+                Err(away) => return self.gate.redis_is_away(&self.db, epoch, &away).await,
+            }
+        }
+        Err(db::Error::Unavailable("who decides about holds is changing".to_owned()))
+    }
+
+    async fn tell_in(&self, news: &News, epoch: Epoch) -> std::result::Result<Told, Away> {
+        // Side by side on the one connection, which sends them as they come.
+        let publishing = news.accounts.iter().map(async |account| {
+            let key = project::key(news.tenant, account);
+            let ended = news.captured.get(&account.customer()).map(Vec::as_slice).unwrap_or_default();
+            self.hot.publish(key, epoch, &project::projection(account, news.now), ended).await
+        });
+        let told = try_join_all(publishing).await?;
+        Ok(if told.contains(&Told::Lost) { Told::Lost } else { Told::Done })
     }
 }

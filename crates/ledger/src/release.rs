@@ -6,9 +6,10 @@ use db::{Connection, Result};
 use domain::hold::{Hold, HoldEnd};
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{Refusal, TenantScope, Timestamp};
-use hot_balances::{AccountKey, Epoch, KnownHold, Told};
+use hot_balances::{AccountKey, Away, Epoch, KnownHold, Told};
 
-use crate::{Ledger, lock, store};
+use crate::hot_gate::RECORDING;
+use crate::{Ledger, lock, packed, store};
 
 /// What is known of a hold id that an event of `customer` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +57,8 @@ pub async fn find_holds(
             (Epoch(state.epoch), state.is_up)
         }
     };
-    if is_up {
-        ask_redis(ledger, tenant, epoch, &mut found).await;
+    if is_up && ask_redis(ledger, tenant, epoch, &mut found).await.is_err() {
+        look_among_packed(tx, tenant, &mut found, now).await?;
     }
     if found.values().any(|found| !matches!(found, FoundHold::Own(_))) {
         let earlier = ledger.recovered.before(tx, tenant, epoch, now).await?;
@@ -72,22 +73,43 @@ pub async fn find_holds(
     Ok(found)
 }
 
-/// Looks in Redis for the holds that are not recorded. Without an answer they stay as they were found.
+/// Looks in Redis for the holds that are not recorded.
 async fn ask_redis(
     ledger: &Ledger,
     tenant: TenantId,
     epoch: Epoch,
     found: &mut BTreeMap<(CustomerId, ExternalId), FoundHold>,
-) {
+) -> std::result::Result<(), Away> {
     let missing = found.iter().filter(|(_, found)| !matches!(found, FoundHold::Own(_)));
     let missing: Vec<(AccountKey, ExternalId)> =
         missing.map(|((customer, id), _)| (AccountKey { tenant, customer: *customer }, id.clone())).collect();
-    let Ok(answers) = ledger.hot.find(epoch, &missing).await else { return };
+    let answers = ledger.hot.find(epoch, &missing).await?;
     for ((account, id), answer) in missing.into_iter().zip(answers) {
         if let Some(own) = answer {
             found.insert((account.customer, id), FoundHold::Own(own));
         }
     }
+    Ok(())
+}
+
+/// Redis has just gone: what it granted, on another server too, is packed a moment later. All packed
+/// holds are looked through, which takes as long as there are many; it happens once an outage.
+async fn look_among_packed(
+    tx: &mut Connection,
+    tenant: TenantId,
+    found: &mut BTreeMap<(CustomerId, ExternalId), FoundHold>,
+    now: Timestamp,
+) -> Result<()> {
+    tokio::time::sleep(RECORDING).await;
+    for batch in store::hold_batches_before(tx, tenant, i64::MAX, now).await? {
+        for (hold, fingerprint) in packed::unpack(&batch)? {
+            let key = (hold.customer, hold.id.clone());
+            if let Some(FoundHold::Unknown | FoundHold::Foreign) = found.get(&key) {
+                found.insert(key, FoundHold::Own(KnownHold { hold, fingerprint, end: None }));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Records the end of holds, whether or not their beginning is recorded yet. A hold ends once:

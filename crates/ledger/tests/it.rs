@@ -249,6 +249,30 @@ async fn a_hold_runs_out_by_the_tenants_time() {
     assert!(matches!(too_late, Err(Error::Refused(Refusal::AuthorizationEnded))));
 }
 
+#[tokio::test]
+async fn a_balance_is_that_of_its_version_whoever_asked_first() {
+    let given = given(Stores::fresh().await).await;
+    given.grant(100, None).await;
+    // Bought at second 2 by a request that got the lock before one of second 1.
+    let (tenant, now) = (given.scope.tenant, at(2));
+    let bought = given.db.transaction(tenant, async |tx| {
+        let mut accounts = ledger::lock(tx, tenant, &[given.customer]).await?;
+        let cause = Cause { kind: CauseKind::Purchase, id: Uuid::now_v7() };
+        let grant = NewGrant {
+            id: GrantId::from_uuid(Uuid::now_v7()),
+            source: GrantSource::Plan,
+            credits: credits(700),
+            effective_at: now,
+            expires_at: None,
+        };
+        accounts.get_mut(given.customer)?.issue(grant, cause, now)?;
+        ledger::write(tx, tenant, &accounts, now).await
+    });
+    bought.await.unwrap();
+    let balance = given.ledger.balance(&given.at(1), given.customer).await.unwrap();
+    assert_eq!((balance.version, balance.settled, balance.granted), (2, credits(800), credits(800)));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_grant_that_has_ended_is_not_held_against_whoever_has_booked_it() {
     let given = given(Stores::fresh().await).await;
@@ -363,7 +387,7 @@ async fn the_books_add_up_in_the_database_too() {
     given.charge(&given.at(2), 40, None).await;
     let balance = given.ledger.balance(&given.at(3), given.customer).await.unwrap();
     assert_eq!((balance.settled, balance.books.overage), (credits(0), -10), "160 spent of 150");
-    let transfers = given.ledger.transfers(&given.scope, given.customer, 0, None, 100).await.unwrap();
+    let transfers = given.ledger.transfers(&given.scope, given.customer, None, 0, 100).await.unwrap();
     let versions: Vec<i64> = transfers.iter().map(|transfer| transfer.version).collect();
     assert_eq!(versions, [1, 2, 3, 4, 5, 6], "2 issued; 100 + 20 spent; 30 spent + 10 overage");
     let wrong: Wrong = diesel::sql_query(

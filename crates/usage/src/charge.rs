@@ -57,7 +57,7 @@ impl ToCharge<'_> {
                 rates: Vec::new(),
                 draws: Vec::new(),
                 no_hold,
-                balance_after: account.available(now),
+                balance_after: account.available(account.last_recorded_at().max(now)),
                 version: account.version(),
             },
         }

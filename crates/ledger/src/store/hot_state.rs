@@ -39,17 +39,31 @@ pub(crate) async fn hot_state(tx: &mut Connection) -> Result<HotState> {
 
 /// Starts the next epoch, unless somebody else has: Redis is down, or up with this run. Waits for the
 /// flushes of the epoch that ends.
-pub(crate) async fn start_epoch(tx: &mut Connection, after: i64, run_id: Option<&str>) -> Result<bool> {
-    let started = diesel::sql_query(
+///
+/// Its number is higher by a random step: a database that is restored from a backup does not begin the
+/// epochs that Redis may remember.
+pub(crate) async fn start_epoch(
+    tx: &mut Connection,
+    after: i64,
+    run_id: Option<&str>,
+) -> Result<Option<i64>> {
+    #[derive(QueryableByName)]
+    struct Started {
+        #[diesel(sql_type = BigInt)]
+        epoch: i64,
+    }
+    let started: Option<Started> = diesel::sql_query(
         "update hot_state
-         set epoch = epoch + 1, is_up = $2 is not null, run_id = $2, changed_at = clock_timestamp()
-         where epoch = $1",
+         set epoch = epoch + 1 + floor(random() * 1000000)::bigint, is_up = $2 is not null, run_id = $2, changed_at = clock_timestamp()
+         where epoch = $1
+         returning epoch",
     )
     .bind::<BigInt, _>(after)
     .bind::<Nullable<Text>, _>(run_id)
-    .execute(tx)
-    .await?;
-    Ok(started == 1)
+    .get_result(tx)
+    .await
+    .optional()?;
+    Ok(started.map(|row| row.epoch))
 }
 
 /// Notes the run of Redis in an epoch that did not know it: the very first one.
