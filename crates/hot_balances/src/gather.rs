@@ -1,5 +1,6 @@
-//! Holds that are asked for while a call is under way share the next one: the call, not the data, is
-//! what a hold costs Redis. No timer: a hold that finds nobody calling is sent at once.
+//! Holds that are asked for while calls are under way share the next one, and what they have in common:
+//! the call, and of one account the reading, the check and the writing of its balance. No timer: a hold
+//! that finds nobody calling is sent at once.
 //!
 //! The calls are made by a task of their own, so a caller that goes away breaks none of the others. It
 //! ends when nobody waits. On a cluster the holds of each slot are gathered by themselves.
@@ -14,10 +15,10 @@ use tokio::sync::oneshot;
 use crate::hold::{HoldAnswer, HoldRequest};
 use crate::{AccountKey, Away, CALL_MAX, Epoch, HotBalances};
 
-/// The most holds in one call: past some dozens a call costs as much a hold as two, and takes longer.
+/// The most holds in one call: past a dozen a hold costs no less, and everybody waits for the whole call.
 const HOLDS_A_CALL: usize = 64;
-/// How many calls are under way at once.
-const CALLS_MAX: usize = 1;
+/// How many calls are under way at once: with one, Redis is idle while its answers are given out.
+const CALLS_MAX: usize = 2;
 
 /// One hold that is asked for, and who waits for its answer.
 pub(crate) struct Asked {
