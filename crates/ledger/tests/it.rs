@@ -361,7 +361,7 @@ async fn the_books_add_up_in_the_database_too() {
     given.charge(&given.at(2), 40, None).await;
     let balance = given.ledger.balance(&given.at(3), given.customer).await.unwrap();
     assert_eq!((balance.settled, balance.books.overage), (credits(0), -10), "160 spent of 150");
-    let transfers = given.ledger.transfers(&given.scope, given.customer, 0, 100).await.unwrap();
+    let transfers = given.ledger.transfers(&given.scope, given.customer, None, 0, 100).await.unwrap();
     let versions: Vec<i64> = transfers.iter().map(|transfer| transfer.version).collect();
     assert_eq!(versions, [1, 2, 3, 4, 5, 6], "2 issued; 100 + 20 spent; 30 spent + 10 overage");
     let wrong: Wrong = diesel::sql_query(
