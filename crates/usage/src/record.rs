@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use db::{Connection, Result};
-use domain::account::{Account, Cause, CauseKind, Draw};
+use domain::account::{Account, Cause, CauseKind, Draw, EventCost};
 use domain::credits::RateMilli;
-use domain::hold::{Capture, Hold, HoldEnd, NoHold, capture, charge_instant};
+use domain::hold::{self, Capture, Hold, HoldEnd, NoHold, capture, charge_instant};
 use domain::id::{CustomerId, ExternalId, TenantId};
+use domain::policy::LateRules;
 use domain::rating::{NoCost, Rated, Unrated, rate};
 use domain::usage::{EventContent, Outcome, TokenCounts, TokenKind, UsageSource, event_identity};
 use domain::{Credits, Refusal, TenantScope, Timestamp};
@@ -88,6 +89,7 @@ pub(crate) struct Item<'a> {
     pub(crate) received_at: Timestamp,
     /// Whether its time lies in the accepted window; the repeat of one that did is still a repeat.
     pub(crate) is_in_time: bool,
+    pub(crate) late: LateRules,
     pub(crate) rated: std::result::Result<Rated, Unrated>,
 }
 
@@ -164,6 +166,7 @@ fn check_one<'a>(
         event_time,
         received_at: scope.now,
         is_in_time: scope.policies.accepts_event_time(event_time, scope.now),
+        late: scope.policies.late_rules(),
         rated,
     })
 }
@@ -182,7 +185,7 @@ async fn record_in(
         .collect();
     let customers: BTreeSet<CustomerId> = checked.iter().flatten().map(|item| item.event.customer).collect();
     let customers: Vec<CustomerId> = customers.into_iter().collect();
-    let mut accounts = ledger::lock(tx, tenant, &customers).await?;
+    let mut accounts = ledger::lock_for_usage(tx, tenant, &customers, oldest_charge(checked, now)).await?;
     // Under the accounts' locks: a hold ends in one way.
     let holds = ledger::find_holds(tx, &parts.ledger, tenant, &named).await?;
 
@@ -248,6 +251,16 @@ async fn record_in(
     Ok(Committed { results, accounts, ended_holds: ends.by_customer() })
 }
 
+/// No event of the batch that is charged has an earlier charge instant (R-19a).
+fn oldest_charge(checked: &[std::result::Result<Item<'_>, Refusal>], now: Timestamp) -> Timestamp {
+    let in_time = checked.iter().flatten().filter(|item| item.is_in_time);
+    let oldest = in_time.map(|item| match item.event.authorization {
+        None => item.event_time.min(item.received_at),
+        Some(_) => item.event_time.min(item.received_at - hold::LIFE_MAX),
+    });
+    oldest.min().unwrap_or(now)
+}
+
 fn named_hold<'h>(
     holds: &'h BTreeMap<(CustomerId, ExternalId), FoundHold>,
     event: &UsageEvent,
@@ -280,7 +293,16 @@ fn charge(account: &mut Account, item: &Item<'_>, hold: Option<&FoundHold>) -> R
     let instant = charge_instant(capture, item.event_time, received_at);
     let cause = Cause { kind: CauseKind::Usage, id: item.identity };
     let charged = item.rated.as_ref().map_err(|unrated| *unrated).and_then(|rated| {
-        let charge = account.charge(rated.credits, instant, cause, item.event_time, received_at);
+        let cost = EventCost {
+            credits: rated.credits,
+            charge_instant: instant,
+            is_captured: no_hold.is_none(),
+            received_at,
+            late: item.late,
+            cause,
+            event_time: item.event_time,
+        };
+        let charge = account.charge(&cost, received_at);
         charge.map(|charge| (rated, charge)).map_err(|_| Unrated::AccountOverflow)
     });
     Ok(match charged {

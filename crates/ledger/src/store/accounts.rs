@@ -27,6 +27,7 @@ struct AccountRow {
     revoked: i64,
     overage: i64,
     chain: Vec<u8>,
+    parked_at: Option<Timestamp>,
 }
 
 impl AccountRow {
@@ -48,6 +49,7 @@ impl AccountRow {
                 overage: row.overage,
             },
             chain: Link(link),
+            is_parked: row.parked_at.is_some(),
         })
     }
 }
