@@ -81,8 +81,8 @@ pub(crate) const I13_RECEIPTS: Check = Check::new(
          group by customer_id, cause_id)
      select e.customer_id, 'usage_events' as in_table,
          'event ' || e.event_id || ' of ' || e.source || ' (' || e.identity || ')' as row_key,
-         'draws ' || e.draws || ' and overage ' || e.overage || ' until version ' || e.account_version as found,
-         'draws ' || c.draws || ' and overage ' || c.overage || ' until version ' || c.version as expected
+         'draws ' || e.draws::text || ' and overage ' || e.overage || ' until version ' || e.account_version as found,
+         'draws ' || c.draws::text || ' and overage ' || c.overage || ' until version ' || c.version as expected
      from usage_events e
      join charged c on c.customer_id = e.customer_id and c.cause_id = e.identity
      where e.tenant_id = $1 and ($2::uuid is null or e.customer_id = $2)

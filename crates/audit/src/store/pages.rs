@@ -43,6 +43,8 @@ pub(crate) struct TransferRow {
     #[diesel(sql_type = Nullable<Bool>)]
     pub(crate) is_captured: Option<bool>,
     #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub(crate) event_recorded_at: Option<Timestamp>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
     pub(crate) hold_granted_at: Option<Timestamp>,
 }
 
@@ -58,14 +60,15 @@ pub(crate) async fn transfers_page(
 ) -> Result<Vec<TransferRow>> {
     let rows = diesel::sql_query(
         "select t.customer_id, t.version, t.debit, t.credit, t.grant_id, t.credits, t.cause_kind, t.cause_id,
-             t.event_time, t.recorded_at, t.reverses, t.chain, e.is_captured, h.granted_at as hold_granted_at
+             t.event_time, t.recorded_at, t.reverses, t.chain, e.is_captured,
+             e.recorded_at as event_recorded_at, h.granted_at as hold_granted_at
          from (
              select * from transfers
              where tenant_id = $1 and (customer_id, version) > ($2, $3)
                  and ($4::uuid is null or customer_id = $4)
              order by customer_id, version limit $5) t
          left join lateral (
-             select e.hold = 'captured' as is_captured, e.hold_id from usage_events e
+             select e.hold = 'captured' as is_captured, e.hold_id, e.recorded_at from usage_events e
              where e.tenant_id = $1 and e.customer_id = t.customer_id and e.event_time = t.event_time
                  and e.identity = t.cause_id and t.cause_kind = 'usage' limit 1) e on true
          left join holds h on h.tenant_id = $1 and h.customer_id = t.customer_id and h.hold_id = e.hold_id

@@ -1,0 +1,4 @@
+//! The audit on real stores.
+
+mod corruption;
+mod lively;
