@@ -249,6 +249,11 @@ impl Account {
         self.head.is_parked
     }
 
+    /// Refuses a parked account with `account-parked`.
+    pub fn check_spends(&self) -> Result<(), Refusal> {
+        if self.is_parked() { Err(Refusal::AccountParked) } else { Ok(()) }
+    }
+
     /// When the current cycle ends, as far as the account knows: with a refill ahead, at that; else with
     /// the plan's live grants that have anything left.
     pub fn cycle_ends_at(&self, now: Timestamp) -> Option<Timestamp> {

@@ -198,10 +198,7 @@ mod tests {
             (Policies { quote_minutes: 0, ..fine() }, "quote_minutes must be above 0"),
             (Policies { hold_minutes: 0, ..fine() }, "hold_minutes must be 1 to 120"),
             (Policies { hold_minutes: 121, ..fine() }, "hold_minutes must be 1 to 120"),
-            (
-                Policies { late_grace_minutes: 10_081, ..fine() },
-                "late_grace_minutes must be at most 10080",
-            ),
+            (Policies { late_grace_minutes: 10_081, ..fine() }, "late_grace_minutes must be at most 10080"),
             (
                 Policies { out_of_credits_status: 200, ..fine() },
                 "out_of_credits_status must be 402, 403 or 429",

@@ -25,6 +25,7 @@ mod hold_journal;
 mod hot_gate;
 mod lock;
 mod open;
+mod park;
 mod project;
 mod publish;
 mod release;

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use db::{Connection, Result};
-use domain::account::{Account, Cause, CauseKind, Draw, EventCost};
+use domain::account::Draw;
 use domain::credits::RateMilli;
-use domain::hold::{self, Capture, Hold, HoldEnd, NoHold, capture, charge_instant};
+use domain::hold::{self, Capture, Hold, HoldEnd, NoHold, capture};
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::policy::LateRules;
 use domain::rating::{NoCost, Rated, Unrated, rate};
@@ -14,6 +14,7 @@ use domain::{Credits, Refusal, TenantScope, Timestamp};
 use ledger::{Accounts, FoundHold};
 use uuid::Uuid;
 
+use crate::charge::ToCharge;
 use crate::gather::Request;
 use crate::{Parts, Usage, store};
 
@@ -234,7 +235,15 @@ async fn record_in(
             results.push(EventResult::Rejected(Refusal::EventTimeOutOfRange));
             continue;
         }
-        let receipt = charge(accounts.get_mut(item.event.customer)?, item, hold.as_ref())?;
+        let to_charge = ToCharge {
+            identity: item.identity,
+            event_time: item.event_time,
+            received_at: item.received_at,
+            late: item.late,
+            capture: captured(item, hold.as_ref()),
+            rated: &item.rated,
+        };
+        let receipt = to_charge.charge(accounts.get_mut(item.event.customer)?, item.received_at);
         ends.end(hold.as_ref(), HoldEnd::Captured, now);
         answered.insert(item.identity, (item.content, receipt.clone()));
         results.push(match receipt.unrated_reason {
@@ -278,59 +287,13 @@ fn first_of_each_identity<'a>(usable: &[std::result::Result<&'a Item<'a>, Refusa
     firsts.into_values().collect()
 }
 
-/// Charges one new event to its account, in memory.
-fn charge(account: &mut Account, item: &Item<'_>, hold: Option<&FoundHold>) -> Result<Receipt> {
-    let received_at = item.received_at;
-    let capture = match hold {
+/// What the event finds of the hold that it names.
+fn captured(item: &Item<'_>, hold: Option<&FoundHold>) -> Capture {
+    match hold {
         None => Capture::None(NoHold::NotNamed),
-        Some(FoundHold::Own(known)) => capture(&known.hold, known.end, received_at),
+        Some(FoundHold::Own(known)) => capture(&known.hold, known.end, item.received_at),
         Some(FoundHold::Unknown | FoundHold::Foreign) => Capture::None(NoHold::Unknown),
-    };
-    let no_hold = match capture {
-        Capture::Live { .. } => None,
-        Capture::None(no_hold) => Some(no_hold.code().to_owned()),
-    };
-    let instant = charge_instant(capture, item.event_time, received_at);
-    let cause = Cause { kind: CauseKind::Usage, id: item.identity };
-    let charged = item.rated.as_ref().map_err(|unrated| *unrated).and_then(|rated| {
-        let cost = EventCost {
-            credits: rated.credits,
-            charge_instant: instant,
-            is_captured: no_hold.is_none(),
-            received_at,
-            late: item.late,
-            cause,
-            event_time: item.event_time,
-        };
-        let charge = account.charge(&cost, received_at);
-        charge.map(|charge| (rated, charge)).map_err(|_| Unrated::AccountOverflow)
-    });
-    Ok(match charged {
-        Ok((rated, charge)) => Receipt {
-            credits: rated.credits,
-            overage: charge.overage,
-            unrated_reason: None,
-            catalog_version: Some(rated.catalog_version),
-            band_prompt_tokens_max: rated.band_prompt_tokens_max,
-            rates: rated.rates.clone(),
-            draws: charge.draws,
-            no_hold,
-            balance_after: charge.balance_after,
-            version: charge.version,
-        },
-        Err(unrated) => Receipt {
-            credits: Credits::ZERO,
-            overage: Credits::ZERO,
-            unrated_reason: Some(unrated.code().to_owned()),
-            catalog_version: None,
-            band_prompt_tokens_max: None,
-            rates: Vec::new(),
-            draws: Vec::new(),
-            no_hold,
-            balance_after: account.available(received_at),
-            version: account.version(),
-        },
-    })
+    }
 }
 
 /// The holds that a batch ends, each once.
