@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use db::Result;
+use db::{Connection, Result};
 use domain::id::CustomerId;
 use domain::{Refusal, TenantScope};
 use outbox::NewEvent;
 use serde_json::json;
+use usage::ChargedKept;
 
 use crate::finding::Finding;
 use crate::verify::What;
@@ -23,8 +24,8 @@ const REASON_CHARS_MAX: usize = 500;
 /// What came of asking that an account may spend again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unparked {
-    /// It may.
-    Unparked,
+    /// It may, and the usage that was kept is charged.
+    Charged(ChargedKept),
     /// Something is still wrong with it: it stays parked.
     StillDamaged(Vec<Finding>),
     NotParked,
@@ -55,26 +56,28 @@ impl Audit {
         Ok(parked)
     }
 
-    async fn park_one(&self, scope: &TenantScope, customer: CustomerId, findings: &[&Finding]) -> Result<bool> {
+    async fn park_one(
+        &self,
+        scope: &TenantScope,
+        customer: CustomerId,
+        findings: &[&Finding],
+    ) -> Result<bool> {
         let (tenant, now) = (scope.tenant, scope.now);
         let Some(first) = findings.first() else { return Ok(false) };
         let reason: String = first.to_string().chars().take(REASON_CHARS_MAX).collect();
-        let parked = self
-            .db
-            .transaction(tenant, async |tx| {
-                if !store::park(tx, tenant, customer, &reason, now).await? {
-                    return Ok(false);
-                }
+        let park = async |tx: &mut Connection| {
+            let (is_new, accounts) = ledger::park(tx, scope, customer, &reason).await?;
+            if is_new {
                 let payload = json!({"customer": customer, "reason": reason, "findings": findings.len()});
                 let event = NewEvent { kind: ACCOUNT_PARKED, subject: customer.to_string(), payload };
                 outbox::emit(tx, tenant, event, now).await?;
-                Ok(true)
-            })
-            .await;
-        match parked {
-            Ok(is_parked) => {
-                self.ledger.republish(scope, customer).await?;
-                Ok(is_parked)
+            }
+            Ok((is_new, accounts))
+        };
+        match self.db.transaction(tenant, park).await {
+            Ok((is_new, accounts)) => {
+                self.ledger.publish(tenant, &accounts, now).await;
+                Ok(is_new)
             }
             // A row that names a customer without an account damages none.
             Err(db::Error::Refused(Refusal::NotFound { .. })) => Ok(false),
@@ -96,18 +99,18 @@ impl Audit {
         if !damage.is_empty() {
             return Ok(Unparked::StillDamaged(damage));
         }
-        self.db
-            .transaction(tenant, async |tx| {
-                if store::unpark(tx, tenant, customer).await? {
-                    let payload = json!({"customer": customer});
-                    let event = NewEvent { kind: ACCOUNT_UNPARKED, subject: customer.to_string(), payload };
-                    outbox::emit(tx, tenant, event, now).await?;
-                }
-                Ok(())
-            })
-            .await?;
-        self.ledger.republish(scope, customer).await?;
-        Ok(Unparked::Unparked)
+        let unpark = async |tx: &mut Connection| {
+            let (is_changed, accounts) = ledger::unpark(tx, scope, customer).await?;
+            if is_changed {
+                let payload = json!({"customer": customer});
+                let event = NewEvent { kind: ACCOUNT_UNPARKED, subject: customer.to_string(), payload };
+                outbox::emit(tx, tenant, event, now).await?;
+            }
+            Ok(accounts)
+        };
+        let accounts = self.db.transaction(tenant, unpark).await?;
+        self.ledger.publish(tenant, &accounts, now).await;
+        Ok(Unparked::Charged(self.usage.charge_kept(scope, customer).await?))
     }
 
     /// How many accounts are parked, of all tenants together.

@@ -55,7 +55,9 @@ impl<'a> Prices<'a> {
     pub(crate) fn check(&mut self, row: &PurchaseRow) -> Option<Finding> {
         let from = self
             .reached
-            .filter(|(subscription, number, _)| (*subscription, *number) == (row.subscription_id, row.cycle_number))
+            .filter(|(subscription, number, _)| {
+                (*subscription, *number) == (row.subscription_id, row.cycle_number)
+            })
             .map(|(_, _, plan)| plan);
         let plan = u32::try_from(row.catalog_version)
             .ok()

@@ -260,7 +260,8 @@ impl AccountState {
             (true, None, Some(grant)) => Some((
                 Invariant(16),
                 format!("draws on {} for an event of {}", grant.terms.id, row.event_time),
-                format!("a grant that was good for it; this one is from {} to {}",
+                format!(
+                    "a grant that was good for it; this one is from {} to {}",
                     grant.terms.effective_at,
                     grant.terms.expires_at.map_or("no end".to_owned(), |at| at.to_string()),
                 ),
@@ -405,10 +406,7 @@ fn read(row: &TransferRow) -> Result<Transfer, Refusal> {
         credit: by_name(&Book::ALL, Book::name, &row.credit)?,
         grant: row.grant_id.map(GrantId::from_uuid),
         credits: Credits::new(row.credits)?,
-        cause: Cause {
-            kind: by_name(&CauseKind::ALL, CauseKind::name, &row.cause_kind)?,
-            id: row.cause_id,
-        },
+        cause: Cause { kind: by_name(&CauseKind::ALL, CauseKind::name, &row.cause_kind)?, id: row.cause_id },
         event_time: row.event_time,
         recorded_at: row.recorded_at,
         reverses: row.reverses,

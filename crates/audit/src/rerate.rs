@@ -45,18 +45,19 @@ impl Rerate<'_> {
     /// it waits for another reason than its rate.
     fn allowed(&self, row: &EventRow) -> Vec<String> {
         let waits = |reason: &str| {
-            reason == Unrated::AccountOverflow.code() || reason == "account-parked"
+            reason == Unrated::AccountOverflow.code() || reason == Unrated::AccountParked.code()
         };
         if row.unrated_reason.as_deref().is_some_and(waits) {
             return Vec::new();
         }
         let in_force = self.history.at(row.event_time).map(|catalog| catalog.version());
+        let rated_by = row.charged_at.map_or(row.recorded_at, |at| at.max(row.recorded_at));
         let mut allowed: Vec<String> = self
             .published
             .iter()
-            // Known when it was recorded, or perhaps; from the latest on.
+            // Known when it was rated, or perhaps; from the latest on.
             .rev()
-            .filter(|(version, at)| in_force.is_some_and(|last| *version <= last) && *at <= row.recorded_at)
+            .filter(|(version, at)| in_force.is_some_and(|last| *version <= last) && *at <= rated_by)
             .scan(false, |is_over, (version, at)| {
                 let is_candidate = !*is_over && self.is_effective(*version, row.event_time);
                 *is_over |= is_candidate && *at + SERVED_AFTER <= row.recorded_at;

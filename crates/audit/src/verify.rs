@@ -33,12 +33,7 @@ pub type OnStep<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
 impl Audit {
     /// All that is wrong with a tenant, in the order of the invariants.
-    pub async fn verify(
-        &self,
-        scope: &TenantScope,
-        what: What,
-        on_step: OnStep<'_>,
-    ) -> Result<Vec<Finding>> {
+    pub async fn verify(&self, scope: &TenantScope, what: What, on_step: OnStep<'_>) -> Result<Vec<Finding>> {
         let (tenant, now) = (scope.tenant, scope.now);
         let mut findings = Vec::new();
         for check in store::OF_A_TENANT.into_iter().chain([store::LATE]) {
@@ -132,9 +127,7 @@ impl Audit {
         loop {
             let rows = self
                 .db
-                .snapshot(tenant, async |tx| {
-                    store::cycles_page(tx, tenant, what.customer, after, PAGE).await
-                })
+                .snapshot(tenant, async |tx| store::cycles_page(tx, tenant, what.customer, after, PAGE).await)
                 .await?;
             let Some(last) = rows.last() else { break };
             after = (last.subscription_id, last.number);

@@ -43,6 +43,7 @@ pub use hold::Granted;
 pub use hot_balances::HoldRequest;
 pub use lock::{Accounts, lock, lock_for_usage};
 pub use open::{begin_clock, open};
+pub use park::{park, unpark};
 pub use release::{FoundHold, end_holds, find_holds};
 pub use write::write;
 

@@ -43,32 +43,3 @@ pub(crate) async fn parked_reason(
         .await
         .optional()?)
 }
-
-/// Whether it was not parked before; the first reason stays.
-pub(crate) async fn park(
-    tx: &mut Connection,
-    tenant: TenantId,
-    customer: CustomerId,
-    reason: &str,
-    now: domain::Timestamp,
-) -> Result<bool> {
-    let open = credit_accounts::table
-        .filter(credit_accounts::tenant_id.eq(tenant.uuid()))
-        .filter(credit_accounts::customer_id.eq(customer.uuid()))
-        .filter(credit_accounts::parked_at.is_null());
-    let parked = (credit_accounts::parked_at.eq(now), credit_accounts::parked_reason.eq(reason));
-    Ok(diesel::update(open).set(parked).execute(tx).await? > 0)
-}
-
-/// Whether it was parked.
-pub(crate) async fn unpark(tx: &mut Connection, tenant: TenantId, customer: CustomerId) -> Result<bool> {
-    let parked = credit_accounts::table
-        .filter(credit_accounts::tenant_id.eq(tenant.uuid()))
-        .filter(credit_accounts::customer_id.eq(customer.uuid()))
-        .filter(credit_accounts::parked_at.is_not_null());
-    let open = (
-        credit_accounts::parked_at.eq(None::<domain::Timestamp>),
-        credit_accounts::parked_reason.eq(None::<String>),
-    );
-    Ok(diesel::update(parked).set(open).execute(tx).await? > 0)
-}

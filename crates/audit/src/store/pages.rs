@@ -154,6 +154,9 @@ pub(crate) struct EventRow {
     pub(crate) event_time: Timestamp,
     #[diesel(sql_type = Timestamptz)]
     pub(crate) recorded_at: Timestamp,
+    /// When its last transfer was recorded: one that was kept is charged later.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub(crate) charged_at: Option<Timestamp>,
     #[diesel(sql_type = Nullable<Text>)]
     pub(crate) unrated_reason: Option<String>,
     #[diesel(sql_type = BigInt)]
@@ -179,8 +182,11 @@ pub(crate) async fn events_page(
     let rows = diesel::sql_query(
         "select customer_id, identity, source, event_id, model, input_tokens, cache_read_tokens,
              cache_write_tokens, output_tokens, reasoning_tokens, event_time, recorded_at, unrated_reason,
-             credits, catalog_version, band_prompt_tokens_max, rates
-         from usage_events
+             credits, catalog_version, band_prompt_tokens_max, rates,
+             (select t.recorded_at from transfers t
+              where t.tenant_id = e.tenant_id and t.customer_id = e.customer_id and t.version = e.account_version)
+                 as charged_at
+         from usage_events e
          where tenant_id = $1 and (customer_id, event_time) >= ($2, $3)
              and (customer_id, event_time, identity) > ($2, $3, $4)
              and ($5::uuid is null or customer_id = $5)
@@ -207,7 +213,9 @@ pub(crate) async fn published(tx: &mut Connection, tenant: TenantId) -> Result<V
         .load(tx)
         .await?;
     rows.into_iter()
-        .map(|(version, at)| Ok((u32::try_from(version).map_err(|_| Error::broken("a version below 0"))?, at)))
+        .map(|(version, at)| {
+            Ok((u32::try_from(version).map_err(|_| Error::broken("a version below 0"))?, at))
+        })
         .collect()
 }
 

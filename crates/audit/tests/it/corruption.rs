@@ -4,7 +4,11 @@ use audit::{Finding, What};
 
 use crate::lively::Template;
 
-async fn verify(services: &crate::lively::Services, tenant: domain::id::TenantId, what: What) -> Vec<Finding> {
+async fn verify(
+    services: &crate::lively::Services,
+    tenant: domain::id::TenantId,
+    what: What,
+) -> Vec<Finding> {
     let scope = services.scope(tenant).await;
     services.audit.verify(&scope, what, &|_| {}).await.unwrap()
 }

@@ -46,13 +46,15 @@ pub struct Services {
 
 impl Services {
     pub fn on(database_url: &str, redis_url: &str) -> Services {
-        let options =
-            db::Options { url: database_url.to_owned(), connections_max: 4, deadline: Duration::from_secs(20) };
+        let options = db::Options {
+            url: database_url.to_owned(),
+            connections_max: 4,
+            deadline: Duration::from_secs(20),
+        };
         let db = Db::new(options).unwrap();
-        let hot = HotBalances::new(redis_url, b"the tests' own secret, 32 bytes..").unwrap();
+        let hot = HotBalances::new(redis_url, database_url.as_bytes()).unwrap();
         let ledger = Ledger::new(db.clone(), hot);
-        let tenants =
-            Tenants::new(db.clone(), TokenKey::from_pem(&TokenKey::generate().unwrap()).unwrap());
+        let tenants = Tenants::new(db.clone(), TokenKey::from_pem(&TokenKey::generate().unwrap()).unwrap());
         let catalogs = Catalogs::new(db.clone());
         let usage = Usage::start(db.clone(), catalogs.clone(), ledger.clone());
         let subscriptions = Subscriptions {
@@ -291,7 +293,10 @@ impl Template {
             ))
             .await
             .unwrap();
-        admin.batch_execute(&format!("create database {copy} template {name} strategy file_copy")).await.unwrap();
+        admin
+            .batch_execute(&format!("create database {copy} template {name} strategy file_copy"))
+            .await
+            .unwrap();
         let services = Services::on(&self.stores.database_url.replace(name, &copy), &self.stores.redis_url);
         let superuser = AsyncPgConnection::establish(&format!("{server}/{copy}")).await.unwrap();
         (services, superuser)
