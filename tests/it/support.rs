@@ -24,9 +24,6 @@ use uuid::Uuid;
 /// Where every test tenant's clock starts.
 pub const START: &str = "2026-01-31T10:00:00Z";
 
-/// What signs the balances of every test's servers.
-const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
-
 /// Stores with one tenant that sells the reference catalogue, and its clock at [`START`].
 pub struct World {
     pub stores: Stores,
@@ -72,7 +69,10 @@ impl World {
 
     /// The ledger as a server of these stores has it.
     pub fn ledger(&self) -> Ledger {
-        Ledger::new(self.stores.db(), HotBalances::new(&self.stores.redis_url, SECRET).unwrap())
+        Ledger::new(
+            self.stores.db(),
+            HotBalances::new(&self.stores.redis_url, &self.stores.secret()).unwrap(),
+        )
     }
 
     /// The usage service as a server of these stores has it.

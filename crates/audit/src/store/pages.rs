@@ -183,7 +183,7 @@ pub(crate) async fn events_page(
         "select customer_id, identity, source, event_id, model, input_tokens, cache_read_tokens,
              cache_write_tokens, output_tokens, reasoning_tokens, event_time, recorded_at, unrated_reason,
              credits, catalog_version, band_prompt_tokens_max, rates,
-             (select t.recorded_at from transfers t
+             (select max(t.recorded_at) from transfers t
               where t.tenant_id = e.tenant_id and t.customer_id = e.customer_id and t.version = e.account_version)
                  as charged_at
          from usage_events e

@@ -173,15 +173,19 @@ pub struct Cast {
     pub bob: CustomerId,
     /// Canceled at once.
     pub carol: CustomerId,
-    /// Bystander.
+    /// Two cycles of pro.
     pub grace: CustomerId,
+    /// A bystander that nothing is done to.
+    pub heidi: CustomerId,
+    /// Never paid.
+    pub erin: CustomerId,
     /// Of the other tenant.
     pub fay: CustomerId,
 }
 
 const GOOD: &str = "pm_sandbox_succeeds";
 
-/// Two tenants, eight customers, two cycles and a bit.
+/// Two tenants, nine customers, two cycles and a bit.
 pub async fn live(services: &Services) -> Cast {
     let tenant = services.tenant("Lively", "2026-01-31T10:00:00Z").await;
     let ada = services.customer(tenant, "ada").await;
@@ -192,6 +196,8 @@ pub async fn live(services: &Services) -> Cast {
     let carol_buys = services.subscribe(tenant, carol, "standard", GOOD).await.unwrap();
     let grace = services.customer(tenant, "grace").await;
     services.subscribe(tenant, grace, "pro", GOOD).await.unwrap();
+    let heidi = services.customer(tenant, "heidi").await;
+    services.subscribe(tenant, heidi, "pro", GOOD).await.unwrap();
     let dave = services.customer(tenant, "dave").await;
     services.subscribe(tenant, dave, "lite", "pm_sandbox_declines").await;
     let erin = services.customer(tenant, "erin").await;
@@ -264,7 +270,7 @@ pub async fn live(services: &Services) -> Cast {
     let fay = services.customer(other_tenant, "fay").await;
     services.subscribe(other_tenant, fay, "pro", GOOD).await.unwrap();
     services.record(other_tenant, vec![event(fay, "fay-1", PRO, tokens(10_000, 0))]).await;
-    Cast { tenant, other_tenant, ada, bob, carol, grace, fay }
+    Cast { tenant, other_tenant, ada, bob, carol, grace, heidi, erin, fay }
 }
 
 /// A database to copy, that nobody is connected to.
@@ -293,12 +299,15 @@ impl Template {
             ))
             .await
             .unwrap();
-        admin
-            .batch_execute(&format!("create database {copy} template {name} strategy file_copy"))
-            .await
-            .unwrap();
+        admin.batch_execute(&format!("create database {copy} template {name}")).await.unwrap();
         let services = Services::on(&self.stores.database_url.replace(name, &copy), &self.stores.redis_url);
         let superuser = AsyncPgConnection::establish(&format!("{server}/{copy}")).await.unwrap();
         (services, superuser)
+    }
+
+    pub async fn drop_copy(&self, number: usize) {
+        let (server, name) = self.stores.superuser_url.rsplit_once('/').unwrap();
+        let mut admin = AsyncPgConnection::establish(&format!("{server}/postgres")).await.unwrap();
+        admin.batch_execute(&format!("drop database {name}_copy_{number} with (force)")).await.unwrap();
     }
 }

@@ -1,4 +1,5 @@
 //! The audit on real stores.
 
 mod corruption;
+mod kinds;
 mod lively;
