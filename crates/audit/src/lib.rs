@@ -5,6 +5,7 @@ mod finding;
 pub mod jobs;
 pub mod metric;
 mod park;
+mod rebuild;
 mod recount;
 mod replay;
 mod rerate;
@@ -19,6 +20,7 @@ use usage::Usage;
 
 pub use finding::{Finding, Invariant};
 pub use park::{ACCOUNT_PARKED, ACCOUNT_UNPARKED, Unparked};
+pub use rebuild::{Difference, Rebuilt};
 pub use verify::{OnStep, What};
 
 /// The service; cheap to clone.

@@ -11,6 +11,7 @@ mod i18_to_i25_lifecycle;
 mod i26_to_i30_system;
 mod installation;
 mod pages;
+mod rebuild;
 
 use db::{Connection, Result};
 use diesel::QueryableByName;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 pub(crate) use accounts::*;
 pub(crate) use i01_to_i10_ledger::I07_CHAIN_HEAD;
 pub(crate) use pages::*;
+pub(crate) use rebuild::*;
 
 use crate::finding::{Finding, Invariant};
 use {i01_to_i10_ledger as ledger, i12_to_i17_usage as usage};
