@@ -17,14 +17,28 @@ pub const VERIFY: &str = "verify";
 /// Verifies one tenant and parks what is damaged: payload {tenant}.
 pub const VERIFY_TENANT: &str = "verify_tenant";
 
-/// What the clock enqueues.
-pub const TICKS: [Tick; 1] = [Tick { kind: VERIFY, schedule: "0 0 * * * *", slot: Slot::Hour }];
+/// Compares the projections of all tenants with PostgreSQL: payload {slot}.
+pub const SWEEP: &str = "sweep";
+
+/// What the clock enqueues. The sweep looks in the middle of the minute, when due work is done.
+pub const TICKS: [Tick; 2] = [
+    Tick { kind: VERIFY, schedule: "0 0 * * * *", slot: Slot::Hour },
+    Tick { kind: SWEEP, schedule: "30 * * * * *", slot: Slot::Minute },
+];
 
 /// All kinds with their handlers.
 pub fn handlers(audit: &Arc<Audit>) -> Vec<(&'static str, Handler)> {
     let all = audit.clone();
     let one = audit.clone();
+    let sweeping = audit.clone();
     vec![
+        (
+            SWEEP,
+            handler(move |_| {
+                let audit = sweeping.clone();
+                async move { audit.sweep_all().await }
+            }),
+        ),
         (
             VERIFY,
             handler(move |payload| {

@@ -10,6 +10,7 @@ mod recount;
 mod replay;
 mod rerate;
 mod store;
+mod sweep;
 mod verify;
 
 use catalog::Catalogs;

@@ -30,6 +30,7 @@ mod project;
 mod publish;
 mod release;
 mod store;
+mod sweep;
 mod write;
 
 use std::sync::Arc;
@@ -45,6 +46,7 @@ pub use lock::{Accounts, lock, lock_for_usage};
 pub use open::{begin_clock, open};
 pub use park::{park, unpark};
 pub use release::{FoundHold, end_holds, find_holds};
+pub use sweep::Swept;
 pub use write::write;
 
 /// The ledger as a service: what needs Redis, or a transaction of its own.

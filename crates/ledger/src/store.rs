@@ -4,6 +4,7 @@ mod accounts;
 mod grants;
 mod holds;
 mod hot_state;
+mod sweep;
 mod transfers;
 
 use db::{Error, Result};
@@ -16,6 +17,7 @@ pub(crate) use accounts::*;
 pub(crate) use grants::*;
 pub(crate) use holds::*;
 pub(crate) use hot_state::*;
+pub(crate) use sweep::*;
 pub(crate) use transfers::*;
 
 #[derive(QueryableByName)]

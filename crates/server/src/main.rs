@@ -4,6 +4,7 @@
 
 mod commands;
 mod config;
+mod metrics;
 mod replay;
 mod secrets;
 mod serving;

@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use actix_web::dev::Server;
+use actix_web::middleware::from_fn;
 use anyhow::Context;
 use ledger::Ledger;
 
+use crate::metrics::api_metrics;
 use crate::shutdown::Stop;
 use crate::wiring::Services;
 
@@ -29,14 +31,16 @@ pub(crate) struct Api {
 impl Api {
     pub(crate) fn bind(services: &Services, listen: SocketAddr, stop: Stop) -> anyhow::Result<Api> {
         let api = api::configure(services.for_api())?;
-        let http = actix_web::HttpServer::new(move || actix_web::App::new().configure(api.clone()))
-            .client_request_timeout(HEAD_TIMEOUT)
-            .client_disconnect_timeout(LINGER)
-            .max_connections(CONNECTIONS_MAX)
-            .shutdown_timeout(DRAIN.as_secs())
-            .disable_signals()
-            .bind(listen)
-            .with_context(|| format!("cannot listen on {listen}"))?;
+        let http = actix_web::HttpServer::new(move || {
+            actix_web::App::new().wrap(from_fn(api_metrics::count)).configure(api.clone())
+        })
+        .client_request_timeout(HEAD_TIMEOUT)
+        .client_disconnect_timeout(LINGER)
+        .max_connections(CONNECTIONS_MAX)
+        .shutdown_timeout(DRAIN.as_secs())
+        .disable_signals()
+        .bind(listen)
+        .with_context(|| format!("cannot listen on {listen}"))?;
         let address = http.addrs().first().copied().context("no address was bound")?;
         Ok(Api { server: http.run(), address, ledger: services.ledger.clone(), stop })
     }
