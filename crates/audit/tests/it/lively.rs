@@ -35,7 +35,6 @@ pub fn at(text: &str) -> Timestamp {
 
 /// The services on one database.
 pub struct Services {
-    pub db: Db,
     pub tenants: Tenants,
     pub catalogs: Catalogs,
     pub ledger: Ledger,
@@ -71,7 +70,7 @@ impl Services {
             ledger: ledger.clone(),
             usage: usage.clone(),
         };
-        Services { db, tenants, catalogs, ledger, usage, subscriptions, audit }
+        Services { tenants, catalogs, ledger, usage, subscriptions, audit }
     }
 
     pub async fn tenant(&self, name: &str, start: &str) -> TenantId {
@@ -179,13 +178,11 @@ pub struct Cast {
     pub heidi: CustomerId,
     /// Never paid.
     pub erin: CustomerId,
-    /// Of the other tenant.
-    pub fay: CustomerId,
 }
 
 const GOOD: &str = "pm_sandbox_succeeds";
 
-/// Two tenants, nine customers, two cycles and a bit.
+/// Two tenants, eight customers, two cycles and a bit.
 pub async fn live(services: &Services) -> Cast {
     let tenant = services.tenant("Lively", "2026-01-31T10:00:00Z").await;
     let ada = services.customer(tenant, "ada").await;
@@ -270,7 +267,7 @@ pub async fn live(services: &Services) -> Cast {
     let fay = services.customer(other_tenant, "fay").await;
     services.subscribe(other_tenant, fay, "pro", GOOD).await.unwrap();
     services.record(other_tenant, vec![event(fay, "fay-1", PRO, tokens(10_000, 0))]).await;
-    Cast { tenant, other_tenant, ada, bob, carol, grace, heidi, erin, fay }
+    Cast { tenant, other_tenant, ada, bob, carol, grace, heidi, erin }
 }
 
 /// A database to copy, that nobody is connected to.

@@ -3,3 +3,4 @@
 mod corruption;
 mod kinds;
 mod lively;
+mod repair;
