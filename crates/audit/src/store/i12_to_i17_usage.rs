@@ -30,17 +30,19 @@ pub(crate) const I12_IDENTITIES: Check = Check::new(
 pub(crate) const I12_EFFECTS: Check = Check::new(
     12,
     "effects",
-    "with charged as (
-         select customer_id, cause_id, sum(credits) as credits, max(version) as version from transfers
+    "select customer_id, 'transfers' as in_table,
+         'version ' || max(version) || ', event ' || max(event_id) || ' of ' || max(source) as row_key,
+         'transfers of ' || sum(moved) as found, sum(cost) || ' Credits, once' as expected
+     from (
+         select customer_id, identity, event_id, source, credits as cost, 0 as moved, null as version
+         from usage_events
          where tenant_id = $1 and ($2::uuid is null or customer_id = $2)
-             and cause_kind = 'usage' and credit = 'spent'
-         group by customer_id, cause_id)
-     select e.customer_id, 'transfers' as in_table,
-         'version ' || c.version || ', event ' || e.event_id || ' of ' || e.source as row_key,
-         'transfers of ' || c.credits as found, e.credits || ' Credits, once' as expected
-     from usage_events e
-     join charged c on c.customer_id = e.customer_id and c.cause_id = e.identity
-     where e.tenant_id = $1 and ($2::uuid is null or e.customer_id = $2) and e.credits < c.credits",
+         union all
+         select customer_id, cause_id, null, null, 0, credits, version from transfers
+         where tenant_id = $1 and ($2::uuid is null or customer_id = $2)
+             and cause_kind = 'usage' and credit = 'spent') as charged
+     group by customer_id, identity
+     having sum(cost) < sum(moved) and count(event_id) > 0",
 );
 
 /// Nothing vanishes: what events cost is what was spent, with the same part as overage, and each

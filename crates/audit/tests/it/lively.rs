@@ -48,7 +48,7 @@ impl Services {
         let options = db::Options {
             url: database_url.to_owned(),
             connections_max: 4,
-            deadline: Duration::from_secs(20),
+            deadline: Duration::from_secs(120),
         };
         let db = Db::new(options).unwrap();
         let hot = HotBalances::new(redis_url, database_url.as_bytes()).unwrap();

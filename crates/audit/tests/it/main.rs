@@ -3,4 +3,5 @@
 mod corruption;
 mod kinds;
 mod lively;
+mod million;
 mod repair;
