@@ -32,6 +32,7 @@ async fn another_tenants_ids_answer_exactly_as_ids_that_do_not_exist() {
         ("/v1/customers/{}/grants", &customer),
         ("/v1/customers/{}/ledger", &customer),
         ("/v1/subscriptions/{}", subscription),
+        ("/v1/subscriptions/{}/statement", subscription),
         ("/v1/invoices/{}", invoice),
         ("/v1/rollovers/{}", rollover),
     ] {

@@ -11,6 +11,7 @@ mod openapi;
 mod outages;
 mod parking;
 mod spending;
+mod statements;
 mod support;
 mod tidy;
 mod webhooks;

@@ -6,8 +6,10 @@ mod customers;
 mod documents;
 mod health;
 mod invoices;
+mod ledger;
 mod plans;
 mod rollovers;
+mod statements;
 mod subscriptions;
 mod test_clock;
 mod usage;
@@ -29,13 +31,14 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(customers::create_customer)
         .service(customers::list_customers)
         .service(customers::read_customer)
-        .service(customers::read_balance)
-        .service(customers::list_grants)
-        .service(customers::list_transfers)
+        .service(ledger::read_balance)
+        .service(ledger::list_grants)
+        .service(ledger::list_transfers)
         .service(customers::mint_customer_token)
         .service(subscriptions::subscribe)
         .service(subscriptions::list_subscriptions)
         .service(subscriptions::read_subscription)
+        .service(statements::read_statement)
         .service(subscriptions::preview_upgrade)
         .service(subscriptions::upgrade_subscription)
         .service(subscriptions::schedule_plan)

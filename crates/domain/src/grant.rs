@@ -71,6 +71,11 @@ pub struct Grant {
     pub expires_at: Option<Timestamp>,
 }
 
+/// Whether a grant of this time is live at an instant: in `[effective, expiry)`.
+pub fn is_live(effective_at: Timestamp, expires_at: Option<Timestamp>, at: Timestamp) -> bool {
+    effective_at <= at && expires_at.is_none_or(|expiry| at < expiry)
+}
+
 impl Grant {
     pub fn remaining(&self) -> Credits {
         self.amount.minus_floor_zero(self.spent).minus_floor_zero(self.expired).minus_floor_zero(self.revoked)
@@ -87,7 +92,7 @@ impl Grant {
 
     /// Live in `[effective, expiry)`.
     pub fn is_live(&self, at: Timestamp) -> bool {
-        self.effective_at <= at && self.expires_at.is_none_or(|expiry| at < expiry)
+        is_live(self.effective_at, self.expires_at, at)
     }
 
     /// Whether an event with this charge instant, recorded at `now`, may draw on it (R-19a).

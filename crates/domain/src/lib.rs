@@ -24,6 +24,7 @@ pub mod policy;
 pub mod rating;
 pub mod refusal;
 pub mod scope;
+pub mod statement;
 pub mod subscription;
 pub mod time;
 pub mod upgrade;

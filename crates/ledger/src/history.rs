@@ -7,6 +7,7 @@ use domain::id::{CustomerId, GrantId};
 use domain::{Refusal, TenantScope, Timestamp};
 use uuid::Uuid;
 
+use crate::as_of::{AsOf, point};
 use crate::{Ledger, store};
 
 /// A grant with what it was issued for.
@@ -38,25 +39,33 @@ impl Ledger {
             .await
     }
 
-    /// Transfers in the order of their versions, those above `after_version`; at most `limit`.
+    /// Transfers in the order of their versions, those above `after_version` and up to a point in the past
+    /// if one is given; at most `limit`. Refused as [`Ledger::balance_as_of`] is.
     pub async fn transfers(
         &self,
         scope: &TenantScope,
         customer: CustomerId,
+        as_of: Option<AsOf>,
         after_version: i64,
         limit: i64,
     ) -> Result<Vec<TransferRow>> {
         let tenant = scope.tenant;
         self.db
             .transaction(tenant, async |tx| {
-                check_customer(tx, tenant, customer).await?;
-                store::transfers_page(tx, tenant, customer, after_version, limit).await
+                let up_to = match as_of {
+                    Some(as_of) => point(tx, scope, customer, as_of).await?.0,
+                    None => {
+                        check_customer(tx, tenant, customer).await?;
+                        i64::MAX
+                    }
+                };
+                store::transfers_page(tx, tenant, customer, (after_version, up_to), limit).await
             })
             .await
     }
 }
 
-async fn check_customer(
+pub(crate) async fn check_customer(
     tx: &mut db::Connection,
     tenant: domain::id::TenantId,
     customer: CustomerId,

@@ -18,12 +18,14 @@
 //! PostgreSQL transaction under the account's lock (R-36 `strict`); `hot_gate` says which of the two
 //! decides, for all servers at once.
 
+mod as_of;
 mod balance;
 mod history;
 mod hold;
 mod hold_journal;
 mod hot_gate;
 mod lock;
+mod movements;
 mod open;
 mod park;
 mod project;
@@ -38,11 +40,13 @@ use std::sync::Arc;
 use db::Db;
 use hot_balances::HotBalances;
 
+pub use as_of::{AsOf, PastBalance};
 pub use balance::{Balance, version};
 pub use history::{GrantRow, TransferRow};
 pub use hold::Granted;
 pub use hot_balances::HoldRequest;
 pub use lock::{Accounts, lock, lock_for_usage};
+pub use movements::{Cut, Movements};
 pub use open::{begin_clock, open};
 pub use park::{park, unpark};
 pub use release::{FoundHold, end_holds, find_holds};

@@ -4,6 +4,7 @@ mod accounts;
 mod grants;
 mod holds;
 mod hot_state;
+mod past;
 mod sweep;
 mod transfers;
 
@@ -17,6 +18,7 @@ pub(crate) use accounts::*;
 pub(crate) use grants::*;
 pub(crate) use holds::*;
 pub(crate) use hot_state::*;
+pub(crate) use past::*;
 pub(crate) use sweep::*;
 pub(crate) use transfers::*;
 

@@ -143,7 +143,7 @@ async fn each_transfer_has_the_link_that_the_databases_own_function_makes_of_it(
         .map(|version| Checked { version, is_the_functions: true, is_the_accounts: version == 11 })
         .collect();
     assert_eq!(transfers, expected);
-    let history = given.ledger().transfers(&given.scope, given.customer, 0, 100).await.unwrap();
+    let history = given.ledger().transfers(&given.scope, given.customer, None, 0, 100).await.unwrap();
     let reversals: Vec<_> = history.iter().map(|transfer| transfer.reverses).collect();
     let (no, expiry) = (None, Some(3));
     assert_eq!(reversals, [no, no, no, no, expiry, no, expiry, no, no, no, no]);

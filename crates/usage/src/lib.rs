@@ -24,6 +24,7 @@
 //! identity is unique in the database, so it counts once.
 
 mod authorize;
+mod by_model;
 mod charge;
 mod charge_kept;
 mod gather;

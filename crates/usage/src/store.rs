@@ -11,6 +11,7 @@ use domain::account::Draw;
 use domain::credits::RateMilli;
 use domain::id::{CustomerId, GrantId, TenantId};
 use domain::rating::Unrated;
+use domain::statement::ModelUse;
 use domain::usage::{TokenCounts, TokenKind};
 use domain::{Credits, Timestamp};
 use serde_json::Value;
@@ -240,6 +241,44 @@ fn receipt_columns<'r>(receipts: impl Iterator<Item = &'r Receipt> + Clone) -> R
         balances: receipts.clone().map(|r| r.balance_after.get()).collect(),
         account_versions: receipts.map(|r| r.version).collect(),
     })
+}
+
+/// What was charged after one version of the account up to another, by model.
+pub(crate) async fn by_model(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+    after_version: i64,
+    to_version: i64,
+) -> Result<Vec<ModelUse>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        model: String,
+        #[diesel(sql_type = BigInt)]
+        spent: i64,
+        #[diesel(sql_type = BigInt)]
+        overage: i64,
+    }
+    let rows: Vec<Row> = diesel::sql_query(
+        "select model, sum(credits - overage)::bigint as spent, sum(overage)::bigint as overage
+         from usage_events
+         where tenant_id = $1 and customer_id = $2 and account_version > $3 and account_version <= $4
+             and credits > 0
+         group by model order by model",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<SqlUuid, _>(customer.uuid())
+    .bind::<BigInt, _>(after_version)
+    .bind::<BigInt, _>(to_version)
+    .load(tx)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let (spent, overage) = (Credits::new(row.spent)?, Credits::new(row.overage)?);
+            Ok(ModelUse { model: row.model, spent, overage })
+        })
+        .collect()
 }
 
 /// A customer's events that were kept for `reason`, locked, in the order of their times.

@@ -73,14 +73,22 @@ impl Services {
         Services { tenants, catalogs, ledger, usage, subscriptions, audit }
     }
 
+    /// A tenant with a test clock that stands at `start`, and the reference catalogue.
     pub async fn tenant(&self, name: &str, start: &str) -> TenantId {
+        let tenant = self.tenant_in_real_time(name).await;
+        let scope = self.tenants.scope(tenant).await.unwrap();
+        self.tenants.set_clock(&scope, at(start)).await.unwrap();
+        tenant
+    }
+
+    /// The same without a clock of its own.
+    pub async fn tenant_in_real_time(&self, name: &str) -> TenantId {
         let policies = Policies::default();
         let new = NewTenant { name: name.to_owned(), mode: TenantMode::Test, zone: Zone::UTC, policies };
         let tenant = self.tenants.create(new).await.unwrap();
-        let scope = self.tenants.scope(tenant).await.unwrap();
-        self.tenants.set_clock(&scope, at(start)).await.unwrap();
         let reference = catalog::parse(catalog::REFERENCE).unwrap();
-        self.catalogs.publish(tenant, reference, at(start), at(start)).await.unwrap();
+        let long_ago = at("2026-01-01T00:00:00Z");
+        self.catalogs.publish(tenant, reference, long_ago, long_ago).await.unwrap();
         tenant
     }
 

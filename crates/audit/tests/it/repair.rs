@@ -166,3 +166,27 @@ async fn what_others_write_meanwhile_gives_no_false_alarm() {
     let audit: &Audit = &services.audit;
     assert_eq!(audit.rebuild(&scope, true, &|_| {}).await.unwrap().differences, []);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn late_work_is_named_and_parks_nobody() {
+    let stores = testkit::Stores::fresh().await;
+    let services = Services::on(&stores.database_url, &stores.redis_url);
+    let tenant = services.tenant_in_real_time("Real").await;
+    let ada = services.customer(tenant, "ada").await;
+    services.subscribe(tenant, ada, "lite", "pm_sandbox_succeeds").await.unwrap();
+    let mut superuser = stores.superuser().await;
+    let late = async |ago: &str, superuser: &mut AsyncPgConnection| {
+        let earlier = format!(
+            "update subscriptions set cycle_start = now() - interval '2 days',
+            cycle_end = now() - interval '{ago}'"
+        );
+        superuser.batch_execute(&earlier).await.unwrap();
+        let findings = verify(&services, tenant).await;
+        findings.into_iter().filter(|finding| finding.invariant.0 == 30).collect::<Vec<_>>()
+    };
+    assert_eq!(late("55 minutes", &mut superuser).await, [], "a worker has an hour");
+    let found = late("65 minutes", &mut superuser).await;
+    assert_eq!((found.len(), found[0].customer, found[0].damaged_account()), (1, Some(ada), None));
+    let scope = services.scope(tenant).await;
+    assert_eq!(services.audit.park(&scope, &found).await.unwrap(), []);
+}

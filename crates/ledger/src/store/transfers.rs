@@ -91,13 +91,14 @@ pub(crate) async fn transfers_page(
     tx: &mut Connection,
     tenant: TenantId,
     customer: CustomerId,
-    after_version: i64,
+    (after_version, up_to_version): (i64, i64),
     limit: i64,
 ) -> Result<Vec<Transfer>> {
     let rows: Vec<TransferDbRow> = transfers::table
         .filter(transfers::tenant_id.eq(tenant.uuid()))
         .filter(transfers::customer_id.eq(customer.uuid()))
         .filter(transfers::version.gt(after_version))
+        .filter(transfers::version.le(up_to_version))
         .order(transfers::version)
         .limit(limit)
         .select(TransferDbRow::as_select())

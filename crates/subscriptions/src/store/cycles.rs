@@ -6,10 +6,11 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use domain::Timestamp;
 use domain::calendar::Cycle;
-use domain::id::TenantId;
+use domain::id::{CustomerId, SubscriptionId, TenantId};
 use uuid::Uuid;
 
-use super::to_i32;
+use super::{to_i32, to_u32};
+use crate::read_cycle::CycleView;
 use crate::subscription::Subscription;
 
 #[derive(Insertable)]
@@ -93,4 +94,38 @@ pub async fn close(
     } else {
         Err(Error::broken(format!("cycle {number} of {} is not open", subscription.id)))
     }
+}
+
+/// The cycle of this number, else the latest; `customer` is the subscription's.
+pub async fn find(
+    tx: &mut Connection,
+    tenant: TenantId,
+    subscription: SubscriptionId,
+    customer: CustomerId,
+    number: Option<u32>,
+) -> Result<Option<CycleView>> {
+    type Found = (i32, Timestamp, Timestamp, String, Timestamp, Option<Timestamp>);
+    let number = number.map(to_i32).transpose()?;
+    let found: Option<Found> = cycles::table
+        .filter(cycles::tenant_id.eq(tenant.uuid()))
+        .filter(cycles::subscription_id.eq(subscription.uuid()))
+        .filter(cycles::number.ge(number.unwrap_or(0)))
+        .filter(cycles::number.le(number.unwrap_or(i32::MAX)))
+        .order(cycles::number.desc())
+        .select((
+            cycles::number,
+            cycles::starts_at,
+            cycles::ends_at,
+            cycles::plan_code,
+            cycles::opened_at,
+            cycles::closed_at,
+        ))
+        .first(tx)
+        .await
+        .optional()?;
+    let view = |(number, start, end, plan_code, opened_at, closed_at): Found| {
+        let cycle = Cycle { number: to_u32(number)?, start, end };
+        Ok(CycleView { subscription, customer, cycle, plan_code, opened_at, closed_at })
+    };
+    found.map(view).transpose()
 }
