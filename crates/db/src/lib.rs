@@ -5,7 +5,8 @@
 //! compares each row with the tenant that the transaction set. The few jobs that look for due work
 //! everywhere say so ([`Db::all_tenants_transaction`]).
 //!
-//! Everything runs at READ COMMITTED with explicit row locks (R-35a). A serialization failure or a
+//! Everything runs at READ COMMITTED with explicit row locks (R-35a), but for snapshots that only
+//! compare ([`Db::snapshot`]). A serialization failure or a
 //! deadlock is retried with jitter, so a transaction's body may run more than once: it must not
 //! touch anything but its connection and its own return value. Every transaction has a deadline;
 //! what passes it closes its connection, so nothing half-done is ever handed to the next caller.

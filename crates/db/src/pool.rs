@@ -50,6 +50,8 @@ where
 enum Visible {
     Tenant(TenantId),
     AllTenants,
+    /// The tenant's, all as of one instant.
+    Snapshot(TenantId),
 }
 
 const TRIES_MAX: u32 = 5;
@@ -98,6 +100,19 @@ impl Db {
         R: Send,
     {
         self.retrying(Visible::AllTenants, body).await
+    }
+
+    /// Runs `body` on a snapshot: what it reads of the tenant's rows, in however many statements, is as
+    /// of one instant, and it can write nothing. For comparing rows while others are writing.
+    pub async fn snapshot<R, F>(&self, tenant: TenantId, body: F) -> Result<R>
+    where
+        for<'c> F: AsyncFn(&'c mut AsyncPgConnection) -> Result<R>
+            + Body<&'c mut AsyncPgConnection, Result<R>, Fut: Send>
+            + Send
+            + Sync,
+        R: Send,
+    {
+        self.retrying(Visible::Snapshot(tenant), body).await
     }
 
     async fn retrying<R, F>(&self, visible: Visible, body: F) -> Result<R>
@@ -204,8 +219,12 @@ where
 
 /// The setting lasts as long as the transaction, so a pooled connection carries nothing over.
 async fn set_visible(connection: &mut AsyncPgConnection, visible: &Visible) -> Result<()> {
+    if matches!(visible, Visible::Snapshot(_)) {
+        // Before any query: the first one takes the snapshot.
+        connection.batch_execute("set transaction isolation level repeatable read, read only").await?;
+    }
     let (setting, value) = match visible {
-        Visible::Tenant(tenant) => ("tollgate.tenant", tenant.uuid().to_string()),
+        Visible::Tenant(tenant) | Visible::Snapshot(tenant) => ("tollgate.tenant", tenant.uuid().to_string()),
         Visible::AllTenants => ("tollgate.all_tenants", "on".to_owned()),
     };
     diesel::sql_query("select set_config($1, $2, true)")

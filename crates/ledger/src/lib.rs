@@ -40,6 +40,7 @@ mod refill;
 mod release;
 mod renew;
 mod store;
+mod sweep;
 mod write;
 
 use std::sync::Arc;
@@ -55,7 +56,9 @@ pub use hot_balances::HoldRequest;
 pub use lock::{Accounts, lock, lock_for_usage};
 pub use movements::{Cut, Movements};
 pub use open::{begin_clock, open};
+pub use park::{park, unpark};
 pub use release::{FoundHold, end_holds, find_holds};
+pub use sweep::Swept;
 pub use write::write;
 
 /// The ledger as a service: what needs Redis, or a transaction of its own.

@@ -5,6 +5,7 @@ mod grants;
 mod holds;
 mod hot_state;
 mod past;
+mod sweep;
 mod transfers;
 
 use db::{Error, Result};
@@ -18,6 +19,7 @@ pub(crate) use grants::*;
 pub(crate) use holds::*;
 pub(crate) use hot_state::*;
 pub(crate) use past::*;
+pub(crate) use sweep::*;
 pub(crate) use transfers::*;
 
 #[derive(QueryableByName)]

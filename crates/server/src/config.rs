@@ -74,6 +74,14 @@ pub(crate) struct Listen {
     pub(crate) listen: SocketAddr,
 }
 
+/// Where what is counted can be read.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct MetricsListen {
+    /// An address for /metrics (Prometheus), reached by whoever watches and nobody else; nothing is counted without
+    #[arg(long, env = "TOLLGATE_METRICS_LISTEN", value_name = "ADDRESS")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
+}
+
 /// Servers of the user's own for `dev`: both, or neither.
 pub(crate) fn own_servers() -> anyhow::Result<Option<(String, String)>> {
     match (std::env::var("DATABASE_URL"), std::env::var("REDIS_URL")) {

@@ -4,6 +4,7 @@
 
 mod commands;
 mod config;
+mod metrics;
 mod refilling;
 mod replay;
 mod secrets;
@@ -36,6 +37,9 @@ enum Command {
     #[command(subcommand)]
     Catalog(commands::catalog::Command),
     Rollover(commands::rollover::Args),
+    Verify(commands::verify::Args),
+    Unpark(commands::unpark::Args),
+    Rebuild(commands::rebuild::Args),
     Replay(replay::ReplayArgs),
     Openapi(commands::openapi::Args),
 }
@@ -43,7 +47,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     match run(Cli::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // With its causes, and without the backtrace that anyhow would add.
             eprintln!("error: {error:#}");
@@ -52,16 +56,20 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(cli: Cli) -> anyhow::Result<()> {
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::Dev(args) => commands::dev::run(args).await,
-        Command::Serve(args) => commands::serve::run(args).await,
-        Command::Worker(args) => commands::worker::run(args).await,
-        Command::Migrate(args) => commands::migrate::run(args).await,
-        Command::Tenant(command) => commands::tenant::run(command).await,
-        Command::Catalog(command) => commands::catalog::run(command).await,
-        Command::Rollover(args) => commands::rollover::run(args).await,
-        Command::Replay(args) => replay::run(args).await,
-        Command::Openapi(args) => commands::openapi::run(args),
+        Command::Verify(args) => return commands::verify::run(args).await,
+        Command::Unpark(args) => return commands::unpark::run(args).await,
+        Command::Rebuild(args) => return commands::rebuild::run(args).await,
+        Command::Dev(args) => commands::dev::run(args).await?,
+        Command::Serve(args) => commands::serve::run(args).await?,
+        Command::Worker(args) => commands::worker::run(args).await?,
+        Command::Migrate(args) => commands::migrate::run(args).await?,
+        Command::Tenant(command) => commands::tenant::run(command).await?,
+        Command::Catalog(command) => commands::catalog::run(command).await?,
+        Command::Rollover(args) => commands::rollover::run(args).await?,
+        Command::Replay(args) => replay::run(args).await?,
+        Command::Openapi(args) => commands::openapi::run(args)?,
     }
+    Ok(ExitCode::SUCCESS)
 }

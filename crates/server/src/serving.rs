@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use actix_web::dev::Server;
+use actix_web::middleware::from_fn;
 use anyhow::Context;
 use ledger::Ledger;
 use tenants::Tenants;
 
+use crate::metrics::api_metrics;
 use crate::refilling::refill_when_lost;
 use crate::shutdown::Stop;
 use crate::wiring::Services;
@@ -32,14 +34,16 @@ pub(crate) struct Api {
 impl Api {
     pub(crate) fn bind(services: &Services, listen: SocketAddr, stop: Stop) -> anyhow::Result<Api> {
         let api = api::configure(services.for_api())?;
-        let http = actix_web::HttpServer::new(move || actix_web::App::new().configure(api.clone()))
-            .client_request_timeout(HEAD_TIMEOUT)
-            .client_disconnect_timeout(LINGER)
-            .max_connections(CONNECTIONS_MAX)
-            .shutdown_timeout(DRAIN.as_secs())
-            .disable_signals()
-            .bind(listen)
-            .with_context(|| format!("cannot listen on {listen}"))?;
+        let http = actix_web::HttpServer::new(move || {
+            actix_web::App::new().wrap(from_fn(api_metrics::count)).configure(api.clone())
+        })
+        .client_request_timeout(HEAD_TIMEOUT)
+        .client_disconnect_timeout(LINGER)
+        .max_connections(CONNECTIONS_MAX)
+        .shutdown_timeout(DRAIN.as_secs())
+        .disable_signals()
+        .bind(listen)
+        .with_context(|| format!("cannot listen on {listen}"))?;
         let address = http.addrs().first().copied().context("no address was bound")?;
         let (ledger, tenants) = (services.ledger.clone(), services.tenants.clone());
         Ok(Api { server: http.run(), address, ledger, tenants, stop })

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit::Audit;
 use catalog::Catalogs;
 use db::Db;
 use hot_balances::HotBalances;
@@ -23,6 +24,8 @@ use crate::shutdown::Stop;
 const REQUEST_DEADLINE: Duration = Duration::from_millis(1_800);
 /// A job may wait longer for a lock or a slow disk.
 const JOB_DEADLINE: Duration = Duration::from_secs(60);
+/// A query over all of a tenant's history, that somebody asked for by hand.
+const CHECK_DEADLINE: Duration = Duration::from_secs(1_800);
 const REQUEST_CONNECTIONS: usize = 16;
 const JOB_CONNECTIONS: usize = 8;
 /// Endpoints that are sent to at the same time.
@@ -33,6 +36,7 @@ const WEBHOOK_JOBS_MAX: usize = 32;
 pub(crate) enum For {
     Requests,
     Jobs,
+    Checks,
 }
 
 /// The services, wired to one pool.
@@ -52,6 +56,7 @@ impl Services {
         let (deadline, connections_max) = match waits {
             For::Requests => (REQUEST_DEADLINE, REQUEST_CONNECTIONS),
             For::Jobs => (JOB_DEADLINE, JOB_CONNECTIONS),
+            For::Checks => (CHECK_DEADLINE, JOB_CONNECTIONS),
         };
         let url = stores.postgres.database_url.clone();
         let db = Db::new(db::Options { url, connections_max, deadline })?;
@@ -84,6 +89,17 @@ impl Services {
         }
     }
 
+    /// Checks what is stored. Starts gathering usage, for what un-parking charges.
+    pub(crate) fn audit(&self) -> Audit {
+        Audit {
+            db: self.db.clone(),
+            tenants: self.tenants.clone(),
+            catalogs: self.catalogs.clone(),
+            ledger: self.ledger.clone(),
+            usage: Usage::start(self.db.clone(), self.catalogs.clone(), self.ledger.clone()),
+        }
+    }
+
     /// What the API's handlers use. Starts gathering usage.
     pub(crate) fn for_api(&self) -> api::Services {
         api::Services {
@@ -101,11 +117,14 @@ impl Services {
 
     /// Does jobs, and ticks, until told to stop; returns when the running jobs have ended.
     pub(crate) async fn work(&self, stop: Stop) -> anyhow::Result<()> {
-        let ticks = [&TICKS[..], &webhooks::jobs::TICKS].concat();
+        let ticks = [&TICKS[..], &webhooks::jobs::TICKS, &audit::jobs::TICKS].concat();
         let ticker = Ticker::start(self.db.clone(), &ticks).await?;
         let subscriptions = Arc::new(self.subscriptions.clone());
         let mut worker = Worker::new(self.db.clone(), scheduler::Options::default());
         for (kind, handler) in jobs::handlers(&subscriptions) {
+            worker = worker.on(kind, handler);
+        }
+        for (kind, handler) in audit::jobs::handlers(&Arc::new(self.audit())) {
             worker = worker.on(kind, handler);
         }
         let idempotency = self.idempotency.clone();

@@ -1,6 +1,7 @@
 //! `tollgate serve`
 
 use crate::config;
+use crate::metrics::Metrics;
 use crate::serving::Api;
 use crate::shutdown::Stopper;
 use crate::wiring::{For, Services};
@@ -15,17 +16,25 @@ pub(crate) struct Args {
     common: config::Common,
     #[command(flatten)]
     listen: config::Listen,
+    #[command(flatten)]
+    metrics: config::MetricsListen,
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     config::start_logging()?;
+    let metrics = Metrics::bind(args.metrics.metrics_listen)?;
     let services = Services::new(&args.common.settings()?, For::Requests)?;
     services.check_login().await?;
     let (stopper, stop) = Stopper::new();
     let api = Api::bind(&services, args.listen.listen, stop)?;
+    let metrics = metrics.map(Metrics::start);
     println!("Tollgate listens on http://{}", api.address());
     let serving = tokio::spawn(api.run());
     stopper.asked().await?;
     stopper.stop();
-    serving.await?
+    let served = serving.await?;
+    if let Some(metrics) = metrics {
+        metrics.stop(true).await;
+    }
+    served
 }

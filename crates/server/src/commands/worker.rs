@@ -1,6 +1,7 @@
 //! `tollgate worker`
 
 use crate::config;
+use crate::metrics::Metrics;
 use crate::shutdown::Stopper;
 use crate::wiring::{For, Services};
 
@@ -12,10 +13,13 @@ use crate::wiring::{For, Services};
 pub(crate) struct Args {
     #[command(flatten)]
     common: config::Common,
+    #[command(flatten)]
+    metrics: config::MetricsListen,
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     config::start_logging()?;
+    let metrics = Metrics::bind(args.metrics.metrics_listen)?.map(Metrics::start);
     let services = Services::new(&args.common.settings()?, For::Jobs)?;
     services.check_login().await?;
     let (stopper, stop) = Stopper::new();
@@ -23,5 +27,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     tracing::info!("working");
     stopper.asked().await?;
     stopper.stop();
-    working.await?
+    let worked = working.await?;
+    if let Some(metrics) = metrics {
+        metrics.stop(true).await;
+    }
+    worked
 }

@@ -1,0 +1,130 @@
+//! Computes cycles again from their anchor (I-18), and what each cycle cost and granted from the
+//! catalogue (I-21).
+
+use domain::calendar::{Anchor, Cycle, Zone};
+use domain::catalog::{CatalogHistory, Plan};
+use domain::id::{CustomerId, PurchaseId, SubscriptionId, TenantId};
+use domain::money::DiscountBps;
+use domain::policy::{Policies, UpgradePricing};
+use domain::upgrade::{UpgradedCycle, price};
+use domain::{Currency, Refusal, TenantScope, Timestamp};
+use uuid::Uuid;
+
+use crate::finding::{Finding, Invariant};
+use crate::store::{CycleRow, PurchaseRow};
+
+/// What is wrong with a cycle's bounds, by its anchor and number alone.
+pub(crate) fn check_cycle(tenant: TenantId, row: &CycleRow) -> Option<Finding> {
+    let expected = match cut(row) {
+        Some(cycle) if (cycle.start, cycle.end) == (row.starts_at, row.ends_at) => return None,
+        Some(cycle) => format!("from {} to {}, by the anchor", cycle.start, cycle.end),
+        None => "a subscription with an anchor that it can be cut from".to_owned(),
+    };
+    let subscription = SubscriptionId::from_uuid(row.subscription_id);
+    Some(Finding {
+        invariant: Invariant(18),
+        tenant: Some(tenant),
+        customer: Some(CustomerId::from_uuid(row.customer_id)),
+        table: "cycles".to_owned(),
+        key: format!("{subscription}, number {}", row.number),
+        found: format!("from {} to {}", row.starts_at, row.ends_at),
+        expected,
+        is_damage: true,
+    })
+}
+
+fn cut(row: &CycleRow) -> Option<Cycle> {
+    let zone: Zone = row.anchor_zone.as_deref()?.parse().ok()?;
+    Anchor::new(row.anchor_at?, zone).cycle(u32::try_from(row.number).ok()?).ok()
+}
+
+/// Follows the purchases of each cycle, from the first one up.
+pub(crate) struct Prices<'a> {
+    scope: &'a TenantScope,
+    history: &'a CatalogHistory,
+    /// The cycle, and the plan that was reached in it.
+    reached: Option<(Uuid, i32, &'a Plan)>,
+}
+
+impl<'a> Prices<'a> {
+    pub(crate) fn new(scope: &'a TenantScope, history: &'a CatalogHistory) -> Prices<'a> {
+        Prices { scope, history, reached: None }
+    }
+
+    /// What is wrong with the next purchase, in the order of subscriptions, cycles and purchases.
+    pub(crate) fn check(&mut self, row: &PurchaseRow) -> Option<Finding> {
+        let from = self
+            .reached
+            .filter(|(subscription, number, _)| {
+                (*subscription, *number) == (row.subscription_id, row.cycle_number)
+            })
+            .map(|(_, _, plan)| plan);
+        let plan = u32::try_from(row.catalog_version)
+            .ok()
+            .and_then(|version| self.history.version(version))
+            .and_then(|catalog| catalog.plan(&row.plan_code).ok());
+        let expected = match plan {
+            Some(plan) => {
+                self.reached = Some((row.subscription_id, row.cycle_number, plan));
+                match expected(&self.scope.policies, self.discount(row), from, plan, row) {
+                    Ok(Some((minor, credits))) if (minor, credits) != (row.total_minor, row.credits) => {
+                        format!("{minor} for {credits} Credits, by the catalogue")
+                    }
+                    Ok(_) => return None,
+                    Err(refusal) => format!("a purchase that is not refused with {}", refusal.code()),
+                }
+            }
+            None => format!("a plan of catalogue version {}", row.catalog_version),
+        };
+        Some(Finding {
+            invariant: Invariant(21),
+            tenant: Some(self.scope.tenant),
+            customer: Some(CustomerId::from_uuid(row.customer_id)),
+            table: "purchases".to_owned(),
+            key: PurchaseId::from_uuid(row.purchase_id).to_string(),
+            found: format!(
+                "{} {} of {}: {} {} for {} Credits",
+                row.kind, row.cycle_number, row.plan_code, row.total_minor, row.currency, row.credits
+            ),
+            expected,
+            is_damage: true,
+        })
+    }
+
+    /// The promotion that the first cycle was bought with.
+    fn discount(&self, row: &PurchaseRow) -> DiscountBps {
+        let promotion = row.promotion_code.as_deref().filter(|_| row.cycle_number == 0);
+        promotion
+            .and_then(|code| {
+                let versions = (1..=self.history.latest()?.version()).rev();
+                let catalogs = versions.filter_map(|version| self.history.version(version));
+                catalogs.filter_map(|catalog| catalog.promotion(code).ok()).next()
+            })
+            .map_or(DiscountBps::NONE, |promotion| promotion.first_cycle_discount_bps)
+    }
+}
+
+/// The price in minor units and the Credits of a purchase of `plan`, after `from` in the same cycle.
+/// None where that depends on the instant at which it was priced (policy `prorated`).
+fn expected(
+    policies: &Policies,
+    discount: DiscountBps,
+    from: Option<&Plan>,
+    plan: &Plan,
+    row: &PurchaseRow,
+) -> Result<Option<(i64, i64)>, Refusal> {
+    let currency: Currency = row.currency.parse()?;
+    let Some(from) = from else {
+        let amount = discount.apply(plan.price(currency)?);
+        return Ok(Some((amount.amount_minor, plan.credits_per_cycle.get())));
+    };
+    let start = Timestamp::UNIX_EPOCH;
+    let cycle = Cycle { number: 0, start, end: start };
+    let upgraded = UpgradedCycle { cycle, discount, currency };
+    // Refused where the rank does not rise.
+    let price = price(from, plan, upgraded, policies.upgrade_discount, policies.upgrade_pricing, start)?;
+    Ok(match policies.upgrade_pricing {
+        UpgradePricing::FullDifference => Some((price.amount.amount_minor, price.credits.get())),
+        UpgradePricing::Prorated => None,
+    })
+}

@@ -1,0 +1,133 @@
+//! Rates each event again, from its tokens and the catalogue version in force at its own time (I-14),
+//! and names it again, from its source and id (I-12).
+
+use chrono::TimeDelta;
+use domain::Timestamp;
+use domain::catalog::CatalogHistory;
+use domain::id::{CustomerId, TenantId};
+use domain::rating::{NoCost, Rated, Unrated, rate};
+use domain::usage::{TokenCounts, event_identity};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::finding::{Finding, Invariant};
+use crate::store::EventRow;
+
+/// How long after its publishing a version may not have been known to a server that rated by the one
+/// before it.
+const SERVED_AFTER: TimeDelta = TimeDelta::seconds(10);
+
+/// A tenant's catalogue, with when each version was published.
+pub(crate) struct Rerate<'a> {
+    pub(crate) tenant: TenantId,
+    pub(crate) history: &'a CatalogHistory,
+    pub(crate) published: &'a [(u32, Timestamp)],
+}
+
+impl Rerate<'_> {
+    /// What is wrong about an event, if anything.
+    pub(crate) fn check(&self, row: &EventRow) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let identity = Uuid::from_bytes(event_identity(self.tenant, &row.source, &row.event_id));
+        if identity != row.identity {
+            let expected = format!("identity {identity}, of its source and id");
+            findings.push(self.finding(12, row, format!("identity {}", row.identity), expected));
+        }
+        let allowed = self.allowed(row);
+        let found = stored(row);
+        if !allowed.is_empty() && !allowed.contains(&found) {
+            findings.push(self.finding(14, row, found, allowed.join(", or ")));
+        }
+        findings
+    }
+
+    /// What the event's receipt may say: one thing, but while a version was being published. Empty where
+    /// it waits for another reason than its rate.
+    fn allowed(&self, row: &EventRow) -> Vec<String> {
+        let waits = |reason: &str| {
+            reason == Unrated::AccountOverflow.code() || reason == Unrated::AccountParked.code()
+        };
+        if row.unrated_reason.as_deref().is_some_and(waits) {
+            return Vec::new();
+        }
+        let in_force = self.history.at(row.event_time).map(|catalog| catalog.version());
+        let rated_by = row.charged_at.map_or(row.recorded_at, |at| at.max(row.recorded_at));
+        let mut allowed: Vec<String> = self
+            .published
+            .iter()
+            // Known when it was rated, or perhaps; from the latest on.
+            .rev()
+            .filter(|(version, at)| in_force.is_some_and(|last| *version <= last) && *at <= rated_by)
+            .scan(false, |is_over, (version, at)| {
+                let is_candidate = !*is_over && self.is_effective(*version, row.event_time);
+                *is_over |= is_candidate && *at + SERVED_AFTER <= row.recorded_at;
+                Some(is_candidate.then_some(*version))
+            })
+            .flatten()
+            .map(|version| self.rated(Some(version), row))
+            .collect();
+        if allowed.is_empty() {
+            allowed.push(self.rated(None, row));
+        }
+        allowed
+    }
+
+    fn is_effective(&self, version: u32, at: Timestamp) -> bool {
+        self.history.version(version).is_some_and(|catalog| catalog.effective_at() <= at)
+    }
+
+    fn rated(&self, version: Option<u32>, row: &EventRow) -> String {
+        let count = |tokens: i64| u64::try_from(tokens).ok();
+        let counts = || {
+            Some(TokenCounts {
+                input: count(row.input_tokens)?,
+                cache_read: count(row.cache_read_tokens)?,
+                cache_write: count(row.cache_write_tokens)?,
+                output: count(row.output_tokens)?,
+                reasoning: count(row.reasoning_tokens)?,
+            })
+        };
+        let Some(counts) = counts() else { return "token counts of at least 0".to_owned() };
+        let catalog = version.and_then(|version| self.history.version(version));
+        match rate(catalog.map(|catalog| catalog.as_ref()), &row.model, &counts, row.event_time) {
+            Ok(Rated { credits, catalog_version, band_prompt_tokens_max, rates }) => receipt(
+                credits.get(),
+                Some(catalog_version.into()),
+                band_prompt_tokens_max.map(i128::from),
+                &json!(rates),
+            ),
+            Err(NoCost::Unrated(why)) => format!("unrated, {}", why.code()),
+            Err(NoCost::Refused(refusal)) => format!("refused, {}", refusal.code()),
+        }
+    }
+
+    fn finding(&self, invariant: u8, row: &EventRow, found: String, expected: String) -> Finding {
+        Finding {
+            invariant: Invariant(invariant),
+            tenant: Some(self.tenant),
+            customer: Some(CustomerId::from_uuid(row.customer_id)),
+            table: "usage_events".to_owned(),
+            key: format!("event {} of {} ({})", row.event_id, row.source, row.identity),
+            found,
+            expected,
+            is_damage: true,
+        }
+    }
+}
+
+fn stored(row: &EventRow) -> String {
+    match &row.unrated_reason {
+        Some(reason) => format!("unrated, {reason}"),
+        None => receipt(
+            row.credits,
+            row.catalog_version.map(i128::from),
+            row.band_prompt_tokens_max.map(i128::from),
+            &row.rates,
+        ),
+    }
+}
+
+fn receipt(credits: i64, version: Option<i128>, band: Option<i128>, rates: &serde_json::Value) -> String {
+    let or_none = |number: Option<i128>| number.map_or("none".to_owned(), |number| number.to_string());
+    format!("{credits} by version {}, band {}, rates {rates}", or_none(version), or_none(band))
+}

@@ -1,0 +1,269 @@
+//! I-1 to I-10, as far as a query shows them: transfers, balances, grants, holds, causes.
+
+use super::Check;
+
+/// An amount above zero between two different books, a grant named exactly where its available book is
+/// a side, and no movement that its cause does not make.
+pub(crate) const I01_TRANSFERS: Check = Check::new(
+    1,
+    "transfers",
+    "select t.customer_id, 'transfers' as in_table, 'version ' || t.version as row_key,
+         t.credits || ' from ' || t.debit || ' to ' || t.credit || ' for a ' || t.cause_kind as found,
+         'an amount above 0 between two books that its cause moves' as expected
+     from transfers t
+     where t.tenant_id = $1 and ($2::uuid is null or t.customer_id = $2)
+         and (t.credits <= 0 or t.debit = t.credit
+             or (t.grant_id is not null) <> ('available' in (t.debit, t.credit))
+             or (t.cause_kind, t.debit, t.credit, t.reverses is not null) not in (
+                 ('purchase', 'issued', 'available', false), ('usage', 'available', 'spent', false),
+                 ('usage', 'overage', 'spent', false), ('usage', 'expired', 'available', true),
+                 ('expiry', 'available', 'expired', false), ('cancel', 'available', 'revoked', false)))",
+);
+
+/// Zero over all books of an account (R-26). That the transfers come to zero needs no query: each
+/// takes from one book what it gives to another.
+pub(crate) const I02_BOOKS: Check = Check::new(
+    2,
+    "books",
+    "select a.customer_id, 'credit_accounts' as in_table, 'all books' as row_key,
+         (a.issued + a.available + a.spent + a.expired + a.revoked + a.overage)::text as found,
+         '0' as expected
+     from credit_accounts a
+     where a.tenant_id = $1 and ($2::uuid is null or a.customer_id = $2)
+         and a.issued + a.available + a.spent + a.expired + a.revoked + a.overage <> 0",
+);
+
+pub(crate) const I03_BALANCES: Check = Check::new(
+    3,
+    "balances",
+    "with sums as (
+         select customer_id,
+             sum(case 'issued' when credit then credits when debit then -credits end) as issued,
+             sum(case 'available' when credit then credits when debit then -credits end) as available,
+             sum(case 'spent' when credit then credits when debit then -credits end) as spent,
+             sum(case 'expired' when credit then credits when debit then -credits end) as expired,
+             sum(case 'revoked' when credit then credits when debit then -credits end) as revoked,
+             sum(case 'overage' when credit then credits when debit then -credits end) as overage
+         from transfers where tenant_id = $1 and ($2::uuid is null or customer_id = $2)
+         group by customer_id)
+     select a.customer_id, 'credit_accounts' as in_table, 'book ' || book.name as row_key,
+         book.stored::text as found, coalesce(book.summed, 0)::text || ', the sum of its transfers' as expected
+     from credit_accounts a
+     left join sums s on s.customer_id = a.customer_id
+     cross join lateral (values ('issued', a.issued, s.issued), ('available', a.available, s.available),
+         ('spent', a.spent, s.spent), ('expired', a.expired, s.expired), ('revoked', a.revoked, s.revoked),
+         ('overage', a.overage, s.overage)) as book (name, stored, summed)
+     where a.tenant_id = $1 and ($2::uuid is null or a.customer_id = $2)
+         and book.stored <> coalesce(book.summed, 0)",
+);
+
+/// 1..n without a hole or a repeat.
+pub(crate) const I03_VERSIONS: Check = Check::new(
+    3,
+    "versions",
+    "with numbered as (
+         select customer_id, version,
+             lag(version, 1, 0::bigint) over (partition by customer_id order by version) as before
+         from transfers where tenant_id = $1 and ($2::uuid is null or customer_id = $2)),
+     last as (select customer_id, max(version) as version from numbered group by customer_id)
+     select customer_id, 'transfers' as in_table, 'version ' || version as row_key,
+         'follows version ' || before as found, 'version ' || before + 1 as expected
+     from numbered where version <> before + 1
+     union all
+     select a.customer_id, 'credit_accounts', 'version', a.version::text,
+         coalesce(l.version, 0) || ', that of the last transfer'
+     from credit_accounts a
+     left join last l on l.customer_id = a.customer_id
+     where a.tenant_id = $1 and ($2::uuid is null or a.customer_id = $2)
+         and a.version <> coalesce(l.version, 0)",
+);
+
+/// Every term of a grant is the sum of its own transfers, at least 0, and they add up (R-24).
+pub(crate) const I04_GRANTS: Check = Check::new(
+    4,
+    "grants",
+    "with sums as (
+         select customer_id, grant_id,
+             sum(credits) filter (where debit = 'issued') as amount,
+             sum(credits) filter (where credit = 'spent') as spent,
+             sum(case 'expired' when credit then credits when debit then -credits end) as expired,
+             sum(credits) filter (where credit = 'revoked') as revoked
+         from transfers
+         where tenant_id = $1 and ($2::uuid is null or customer_id = $2) and grant_id is not null
+         group by customer_id, grant_id)
+     select g.customer_id, 'grants' as in_table,
+         'gra_' || translate(g.grant_id::text, '-', '') || ', ' || term.name as row_key,
+         term.stored::text as found, coalesce(term.due, 0)::text || ', from its transfers' as expected
+     from grants g
+     left join sums s on s.customer_id = g.customer_id and s.grant_id = g.grant_id
+     cross join lateral (values ('amount', g.amount, s.amount), ('spent', g.spent, s.spent),
+         ('expired', g.expired, s.expired), ('revoked', g.revoked, s.revoked),
+         ('remaining', g.remaining, coalesce(s.amount, 0) - coalesce(s.spent, 0) - coalesce(s.expired, 0)
+             - coalesce(s.revoked, 0))) as term (name, stored, due)
+     where g.tenant_id = $1 and ($2::uuid is null or g.customer_id = $2)
+         and (term.stored <> coalesce(term.due, 0) or term.stored < 0)",
+);
+
+/// A hold is captured once, by one event, and ends before it runs out.
+pub(crate) const I06_HOLDS: Check = Check::new(
+    6,
+    "holds",
+    "with captures as (
+         select customer_id, hold_id, count(*) as times, min(event_id) as event_id, max(recorded_at) as at
+         from usage_events
+         where tenant_id = $1 and ($2::uuid is null or customer_id = $2) and hold = 'captured'
+         group by customer_id, hold_id)
+     select c.customer_id, 'usage_events' as in_table, 'hold ' || c.hold_id as row_key,
+         'captured by ' || c.times || ' events' as found, 'one event' as expected
+     from captures c where c.times > 1
+     union all
+     select c.customer_id, 'holds', 'hold ' || c.hold_id, coalesce(h.ended_as, 'not ended'),
+         'captured, by event ' || c.event_id
+     from captures c
+     join holds h on h.tenant_id = $1 and h.customer_id = c.customer_id and h.hold_id = c.hold_id
+     -- One that ran out between an event's receipt and its recording has no end.
+     where h.ended_as is distinct from 'captured' and h.expires_at > c.at
+     union all
+     select h.customer_id, 'holds', 'hold ' || h.hold_id, 'captured', 'an event that captured it'
+     from holds h
+     left join captures c on c.customer_id = h.customer_id and c.hold_id = h.hold_id
+     where h.tenant_id = $1 and ($2::uuid is null or h.customer_id = $2) and h.ended_as = 'captured'
+         and c.hold_id is null
+     union all
+     select h.customer_id, 'holds', 'hold ' || h.hold_id, h.ended_as || ' at ' || h.ended_at,
+         'an end before its expiry at ' || h.expires_at
+     from holds h
+     where h.tenant_id = $1 and ($2::uuid is null or h.customer_id = $2) and h.ended_at >= h.expires_at
+     union all
+     select h.customer_id, 'holds', 'hold ' || h.hold_id, 'counts until ' || h.counts_until,
+         'no longer than its expiry at ' || h.expires_at
+     from holds h
+     where h.tenant_id = $1 and ($2::uuid is null or h.customer_id = $2) and h.counts_until > h.expires_at",
+);
+
+/// The account holds the last link. That each transfer's link follows is recomputed row by row.
+pub(crate) const I07_CHAIN_HEAD: Check = Check::new(
+    7,
+    "chain head",
+    "select a.customer_id, 'credit_accounts' as in_table, 'chain' as row_key,
+         encode(a.chain, 'hex') as found,
+         coalesce(encode(t.chain, 'hex'), repeat('0', 64)) || ', the link of the last transfer' as expected
+     from credit_accounts a
+     left join lateral (select chain from transfers t
+         where t.tenant_id = a.tenant_id and t.customer_id = a.customer_id
+         order by version desc limit 1) t on true
+     where a.tenant_id = $1 and ($2::uuid is null or a.customer_id = $2)
+         and a.chain <> coalesce(t.chain, decode(repeat('00', 32), 'hex'))",
+);
+
+/// A reversal takes back one earlier transfer of the same grant, the other way round, never more
+/// than that moved, and is not taken back itself.
+pub(crate) const I08_REVERSALS: Check = Check::new(
+    8,
+    "reversals",
+    "with reversals as (
+         select r.customer_id, r.version, r.reverses, r.credits, r.debit, r.credit, r.grant_id,
+             sum(r.credits) over (partition by r.customer_id, r.reverses) as total
+         from transfers r
+         where r.tenant_id = $1 and ($2::uuid is null or r.customer_id = $2) and r.reverses is not null)
+     select r.customer_id, 'transfers' as in_table, 'version ' || r.version as row_key,
+         'takes back ' || r.total || ' of version ' || r.reverses as found,
+         case when o.version is null then 'an earlier transfer'
+             when o.reverses is not null then 'a transfer that takes nothing back itself'
+             when o.credits < r.total then 'at most ' || o.credits
+             else 'the same grant, from ' || o.credit || ' to ' || o.debit end as expected
+     from reversals r
+     left join transfers o
+         on o.tenant_id = $1 and o.customer_id = r.customer_id and o.version = r.reverses
+     where o.version is null or o.version >= r.version or o.reverses is not null or o.credits < r.total
+         or (o.debit, o.credit) <> (r.credit, r.debit) or o.grant_id is distinct from r.grant_id",
+);
+
+/// Every transfer has its cause.
+pub(crate) const I09_CAUSES: Check = Check::new(
+    9,
+    "causes",
+    "select t.customer_id, 'transfers' as in_table, 'version ' || t.version as row_key,
+         t.credits || ' for the ' || t.cause_kind || ' ' || t.cause_id as found,
+         case t.cause_kind when 'purchase' then 'a granted purchase of this customer'
+             when 'usage' then 'a charged event of this customer'
+             when 'expiry' then 'that grant of this customer'
+             else 'a canceled subscription of this customer' end as expected
+     from transfers t
+     left join (select p.purchase_id as id, s.customer_id from purchases p
+             join subscriptions s on s.tenant_id = p.tenant_id and s.subscription_id = p.subscription_id
+             where p.tenant_id = $1 and p.granted_at is not null) p
+         on t.cause_kind = 'purchase' and p.id = t.cause_id and p.customer_id = t.customer_id
+     left join usage_identities i on t.cause_kind = 'usage' and i.tenant_id = $1 and i.identity = t.cause_id
+     left join usage_events e
+         on e.tenant_id = $1 and e.identity = i.identity and e.customer_id = t.customer_id
+             and e.event_time = t.event_time and e.unrated_reason is null
+     left join grants g on t.cause_kind = 'expiry' and g.tenant_id = $1 and g.grant_id = t.cause_id
+         and g.grant_id = t.grant_id and g.customer_id = t.customer_id
+     left join subscriptions c on t.cause_kind = 'cancel' and c.tenant_id = $1
+         and c.subscription_id = t.cause_id and c.customer_id = t.customer_id and c.status = 'canceled'
+     where t.tenant_id = $1 and ($2::uuid is null or t.customer_id = $2)
+         and p.id is null and e.identity is null and g.grant_id is null and c.subscription_id is null",
+);
+
+/// Every charged event has its transfers. Added up rather than joined: the planner cannot tell how many
+/// there are.
+pub(crate) const I09_EVENTS: Check = Check::new(
+    9,
+    "events",
+    "select customer_id, 'usage_events' as in_table,
+         'event ' || max(event_id) || ' of ' || max(source) || ' (' || identity || ')' as row_key,
+         'transfers of ' || sum(moved) as found, sum(cost) || ' Credits' as expected
+     from (
+         select customer_id, identity, event_id, source, credits as cost, 0 as moved from usage_events
+         where tenant_id = $1 and ($2::uuid is null or customer_id = $2)
+         union all
+         select customer_id, cause_id, null, null, 0, credits from transfers
+         where tenant_id = $1 and ($2::uuid is null or customer_id = $2)
+             and cause_kind = 'usage' and credit = 'spent') as charged
+     group by customer_id, identity
+     having sum(cost) > sum(moved)",
+);
+
+/// Every granted purchase has its transfer, once.
+pub(crate) const I09_PURCHASES: Check = Check::new(
+    9,
+    "purchases",
+    "with issued as (
+         select customer_id, cause_id, sum(credits) as credits from transfers
+         where tenant_id = $1 and ($2::uuid is null or customer_id = $2) and cause_kind = 'purchase'
+         group by customer_id, cause_id)
+     select s.customer_id, 'purchases' as in_table, 'pur_' || translate(p.purchase_id::text, '-', '') as row_key,
+         'transfers of ' || coalesce(i.credits, 0) as found, p.credits || ' Credits' as expected
+     from purchases p
+     join subscriptions s on s.tenant_id = p.tenant_id and s.subscription_id = p.subscription_id
+     left join issued i on i.customer_id = s.customer_id and i.cause_id = p.purchase_id
+     where p.tenant_id = $1 and ($2::uuid is null or s.customer_id = $2) and p.granted_at is not null
+         and p.credits <> coalesce(i.credits, 0)",
+);
+
+/// A hold's life is the tenant's to set, and at most two hours (R-28).
+pub(crate) const I10_HOLDS: Check = Check::new(
+    10,
+    "hold lives",
+    "select h.customer_id, 'holds' as in_table, 'hold ' || h.hold_id as row_key,
+         'granted at ' || h.granted_at || ' until ' || h.expires_at as found,
+         'a life of at most 2 hours' as expected
+     from holds h
+     where h.tenant_id = $1 and ($2::uuid is null or h.customer_id = $2)
+         and (h.expires_at <= h.granted_at or h.expires_at > h.granted_at + interval '2 hours')",
+);
+
+/// The account's recording time is its last transfer's. That it never falls is seen row by row.
+pub(crate) const I10_ACCOUNTS: Check = Check::new(
+    10,
+    "recording times",
+    "select a.customer_id, 'credit_accounts' as in_table, 'last_recorded_at' as row_key,
+         a.last_recorded_at::text as found, t.recorded_at || ', when the last transfer was recorded' as expected
+     from credit_accounts a
+     cross join lateral (select recorded_at from transfers t
+         where t.tenant_id = a.tenant_id and t.customer_id = a.customer_id
+         order by version desc limit 1) t
+     where a.tenant_id = $1 and ($2::uuid is null or a.customer_id = $2)
+         and a.last_recorded_at <> t.recorded_at",
+);

@@ -1,0 +1,139 @@
+//! I-12 to I-17, as far as a query shows them: events, their identities and charges, expiry.
+
+use super::Check;
+
+/// One event an identity, and one identity an event.
+pub(crate) const I12_IDENTITIES: Check = Check::new(
+    12,
+    "identities",
+    "with events as (
+         select identity, customer_id, event_time, count(*) as times, min(event_id) as event_id,
+             min(source) as source
+         from usage_events
+         where tenant_id = $1 and ($2::uuid is null or customer_id = $2)
+         group by identity, customer_id, event_time)
+     select coalesce(e.customer_id, i.customer_id) as customer_id,
+         case when e.identity is null then 'usage_identities' else 'usage_events' end as in_table,
+         coalesce('event ' || e.event_id || ' of ' || e.source || ' (' || e.identity || ')',
+             'identity ' || i.identity) as row_key,
+         coalesce(e.times, 0) || ' events, ' || case when i.identity is null then 'no identity'
+             else 'one identity' end as found,
+         'one event and one identity' as expected
+     from events e
+     full join (select * from usage_identities
+             where tenant_id = $1 and ($2::uuid is null or customer_id = $2)) i
+         on i.identity = e.identity and i.customer_id = e.customer_id and i.event_time = e.event_time
+     where e.identity is null or i.identity is null or e.times > 1",
+);
+
+/// An event has no more effect than its cost.
+pub(crate) const I12_EFFECTS: Check = Check::new(
+    12,
+    "effects",
+    "select customer_id, 'transfers' as in_table,
+         'version ' || max(version) || ', event ' || max(event_id) || ' of ' || max(source) as row_key,
+         'transfers of ' || sum(moved) as found, sum(cost) || ' Credits, once' as expected
+     from (
+         select customer_id, identity, event_id, source, credits as cost, 0 as moved, null as version
+         from usage_events
+         where tenant_id = $1 and ($2::uuid is null or customer_id = $2)
+         union all
+         select customer_id, cause_id, null, null, 0, credits, version from transfers
+         where tenant_id = $1 and ($2::uuid is null or customer_id = $2)
+             and cause_kind = 'usage' and credit = 'spent') as charged
+     group by customer_id, identity
+     having sum(cost) < sum(moved) and count(event_id) > 0",
+);
+
+/// Nothing vanishes: what events cost is what was spent, with the same part as overage, and each
+/// receipt says which grants paid.
+pub(crate) const I13_SUMS: Check = Check::new(
+    13,
+    "sums",
+    "with costs as (
+         select customer_id, sum(credits) as spent, sum(overage) as overage from usage_events
+         where tenant_id = $1 and ($2::uuid is null or customer_id = $2) group by customer_id),
+     charges as (
+         select customer_id, sum(credits) filter (where credit = 'spent') as spent,
+             sum(credits) filter (where debit = 'overage') as overage
+         from transfers
+         where tenant_id = $1 and ($2::uuid is null or customer_id = $2) and cause_kind = 'usage'
+         group by customer_id)
+     select coalesce(c.customer_id, t.customer_id) as customer_id, 'transfers' as in_table,
+         'all ' || book.name as row_key, coalesce(book.charged, 0)::text as found,
+         coalesce(book.cost, 0) || ', the sum of the events' as expected
+     from costs c
+     full join charges t on t.customer_id = c.customer_id
+     cross join lateral (values ('spent', t.spent, c.spent), ('overage', t.overage, c.overage))
+         as book (name, charged, cost)
+     where coalesce(book.charged, 0) <> coalesce(book.cost, 0)",
+);
+
+pub(crate) const I13_RECEIPTS: Check = Check::new(
+    13,
+    "receipts",
+    "with charged as (
+         select customer_id, cause_id, max(version) as version,
+             coalesce(sum(credits) filter (where debit = 'overage'), 0) as overage,
+             coalesce(jsonb_agg(jsonb_build_array('gra_' || translate(grant_id::text, '-', ''), credits)
+                 order by version) filter (where grant_id is not null), '[]') as draws
+         from transfers
+         where tenant_id = $1 and ($2::uuid is null or customer_id = $2)
+             and cause_kind = 'usage' and credit = 'spent'
+         group by customer_id, cause_id)
+     select e.customer_id, 'usage_events' as in_table,
+         'event ' || e.event_id || ' of ' || e.source || ' (' || e.identity || ')' as row_key,
+         'draws ' || e.draws::text || ' and overage ' || e.overage || ' until version ' || e.account_version as found,
+         'draws ' || c.draws::text || ' and overage ' || c.overage || ' until version ' || c.version as expected
+     from usage_events e
+     join charged c on c.customer_id = e.customer_id and c.cause_id = e.identity
+     where e.tenant_id = $1 and ($2::uuid is null or e.customer_id = $2)
+         and (e.draws, e.overage, e.account_version) is distinct from (c.draws, c.overage, c.version)",
+);
+
+/// Never before the expiry, and once a grant.
+pub(crate) const I17_EXPIRIES: Check = Check::new(
+    17,
+    "expiries",
+    "with expiries as (
+         select customer_id, grant_id, version, recorded_at, credits,
+             count(*) over (partition by customer_id, grant_id) as times
+         from transfers
+         where tenant_id = $1 and ($2::uuid is null or customer_id = $2) and cause_kind = 'expiry')
+     select x.customer_id, 'transfers' as in_table, 'version ' || x.version as row_key,
+         x.times || ' expiries, this one recorded at ' || x.recorded_at as found,
+         'one expiry, from ' || coalesce(g.expires_at::text, 'never') || ' on' as expected
+     from expiries x
+     join grants g on g.tenant_id = $1 and g.grant_id = x.grant_id
+     where x.times > 1 or g.expires_at is null or x.recorded_at < g.expires_at",
+);
+
+/// What a closed cycle leaves has expired with it.
+pub(crate) const I17_CLOSED: Check = Check::new(
+    17,
+    "closed cycles",
+    "select g.customer_id, 'grants' as in_table, 'gra_' || translate(g.grant_id::text, '-', '') as row_key,
+         g.remaining || ' remaining' as found,
+         '0, expired when cycle ' || c.number || ' was closed at ' || c.closed_at as expected
+     from grants g
+     join purchases p on p.tenant_id = g.tenant_id and p.purchase_id = g.purchase_id
+     join cycles c on c.tenant_id = p.tenant_id and c.subscription_id = p.subscription_id
+         and c.number = p.cycle_number
+     where g.tenant_id = $1 and ($2::uuid is null or g.customer_id = $2)
+         and c.state = 'closed' and c.closed_at >= g.expires_at and g.remaining <> 0",
+);
+
+/// A plan's grant ends with the cycle that it was bought for (R-13, R-22).
+pub(crate) const I17_ENDS: Check = Check::new(
+    17,
+    "ends",
+    "select g.customer_id, 'grants' as in_table, 'gra_' || translate(g.grant_id::text, '-', '') as row_key,
+         'expires at ' || coalesce(g.expires_at::text, 'no time') as found,
+         'the end of cycle ' || c.number || ' at ' || c.ends_at as expected
+     from grants g
+     join purchases p on p.tenant_id = g.tenant_id and p.purchase_id = g.purchase_id
+     join cycles c on c.tenant_id = p.tenant_id and c.subscription_id = p.subscription_id
+         and c.number = p.cycle_number
+     where g.tenant_id = $1 and ($2::uuid is null or g.customer_id = $2)
+         and g.source in ('plan', 'upgrade') and g.expires_at is distinct from c.ends_at",
+);
