@@ -7,6 +7,7 @@ mod isolation;
 mod lifecycle;
 mod openapi;
 mod outages;
+mod sim;
 mod spending;
 mod support;
 mod tidy;
