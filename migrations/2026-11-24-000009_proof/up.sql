@@ -64,8 +64,8 @@ update grants g set expiry_version = t.version from transfers t
 where t.tenant_id = g.tenant_id and t.customer_id = g.customer_id and t.grant_id = g.grant_id
     and t.credit = 'expired' and t.reverses is null;
 alter table grants enable row level security;
--- A late charge looks for what had expired unspent.
-create index grants_expired_unspent on grants (tenant_id, customer_id, expires_at) where expired > 0;
+-- A late charge looks for the grants of its cycle, expired or spent: what is left of them, and when it ended.
+create index grants_used_up on grants (tenant_id, customer_id, expires_at) where remaining = 0;
 
 -- Usage of a parked account is kept, and charged when it is un-parked (R-29).
 grant update on usage_events to tollgate_app;

@@ -7,18 +7,25 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use catalog::Catalogs;
+use domain::TenantScope;
 use domain::calendar::Zone;
 use domain::id::TenantId;
 use domain::policy::Policies;
 use domain::scope::TenantMode;
+use hot_balances::HotBalances;
+use ledger::Ledger;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tenants::{NewTenant, Scope, Tenants, TokenKey};
 use testkit::Stores;
+use usage::Usage;
 use uuid::Uuid;
 
 /// Where every test tenant's clock starts.
 pub const START: &str = "2026-01-31T10:00:00Z";
+
+/// What signs the balances of every test's servers.
+const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
 /// Stores with one tenant that sells the reference catalogue, and its clock at [`START`].
 pub struct World {
@@ -41,7 +48,7 @@ impl World {
         std::fs::create_dir_all(&dir).unwrap();
         let pem = TokenKey::generate().unwrap();
         write_private(&dir.join("token-key.pem"), pem.as_bytes());
-        write_private(&dir.join("secret"), b"0123456789abcdef0123456789abcdef");
+        write_private(&dir.join("secret"), SECRET);
         let tenants = Tenants::new(stores.db(), TokenKey::from_pem(&pem).unwrap());
         let (tenant, key) = add_tenant(&stores, &tenants, policies).await;
         World { stores, tenants, tenant, key, dir }
@@ -61,6 +68,21 @@ impl World {
         let (start, reference) = (chrono::DateTime::UNIX_EPOCH, catalog::parse(catalog::REFERENCE).unwrap());
         Catalogs::new(self.stores.db()).publish(tenant, reference, start, start).await.unwrap();
         self.tenants.issue_key(tenant, "admin", &[Scope::Admin]).await.unwrap().secret
+    }
+
+    /// The ledger as a server of these stores has it.
+    pub fn ledger(&self) -> Ledger {
+        Ledger::new(self.stores.db(), HotBalances::new(&self.stores.redis_url, SECRET).unwrap())
+    }
+
+    /// The usage service as a server of these stores has it.
+    pub fn usage(&self) -> Usage {
+        Usage::start(self.stores.db(), Catalogs::new(self.stores.db()), self.ledger())
+    }
+
+    /// This tenant, with its clock as it is.
+    pub async fn scope(&self) -> TenantScope {
+        self.tenants.scope(self.tenant).await.unwrap()
     }
 
     /// A key of this tenant with these scopes.
@@ -276,6 +298,21 @@ impl Client {
         let body = json!({"id": id, "customer": customer, "model": model, "prompt": {"input": input},
             "max_output_tokens": output});
         self.post("/v1/authorizations", body).await
+    }
+
+    /// Sets the clock, and does nothing of what is due by it.
+    pub async fn set_clock(&self, instant: &str) {
+        self.put("/v1/test-clock", json!({"now": instant})).await.expect(200);
+    }
+
+    pub async fn grants(&self, customer: &str) -> Vec<Value> {
+        let page = self.get(&format!("/v1/customers/{customer}/grants?limit=200")).await.expect(200);
+        page["data"].as_array().unwrap().clone()
+    }
+
+    pub async fn transfers(&self, customer: &str) -> Vec<Value> {
+        let page = self.get(&format!("/v1/customers/{customer}/ledger?limit=200")).await.expect(200);
+        page["data"].as_array().unwrap().clone()
     }
 
     pub async fn advance_to(&self, instant: &str) {

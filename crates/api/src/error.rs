@@ -259,7 +259,8 @@ fn status_and_members(refusal: &Refusal) -> (StatusCode, Value) {
         Refusal::OutOfCredits(OutOfCredits { needed: _, remaining: _, resets_at: _ }) => {
             (S::PAYMENT_REQUIRED, Value::Null)
         }
-        Refusal::AuthorizationReused
+        Refusal::AccountParked
+        | Refusal::AuthorizationReused
         | Refusal::AuthorizationEnded
         | Refusal::AuthorizationForeign
         | Refusal::EventConflict => (S::CONFLICT, Value::Null),
@@ -424,6 +425,7 @@ mod tests {
             (Refusal::UnknownPaymentMethod, 422),
             (Refusal::CardDataRefused, 422),
             (Refusal::OutOfCredits(out_of_credits()), 402),
+            (Refusal::AccountParked, 409),
             (Refusal::AuthorizationReused, 409),
             (Refusal::AuthorizationEnded, 409),
             (Refusal::AuthorizationForeign, 409),

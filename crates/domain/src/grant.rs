@@ -65,6 +65,8 @@ pub struct Grant {
     pub spent: Credits,
     pub expired: Credits,
     pub revoked: Credits,
+    /// The version of the transfer that booked its expiry; none before.
+    pub expiry_version: Option<i64>,
     pub effective_at: Timestamp,
     pub expires_at: Option<Timestamp>,
 }
@@ -72,6 +74,15 @@ pub struct Grant {
 impl Grant {
     pub fn remaining(&self) -> Credits {
         self.amount.minus_floor_zero(self.spent).minus_floor_zero(self.expired).minus_floor_zero(self.revoked)
+    }
+
+    /// What no event has been charged with and nobody has revoked: what remains, and what had expired by a
+    /// transfer that can be taken back.
+    pub fn unspent(&self) -> Credits {
+        match self.expiry_version {
+            Some(_) => self.amount.minus_floor_zero(self.spent).minus_floor_zero(self.revoked),
+            None => self.remaining(),
+        }
     }
 
     /// Live in `[effective, expiry)`.
@@ -106,6 +117,7 @@ mod tests {
             spent: credits(30),
             expired: credits(20),
             revoked: credits(10),
+            expiry_version: None,
             effective_at,
             expires_at,
         }
@@ -129,6 +141,13 @@ mod tests {
     #[test]
     fn what_remains_is_what_was_not_spent_expired_or_revoked() {
         assert_eq!(grant(at("2026-01-01T00:00:00Z"), None).remaining(), credits(40));
+    }
+
+    #[test]
+    fn what_expired_is_unspent_as_far_as_there_is_a_transfer_to_take_it_back_from() {
+        let open = grant(at("2026-01-01T00:00:00Z"), None);
+        assert_eq!(open.unspent(), credits(40));
+        assert_eq!(Grant { expiry_version: Some(7), ..open }.unspent(), credits(60));
     }
 
     #[test]

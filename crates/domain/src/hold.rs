@@ -106,6 +106,9 @@ pub fn request_fingerprint(
     text.digest().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The longest life of a hold, with renewals: usage that captures one was authorized no longer ago.
+pub const LIFE_MAX: Duration = Duration::hours(2);
+
 /// When a hold granted at `now` ends by itself (*policy*, R-28).
 pub fn expires_at(now: Timestamp, hold_minutes: u32) -> Timestamp {
     now + Duration::minutes(i64::from(hold_minutes))

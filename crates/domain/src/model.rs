@@ -24,6 +24,6 @@ mod usage;
 
 pub use command::{Answer, Ask, Command, Event, Fact, Noun, Plain};
 #[cfg(test)]
-pub(crate) use one_by_one::{Fate, ModelAccount};
+pub(crate) use one_by_one::{Fate, ModelAccount, ModelUsage};
 pub use rates::{ModelBand, ModelCost, cost, discounted, paid_within_cycle};
 pub use tenant::{Model, ModelCatalog, ModelPlan, ModelPromotion, ModelRates};

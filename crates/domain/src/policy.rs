@@ -29,6 +29,9 @@ pub struct Policies {
     pub event_age_hours_max: u32,
     /// How far in the future an event's time may lie.
     pub event_ahead_minutes_max: u32,
+    /// How long after a cycle's end its usage is still charged to it, counted to the receipt (R-32).
+    pub late_grace_minutes: u32,
+    pub late_usage: LateUsage,
     /// The status that answers "out of Credits" (R-33a).
     pub out_of_credits_status: u16,
     /// Where a customer who ran out may upgrade (R-33a).
@@ -50,6 +53,8 @@ impl Default for Policies {
             estimate_output_tokens_max: 4_096,
             event_age_hours_max: 72,
             event_ahead_minutes_max: 5,
+            late_grace_minutes: 60,
+            late_usage: LateUsage::Current,
             out_of_credits_status: 402,
             upgrade_url: None,
         }
@@ -64,6 +69,14 @@ impl Policies {
         (oldest..=newest).contains(&event_time)
     }
 
+    /// What becomes of usage of a closed cycle (R-32).
+    pub fn late_rules(&self) -> LateRules {
+        LateRules {
+            grace: Duration::minutes(i64::from(self.late_grace_minutes)),
+            past_grace: self.late_usage,
+        }
+    }
+
     /// What is wrong with these settings, a sentence each; empty when they can be used.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
@@ -76,6 +89,7 @@ impl Policies {
         require(self.upgrade_pending_minutes > 0, "upgrade_pending_minutes must be above 0");
         require(self.quote_minutes > 0, "quote_minutes must be above 0");
         require((1..=120).contains(&self.hold_minutes), "hold_minutes must be 1 to 120");
+        require(self.late_grace_minutes <= 10_080, "late_grace_minutes must be at most 10080");
         require(
             matches!(self.out_of_credits_status, 402 | 403 | 429),
             "out_of_credits_status must be 402, 403 or 429",
@@ -110,6 +124,24 @@ pub enum RenewalGrant {
     OnInvoice,
 }
 
+/// What pays for usage of a closed cycle that came after the grace (R-32).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LateUsage {
+    /// It is charged as if it had happened when it is recorded.
+    Current,
+    /// Nothing: all of it is overage.
+    Absorb,
+}
+
+/// What becomes of usage of a closed cycle (R-32).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LateRules {
+    /// How long after the cycle's end it may be received and still be charged to it.
+    pub grace: Duration,
+    pub past_grace: LateUsage,
+}
+
 /// What becomes of a cycle that is over before it could be opened (R-23).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -133,13 +165,15 @@ mod tests {
             (policies.incomplete_minutes, policies.quote_minutes, policies.hold_minutes),
             (1_380, 10, 15)
         );
+        let late = LateRules { grace: Duration::hours(1), past_grace: LateUsage::Current };
+        assert_eq!(policies.late_rules(), late);
         assert_eq!((policies.estimate_output_tokens_max, policies.out_of_credits_status), (4_096, 402));
     }
 
     #[test]
     fn a_setting_reads_as_it_is_written() {
         let json = r#"{ "upgrade_discount": "none", "upgrade_pricing": "prorated", "renewal_grant": "on_invoice",
-            "catch_up": "bill" }"#;
+            "catch_up": "bill", "late_usage": "absorb" }"#;
         let policies: Policies = serde_json::from_str(json).unwrap();
         assert_eq!(
             policies,
@@ -148,6 +182,7 @@ mod tests {
                 upgrade_pricing: UpgradePricing::Prorated,
                 renewal_grant: RenewalGrant::OnInvoice,
                 catch_up: CatchUp::Bill,
+                late_usage: LateUsage::Absorb,
                 ..Policies::default()
             }
         );
@@ -163,6 +198,7 @@ mod tests {
             (Policies { quote_minutes: 0, ..fine() }, "quote_minutes must be above 0"),
             (Policies { hold_minutes: 0, ..fine() }, "hold_minutes must be 1 to 120"),
             (Policies { hold_minutes: 121, ..fine() }, "hold_minutes must be 1 to 120"),
+            (Policies { late_grace_minutes: 10_081, ..fine() }, "late_grace_minutes must be at most 10080"),
             (
                 Policies { out_of_credits_status: 200, ..fine() },
                 "out_of_credits_status must be 402, 403 or 429",

@@ -30,6 +30,8 @@ pub enum Unrated {
     NoRateForTokenKind,
     /// The account's books would leave the range that Tollgate counts in.
     AccountOverflow,
+    /// The account is parked: the event is charged when it is un-parked.
+    AccountParked,
 }
 
 impl Unrated {
@@ -42,6 +44,7 @@ impl Unrated {
             Unrated::CreditRateEnded => "credit-rate-ended",
             Unrated::NoRateForTokenKind => "no-rate-for-token-kind",
             Unrated::AccountOverflow => "account-overflow",
+            Unrated::AccountParked => "account-parked",
         }
     }
 }

@@ -113,6 +113,8 @@ pub enum Refusal {
     // Spending
     #[error("out of Credits")]
     OutOfCredits(OutOfCredits),
+    #[error("the account is parked until an operator has looked at it")]
+    AccountParked,
     #[error("this authorization id was used for another request")]
     AuthorizationReused,
     #[error("the authorization has ended")]
@@ -173,6 +175,7 @@ impl Refusal {
             Refusal::CardDataRefused => "card-data-refused",
             Refusal::UnknownPaymentMethod => "unknown-payment-method",
             Refusal::OutOfCredits(_) => "insufficient_quota",
+            Refusal::AccountParked => "account-parked",
             Refusal::AuthorizationReused => "authorization-reused",
             Refusal::AuthorizationEnded => "authorization-ended",
             Refusal::AuthorizationForeign => "authorization-foreign",

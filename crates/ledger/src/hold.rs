@@ -39,7 +39,8 @@ impl Ledger {
     /// Holds Credits for a request: the whole estimate, or all that is left where at least the
     /// prompt fits. The same id and request answer the same hold.
     ///
-    /// Refused: `insufficient_quota`, `authorization-reused`, `authorization-ended`, `not-found`.
+    /// Refused: `insufficient_quota`, `authorization-reused`, `authorization-ended`, `account-parked`,
+    /// `not-found`.
     pub async fn hold(
         &self,
         scope: &TenantScope,
@@ -133,6 +134,7 @@ impl Ledger {
             .transaction(tenant, async |tx| {
                 let mut accounts = lock(tx, tenant, &[customer]).await?;
                 let account = accounts.get_mut(customer)?;
+                account.check_spends()?;
                 let mut holds = store::live_holds(tx, tenant, customer, now).await?;
                 // The one that is asked for may have ended already: its id is not free again.
                 let asked_for = store::hold(tx, tenant, customer, asked_for).await?;
@@ -171,6 +173,7 @@ async fn decide_under_lock(
         return Ok(None);
     }
     let account = accounts.get_mut(customer)?;
+    account.check_spends()?;
     let version = account.version();
     if let Some(known) = store::hold(tx, tenant, customer, &request.id).await? {
         return Ok(Some(HoldOutcome::Known { known, version }));

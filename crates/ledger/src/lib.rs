@@ -8,7 +8,7 @@
 //!
 //! | beat | round trips to PostgreSQL, whatever the number of accounts |
 //! |---|---|
-//! | [`lock`] | 2 |
+//! | [`lock`], [`lock_for_usage`] | 2 |
 //! | [`write`] | at most 4 |
 //! | [`Ledger::publish`] | 0 (Redis: 1 an account) |
 //! | [`Ledger::hold`] | 0 on a hit; 4 on a miss |
@@ -25,6 +25,7 @@ mod hold_journal;
 mod hot_gate;
 mod lock;
 mod open;
+mod park;
 mod project;
 mod publish;
 mod release;
@@ -40,7 +41,7 @@ pub use balance::{Balance, version};
 pub use history::{GrantRow, TransferRow};
 pub use hold::Granted;
 pub use hot_balances::HoldRequest;
-pub use lock::{Accounts, lock};
+pub use lock::{Accounts, lock, lock_for_usage};
 pub use open::{begin_clock, open};
 pub use release::{FoundHold, end_holds, find_holds};
 pub use write::write;

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use db::{Connection, Result};
-use domain::Refusal;
 use domain::account::Account;
 use domain::id::{CustomerId, TenantId};
+use domain::{Refusal, Timestamp};
 
 use crate::store;
 
-/// Locked accounts, each with its open grants, in id order.
+/// Locked accounts, each with its grants, in id order.
 #[derive(Debug, Default)]
 pub struct Accounts(BTreeMap<CustomerId, Account>);
 
@@ -31,8 +31,28 @@ impl Accounts {
 /// Locks the accounts of these customers until the transaction ends, always in id order, so that
 /// no two callers wait for each other. Customers without an account are left out.
 pub async fn lock(tx: &mut Connection, tenant: TenantId, customers: &[CustomerId]) -> Result<Accounts> {
+    lock_with(tx, tenant, customers, None).await
+}
+
+/// The same, with all grants that usage may be charged to whose charge instant is not before `oldest`:
+/// those of a cycle that has ended since are among them, whatever is left of them.
+pub async fn lock_for_usage(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customers: &[CustomerId],
+    oldest: Timestamp,
+) -> Result<Accounts> {
+    lock_with(tx, tenant, customers, Some(oldest)).await
+}
+
+async fn lock_with(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customers: &[CustomerId],
+    ended_after: Option<Timestamp>,
+) -> Result<Accounts> {
     let heads = store::lock_accounts(tx, tenant, customers).await?;
-    let mut grants = store::open_grants(tx, tenant, customers).await?;
+    let mut grants = store::open_grants(tx, tenant, customers, ended_after).await?;
     let mut accounts = BTreeMap::new();
     for head in heads {
         let open = grants.remove(&head.customer).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! The projection of an account: what Redis is told of it.
 
-use chrono::Duration;
+use chrono::{DateTime, Duration};
 use domain::Timestamp;
 use domain::account::Account;
 use domain::id::TenantId;
@@ -17,10 +17,13 @@ const LIFE: Duration = Duration::seconds(60);
 /// An account as of `now`. The version says which is newer; `valid_until` says when this one ends
 /// by itself.
 pub(crate) fn projection(account: &Account, now: Timestamp) -> Projection {
+    let life_ends_at = now + LIFE;
+    let valid_until = account.valid_until(now).map_or(life_ends_at, |boundary| boundary.min(life_ends_at));
     Projection {
         version: account.version(),
         available: account.available(now),
-        valid_until: Some(account.valid_until(now).map_or(now + LIFE, |boundary| boundary.min(now + LIFE))),
+        // A parked account is a miss by any server's clock: PostgreSQL says no.
+        valid_until: Some(if account.is_parked() { DateTime::UNIX_EPOCH } else { valid_until }),
         refills_at: account.refills_at(),
         cycle_ends_at: account.cycle_ends_at(now),
     }

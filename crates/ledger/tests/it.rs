@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Duration};
 use db::{Db, Error};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
-use domain::account::{Cause, CauseKind, NewGrant};
+use domain::account::{Cause, CauseKind, EventCost, NewGrant};
 use domain::calendar::Zone;
 use domain::grant::GrantSource;
 use domain::hold::HoldEnd;
@@ -111,9 +111,17 @@ impl Given {
             .db
             .transaction(tenant, async |tx| {
                 let found = ledger::find_holds(tx, &self.ledger, tenant, &named).await?;
-                let mut accounts = ledger::lock(tx, tenant, &[customer]).await?;
-                let cause = Cause { kind: CauseKind::Usage, id: Uuid::now_v7() };
-                accounts.get_mut(customer)?.charge(credits(cost), now, cause, now, now)?;
+                let mut accounts = ledger::lock_for_usage(tx, tenant, &[customer], now).await?;
+                let cost = EventCost {
+                    credits: credits(cost),
+                    charge_instant: now,
+                    is_captured: hold.is_some(),
+                    received_at: now,
+                    late: scope.policies.late_rules(),
+                    cause: Cause { kind: CauseKind::Usage, id: Uuid::now_v7() },
+                    event_time: now,
+                };
+                accounts.get_mut(customer)?.charge(&cost, now)?;
                 ledger::write(tx, tenant, &accounts, now).await?;
                 for found in found.values() {
                     let FoundHold::Own(known) = found else { panic!("{found:?}") };

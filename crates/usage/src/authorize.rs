@@ -35,7 +35,8 @@ pub struct Authorized {
 
 impl Usage {
     /// Holds a request's estimated cost. Refused: `insufficient_quota` with what is needed and
-    /// left, `not-rated`, `amount-overflow`, `authorization-reused`, `authorization-ended`, `not-found`.
+    /// left, `not-rated`, `amount-overflow`, `authorization-reused`, `authorization-ended`, `account-parked`,
+    /// `not-found`.
     pub async fn authorize(&self, scope: &TenantScope, request: AuthorizeRequest) -> Result<Authorized> {
         let estimate = self.price(scope, &request.model, &request.prompt, request.output_tokens_max).await?;
         let fingerprint =

@@ -17,10 +17,15 @@
 //! | insert events | 1 |
 //! | end holds | at most 2 |
 //!
+//! **Charge what was kept** ([`Usage::charge_kept`]): a parked account's usage is kept without a charge; once
+//! it is un-parked, each such event is charged as it would have been.
+//!
 //! An event is acknowledged after the commit, so what was accepted is never lost, and its
 //! identity is unique in the database, so it counts once.
 
 mod authorize;
+mod charge;
+mod charge_kept;
 mod gather;
 mod record;
 mod store;
@@ -33,6 +38,7 @@ use db::Db;
 use ledger::Ledger;
 
 pub use authorize::{AuthorizeRequest, Authorized};
+pub use charge_kept::ChargedKept;
 pub use record::{EventResult, Receipt, UsageEvent};
 pub use unrated::UnratedEvent;
 

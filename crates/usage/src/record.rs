@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use db::{Connection, Result};
-use domain::account::{Account, Cause, CauseKind, Draw};
+use domain::account::Draw;
 use domain::credits::RateMilli;
-use domain::hold::{Capture, Hold, HoldEnd, NoHold, capture, charge_instant};
+use domain::hold::{self, Capture, Hold, HoldEnd, NoHold, capture};
 use domain::id::{CustomerId, ExternalId, TenantId};
+use domain::policy::LateRules;
 use domain::rating::{NoCost, Rated, Unrated, rate};
 use domain::usage::{EventContent, Outcome, TokenCounts, TokenKind, UsageSource, event_identity};
 use domain::{Credits, Refusal, TenantScope, Timestamp};
 use ledger::{Accounts, FoundHold};
 use uuid::Uuid;
 
+use crate::charge::ToCharge;
 use crate::gather::Request;
 use crate::{Parts, Usage, store};
 
@@ -88,6 +90,7 @@ pub(crate) struct Item<'a> {
     pub(crate) received_at: Timestamp,
     /// Whether its time lies in the accepted window; the repeat of one that did is still a repeat.
     pub(crate) is_in_time: bool,
+    pub(crate) late: LateRules,
     pub(crate) rated: std::result::Result<Rated, Unrated>,
 }
 
@@ -164,6 +167,7 @@ fn check_one<'a>(
         event_time,
         received_at: scope.now,
         is_in_time: scope.policies.accepts_event_time(event_time, scope.now),
+        late: scope.policies.late_rules(),
         rated,
     })
 }
@@ -182,7 +186,7 @@ async fn record_in(
         .collect();
     let customers: BTreeSet<CustomerId> = checked.iter().flatten().map(|item| item.event.customer).collect();
     let customers: Vec<CustomerId> = customers.into_iter().collect();
-    let mut accounts = ledger::lock(tx, tenant, &customers).await?;
+    let mut accounts = ledger::lock_for_usage(tx, tenant, &customers, oldest_charge(checked, now)).await?;
     // Under the accounts' locks: a hold ends in one way.
     let holds = ledger::find_holds(tx, &parts.ledger, tenant, &named).await?;
 
@@ -231,7 +235,15 @@ async fn record_in(
             results.push(EventResult::Rejected(Refusal::EventTimeOutOfRange));
             continue;
         }
-        let receipt = charge(accounts.get_mut(item.event.customer)?, item, hold.as_ref())?;
+        let to_charge = ToCharge {
+            identity: item.identity,
+            event_time: item.event_time,
+            received_at: item.received_at,
+            late: item.late,
+            capture: captured(item, hold.as_ref()),
+            rated: &item.rated,
+        };
+        let receipt = to_charge.charge(accounts.get_mut(item.event.customer)?, item.received_at);
         ends.end(hold.as_ref(), HoldEnd::Captured, now);
         answered.insert(item.identity, (item.content, receipt.clone()));
         results.push(match receipt.unrated_reason {
@@ -246,6 +258,16 @@ async fn record_in(
     ledger::end_holds(tx, tenant, &ends.captured, HoldEnd::Captured, now).await?;
     ledger::end_holds(tx, tenant, &ends.released, HoldEnd::Released, now).await?;
     Ok(Committed { results, accounts, ended_holds: ends.by_customer() })
+}
+
+/// No event of the batch that is charged has an earlier charge instant (R-19a).
+fn oldest_charge(checked: &[std::result::Result<Item<'_>, Refusal>], now: Timestamp) -> Timestamp {
+    let in_time = checked.iter().flatten().filter(|item| item.is_in_time);
+    let oldest = in_time.map(|item| match item.event.authorization {
+        None => item.event_time.min(item.received_at),
+        Some(_) => item.event_time.min(item.received_at - hold::LIFE_MAX),
+    });
+    oldest.min().unwrap_or(now)
 }
 
 fn named_hold<'h>(
@@ -265,50 +287,13 @@ fn first_of_each_identity<'a>(usable: &[std::result::Result<&'a Item<'a>, Refusa
     firsts.into_values().collect()
 }
 
-/// Charges one new event to its account, in memory.
-fn charge(account: &mut Account, item: &Item<'_>, hold: Option<&FoundHold>) -> Result<Receipt> {
-    let received_at = item.received_at;
-    let capture = match hold {
+/// What the event finds of the hold that it names.
+fn captured(item: &Item<'_>, hold: Option<&FoundHold>) -> Capture {
+    match hold {
         None => Capture::None(NoHold::NotNamed),
-        Some(FoundHold::Own(known)) => capture(&known.hold, known.end, received_at),
+        Some(FoundHold::Own(known)) => capture(&known.hold, known.end, item.received_at),
         Some(FoundHold::Unknown | FoundHold::Foreign) => Capture::None(NoHold::Unknown),
-    };
-    let no_hold = match capture {
-        Capture::Live { .. } => None,
-        Capture::None(no_hold) => Some(no_hold.code().to_owned()),
-    };
-    let instant = charge_instant(capture, item.event_time, received_at);
-    let cause = Cause { kind: CauseKind::Usage, id: item.identity };
-    let charged = item.rated.as_ref().map_err(|unrated| *unrated).and_then(|rated| {
-        let charge = account.charge(rated.credits, instant, cause, item.event_time, received_at);
-        charge.map(|charge| (rated, charge)).map_err(|_| Unrated::AccountOverflow)
-    });
-    Ok(match charged {
-        Ok((rated, charge)) => Receipt {
-            credits: rated.credits,
-            overage: charge.overage,
-            unrated_reason: None,
-            catalog_version: Some(rated.catalog_version),
-            band_prompt_tokens_max: rated.band_prompt_tokens_max,
-            rates: rated.rates.clone(),
-            draws: charge.draws,
-            no_hold,
-            balance_after: charge.balance_after,
-            version: charge.version,
-        },
-        Err(unrated) => Receipt {
-            credits: Credits::ZERO,
-            overage: Credits::ZERO,
-            unrated_reason: Some(unrated.code().to_owned()),
-            catalog_version: None,
-            band_prompt_tokens_max: None,
-            rates: Vec::new(),
-            draws: Vec::new(),
-            no_hold,
-            balance_after: account.available(received_at),
-            version: account.version(),
-        },
-    })
+    }
 }
 
 /// The holds that a batch ends, each once.

@@ -10,12 +10,14 @@ use diesel_async::RunQueryDsl;
 use domain::account::Draw;
 use domain::credits::RateMilli;
 use domain::id::{CustomerId, GrantId, TenantId};
-use domain::usage::TokenKind;
+use domain::rating::Unrated;
+use domain::usage::{TokenCounts, TokenKind};
 use domain::{Credits, Timestamp};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::UnratedEvent;
+use crate::charge_kept::KeptEvent;
 use crate::record::{Item, Receipt, Recorded};
 
 /// Inserts the identities that are not there yet and returns those. `items` are in identity order.
@@ -147,20 +149,17 @@ pub(crate) async fn insert_events(
     };
     let texts =
         |of: for<'r> fn(&'r Recorded<'_>) -> &'r str| -> Vec<&str> { recorded.iter().map(of).collect() };
-    let bands = recorded.iter().map(|r| r.receipt.band_prompt_tokens_max.map(i64::try_from).transpose());
-    let bands: Vec<Option<i64>> =
-        bands.collect::<std::result::Result<_, _>>().map_err(|_| Error::broken("a band's bound"))?;
-    let versions = recorded.iter().map(|r| r.receipt.catalog_version.map(i32::try_from).transpose());
-    let versions: Vec<Option<i32>> = versions
-        .collect::<std::result::Result<_, _>>()
-        .map_err(|_| Error::broken("a catalogue's version"))?;
-    let rates = recorded.iter().map(|r| to_json(&r.receipt.rates));
-    let rates: Vec<Value> = rates.collect::<Result<_>>()?;
-    let draws = recorded.iter().map(|r| {
-        let pairs: Vec<(GrantId, Credits)> = r.receipt.draws.iter().map(|d| (d.grant, d.credits)).collect();
-        to_json(&pairs)
-    });
-    let draws: Vec<Value> = draws.collect::<Result<_>>()?;
+    let ReceiptColumns {
+        unrated,
+        credits,
+        overage,
+        versions,
+        bands,
+        rates,
+        draws,
+        balances,
+        account_versions,
+    } = receipt_columns(recorded.iter().map(|r| &r.receipt))?;
     diesel::sql_query(
         "insert into usage_events (tenant_id, recorded_at, identity, customer_id, source, event_id, model,
              input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, outcome,
@@ -194,17 +193,161 @@ pub(crate) async fn insert_events(
     .bind::<Array<Nullable<Text>>, _>(
         recorded.iter().map(|r| r.receipt.no_hold.as_deref()).collect::<Vec<_>>(),
     )
-    .bind::<Array<Nullable<Text>>, _>(
-        recorded.iter().map(|r| r.receipt.unrated_reason.as_deref()).collect::<Vec<_>>(),
-    )
-    .bind::<Array<BigInt>, _>(recorded.iter().map(|r| r.receipt.credits.get()).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(recorded.iter().map(|r| r.receipt.overage.get()).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Text>>, _>(unrated)
+    .bind::<Array<BigInt>, _>(credits)
+    .bind::<Array<BigInt>, _>(overage)
     .bind::<Array<Nullable<Integer>>, _>(versions)
     .bind::<Array<Nullable<BigInt>>, _>(bands)
     .bind::<Array<Jsonb>, _>(rates)
     .bind::<Array<Jsonb>, _>(draws)
-    .bind::<Array<BigInt>, _>(recorded.iter().map(|r| r.receipt.balance_after.get()).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(recorded.iter().map(|r| r.receipt.version).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(balances)
+    .bind::<Array<BigInt>, _>(account_versions)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// The columns of receipts, in the order of the events that they are of.
+struct ReceiptColumns<'r> {
+    unrated: Vec<Option<&'r str>>,
+    credits: Vec<i64>,
+    overage: Vec<i64>,
+    versions: Vec<Option<i32>>,
+    bands: Vec<Option<i64>>,
+    rates: Vec<Value>,
+    draws: Vec<Value>,
+    balances: Vec<i64>,
+    account_versions: Vec<i64>,
+}
+
+fn receipt_columns<'r>(receipts: impl Iterator<Item = &'r Receipt> + Clone) -> Result<ReceiptColumns<'r>> {
+    let bands = receipts.clone().map(|r| r.band_prompt_tokens_max.map(i64::try_from).transpose());
+    let bands: std::result::Result<_, _> = bands.collect();
+    let versions = receipts.clone().map(|r| r.catalog_version.map(i32::try_from).transpose());
+    let versions: std::result::Result<_, _> = versions.collect();
+    let draws = receipts.clone().map(|r| {
+        let pairs: Vec<(GrantId, Credits)> = r.draws.iter().map(|d| (d.grant, d.credits)).collect();
+        to_json(&pairs)
+    });
+    Ok(ReceiptColumns {
+        unrated: receipts.clone().map(|r| r.unrated_reason.as_deref()).collect(),
+        credits: receipts.clone().map(|r| r.credits.get()).collect(),
+        overage: receipts.clone().map(|r| r.overage.get()).collect(),
+        versions: versions.map_err(|_| Error::broken("a catalogue's version"))?,
+        bands: bands.map_err(|_| Error::broken("a band's bound"))?,
+        rates: receipts.clone().map(|r| to_json(&r.rates)).collect::<Result<_>>()?,
+        draws: draws.collect::<Result<_>>()?,
+        balances: receipts.clone().map(|r| r.balance_after.get()).collect(),
+        account_versions: receipts.map(|r| r.version).collect(),
+    })
+}
+
+/// A customer's events that were kept for `reason`, locked, in the order of their times.
+pub(crate) async fn kept_events(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+    reason: Unrated,
+    limit: i64,
+) -> Result<Vec<KeptEvent>> {
+    let rows: Vec<KeptRow> = usage_events::table
+        .filter(usage_events::tenant_id.eq(tenant.uuid()))
+        .filter(usage_events::customer_id.eq(customer.uuid()))
+        .filter(usage_events::unrated_reason.eq(reason.code()))
+        .order((usage_events::event_time, usage_events::identity))
+        .limit(limit)
+        .for_update()
+        .select(KeptRow::as_select())
+        .load(tx)
+        .await?;
+    rows.into_iter().map(KeptEvent::try_from).collect()
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = usage_events)]
+struct KeptRow {
+    identity: Uuid,
+    model: String,
+    input_tokens: i64,
+    cache_read_tokens: i64,
+    cache_write_tokens: i64,
+    output_tokens: i64,
+    reasoning_tokens: i64,
+    event_time: Timestamp,
+    recorded_at: Timestamp,
+    hold_id: Option<String>,
+    hold_reason: Option<String>,
+}
+
+impl TryFrom<KeptRow> for KeptEvent {
+    type Error = Error;
+
+    fn try_from(row: KeptRow) -> Result<Self> {
+        let tokens = |count: i64| u64::try_from(count).map_err(|_| Error::broken("a count below zero"));
+        let captured = row.hold_id.filter(|_| row.hold_reason.is_none());
+        let captured = captured.map(|id| id.parse()).transpose();
+        Ok(KeptEvent {
+            identity: row.identity,
+            model: row.model,
+            usage: TokenCounts {
+                input: tokens(row.input_tokens)?,
+                cache_read: tokens(row.cache_read_tokens)?,
+                cache_write: tokens(row.cache_write_tokens)?,
+                output: tokens(row.output_tokens)?,
+                reasoning: tokens(row.reasoning_tokens)?,
+            },
+            event_time: row.event_time,
+            received_at: row.recorded_at,
+            captured: captured.map_err(|_| Error::broken("a hold id outside its grammar"))?,
+        })
+    }
+}
+
+/// Gives events that were kept their receipts.
+pub(crate) async fn update_receipts(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+    kept: &[KeptEvent],
+    receipts: &[Receipt],
+) -> Result<()> {
+    if kept.is_empty() {
+        return Ok(());
+    }
+    let ReceiptColumns {
+        unrated,
+        credits,
+        overage,
+        versions,
+        bands,
+        rates,
+        draws,
+        balances,
+        account_versions,
+    } = receipt_columns(receipts.iter())?;
+    diesel::sql_query(
+        "update usage_events e
+         set unrated_reason = n.unrated, credits = n.credits, overage = n.overage,
+             catalog_version = n.catalog_version, band_prompt_tokens_max = n.band, rates = n.rates,
+             draws = n.draws, balance_after = n.balance_after, account_version = n.account_version
+         from unnest($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) as n(identity, event_time, unrated, credits,
+             overage, catalog_version, band, rates, draws, balance_after, account_version)
+         where e.tenant_id = $1 and e.customer_id = $2 and e.event_time = n.event_time
+             and e.identity = n.identity and e.unrated_reason is not null",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<SqlUuid, _>(customer.uuid())
+    .bind::<Array<SqlUuid>, _>(kept.iter().map(|event| event.identity).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(kept.iter().map(|event| event.event_time).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Text>>, _>(unrated)
+    .bind::<Array<BigInt>, _>(credits)
+    .bind::<Array<BigInt>, _>(overage)
+    .bind::<Array<Nullable<Integer>>, _>(versions)
+    .bind::<Array<Nullable<BigInt>>, _>(bands)
+    .bind::<Array<Jsonb>, _>(rates)
+    .bind::<Array<Jsonb>, _>(draws)
+    .bind::<Array<BigInt>, _>(balances)
+    .bind::<Array<BigInt>, _>(account_versions)
     .execute(tx)
     .await?;
     Ok(())

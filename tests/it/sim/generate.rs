@@ -9,7 +9,10 @@ use super::random::Random;
 use super::sells::{MODELS, PLANS};
 
 /// Whether usage of cycles that are over is made up too.
-const WITH_LATE_USAGE: bool = false;
+const WITH_LATE_USAGE: bool = true;
+
+/// Whether ids of holds that ran out are asked for again where Redis may have forgotten them.
+const WITH_FORGOTTEN_IDS: bool = false;
 
 /// The number of something that is not there.
 const NOWHERE: usize = 1_000_000;
@@ -48,11 +51,13 @@ pub struct Generator {
     pub random: Random,
     /// How many ids it has made up.
     made: u64,
+    /// Whether Redis loses what it has now and then.
+    redis_forgets: bool,
 }
 
 impl Generator {
-    pub fn new(seed: u64) -> Generator {
-        Generator { random: Random::new(seed), made: 0 }
+    pub fn new(seed: u64, redis_forgets: bool) -> Generator {
+        Generator { random: Random::new(seed), made: 0, redis_forgets }
     }
 
     pub fn any(&mut self, model: &Model) -> Command {
@@ -266,7 +271,12 @@ impl Generator {
 
     fn authorize(&mut self, model: &Model) -> Command {
         let customer = self.customer(model);
-        let known: Vec<&(usize, String)> = model.holds.keys().collect();
+        let with_run_out = WITH_FORGOTTEN_IDS || !self.redis_forgets;
+        let is_asked_again = |key: &&(usize, String)| {
+            let hold = &model.holds[*key];
+            with_run_out || hold.end.is_some() || model.now < hold.expires
+        };
+        let known: Vec<&(usize, String)> = model.holds.keys().filter(is_asked_again).collect();
         if !known.is_empty() && self.random.percent(16) {
             // An id that is taken: mostly for the same request, else for another, or by somebody else.
             let (owner, id) = self.random.of(&known).clone();

@@ -61,11 +61,11 @@ async fn run(first: u64, count: u64) {
     let mut lanes = Vec::new();
     if !without.is_empty() {
         let site = Arc::new(Site::shared().await);
-        lanes.push(tokio::spawn(lane(site, without, false, report.clone(), count, started)));
+        lanes.push(tokio::spawn(lane(site, without, report.clone(), count, started)));
     }
     if !with_kills.is_empty() {
         let site = Arc::new(Site::lone("sim").await);
-        lanes.push(tokio::spawn(lane(site, with_kills, true, report.clone(), count, started)));
+        lanes.push(tokio::spawn(lane(site, with_kills, report.clone(), count, started)));
     }
     for lane in lanes {
         lane.await.unwrap();
@@ -90,13 +90,12 @@ async fn run(first: u64, count: u64) {
 async fn lane(
     site: Arc<Site>,
     blocks: Vec<Vec<u64>>,
-    has_kills: bool,
     report: Arc<Mutex<Report>>,
     count: u64,
     started: Instant,
 ) {
     for block in blocks {
-        let (seeds, faults) = run_block(&site, &block, has_kills).await;
+        let (seeds, faults) = run_block(&site, &block).await;
         let mut report = report.lock().await;
         for fault in faults {
             *report.faults.entry(fault).or_default() += 1;
@@ -116,9 +115,10 @@ async fn lane(
     }
 }
 
-async fn run_block(site: &Arc<Site>, numbers: &[u64], has_kills: bool) -> (Vec<Seed>, Vec<Fault>) {
+async fn run_block(site: &Arc<Site>, numbers: &[u64]) -> (Vec<Seed>, Vec<Fault>) {
     let mut seeds = join_all(numbers.iter().map(|number| Seed::start(*number, site))).await;
     let mut faults = Vec::new();
+    let has_kills = site.has_kills();
     for round in 0..ROUNDS {
         let steps = if has_kills { STEPS - 1 } else { STEPS };
         seeds = side_by_side(seeds, move |mut seed| async move {

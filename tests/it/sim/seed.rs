@@ -59,7 +59,7 @@ impl Seed {
             client: site.tenant(number).await,
             model: Model::new(sells::START, sells::catalogs()),
             ids: Ids::default(),
-            generator: Generator::new(number),
+            generator: Generator::new(number, site.has_kills()),
             step: 0,
             kept: Vec::new(),
             last: VecDeque::new(),

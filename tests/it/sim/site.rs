@@ -113,6 +113,11 @@ impl Site {
         Client::new(&self.base(seed), &key)
     }
 
+    /// Whether anything is killed here.
+    pub fn has_kills(&self) -> bool {
+        self.lone.is_some()
+    }
+
     /// The server that a number stands for.
     pub fn base(&self, number: u64) -> String {
         let servers = self.servers.lock().unwrap();

@@ -106,6 +106,9 @@ struct Transfer {
     /// When what caused it happened.
     event_time: Instant,
     recorded_at: Instant,
+    /// The version of the earlier transfer that this one takes back: a late charge takes an expiry back.
+    #[schema(required)]
+    reverses: Option<i64>,
 }
 
 /// Why a transfer was made.
@@ -365,6 +368,7 @@ impl From<TransferRow> for Transfer {
             cause: Cause { kind: schema::CauseKind(transfer.cause.kind), id: transfer.cause.id },
             event_time: Instant(transfer.event_time),
             recorded_at: Instant(transfer.recorded_at),
+            reverses: transfer.reverses,
         }
     }
 }

@@ -19,6 +19,8 @@ pub struct Grant {
     pub effective: Micros,
     pub expiry: Micros,
     pub created: Micros,
+    /// The version of the transfer that its rest expired with.
+    pub expired_by: Option<i64>,
 }
 
 impl Grant {
@@ -56,6 +58,8 @@ pub struct Transfer {
     pub cause: &'static str,
     pub event_time: Micros,
     pub recorded: Micros,
+    /// The version of the transfer that it takes back.
+    pub reverses: Option<i64>,
 }
 
 /// An event that is to be charged.
@@ -114,6 +118,7 @@ impl Account {
             cause: "purchase",
             event_time: grant.effective,
             recorded: grant.created,
+            reverses: None,
         });
         self.grants.push(grant);
     }
@@ -127,20 +132,23 @@ impl Account {
         while left > 0 {
             let Some(index) = self.first_to_burn(of) else { break };
             let grant = &mut self.grants[index];
-            let invoice = grant.invoice;
+            let (invoice, expired_by) = (grant.invoice, grant.expired_by);
             let taken_back = if grant.remaining() == 0 { left.min(grant.expired) } else { 0 };
             let drawn = if taken_back > 0 { taken_back } else { left.min(grant.remaining()) };
             grant.expired -= taken_back;
             grant.spent += drawn;
             if taken_back > 0 {
-                self.post_usage("expired", "available", Some(invoice), drawn, of);
+                self.post_usage(("expired", "available"), Some(invoice), drawn, of);
+                if let Some(back) = self.transfers.last_mut() {
+                    back.reverses = expired_by;
+                }
             }
-            self.post_usage("available", "spent", Some(invoice), drawn, of);
+            self.post_usage(("available", "spent"), Some(invoice), drawn, of);
             charged.draws.push((invoice, drawn));
             left -= drawn;
         }
         if left > 0 {
-            self.post_usage("overage", "spent", None, left, of);
+            self.post_usage(("overage", "spent"), None, left, of);
             charged.overage = left;
         }
         charged
@@ -148,14 +156,21 @@ impl Account {
 
     fn post_usage(
         &mut self,
-        debit: &'static str,
-        credit: &'static str,
+        (debit, credit): (&'static str, &'static str),
         grant: Option<usize>,
         credits: i64,
         of: Charge,
     ) {
-        let (event_time, recorded) = (of.event_time, of.now);
-        self.transfers.push(Transfer { debit, credit, grant, credits, cause: "usage", event_time, recorded });
+        self.transfers.push(Transfer {
+            debit,
+            credit,
+            grant,
+            credits,
+            cause: "usage",
+            event_time: of.event_time,
+            recorded: of.now,
+            reverses: None,
+        });
     }
 
     fn first_to_burn(&self, of: Charge) -> Option<usize> {
@@ -200,12 +215,14 @@ impl Account {
     pub fn expire(&mut self, now: Micros) -> i64 {
         let mut total = 0;
         for index in self.in_burn_order() {
+            let version = self.version() + 1;
             let grant = &mut self.grants[index];
             let credits = grant.remaining();
             if grant.expiry > now || credits == 0 {
                 continue;
             }
             grant.expired += credits;
+            grant.expired_by = Some(version);
             total += credits;
             self.transfers.push(Transfer {
                 debit: "available",
@@ -215,6 +232,7 @@ impl Account {
                 cause: "expiry",
                 event_time: grant.expiry,
                 recorded: now,
+                reverses: None,
             });
         }
         total
@@ -237,6 +255,7 @@ impl Account {
                 cause: "cancel",
                 event_time: now,
                 recorded: now,
+                reverses: None,
             });
         }
     }
@@ -248,5 +267,100 @@ impl Account {
             order.insert(place.unwrap_or(order.len()), index);
         }
         order
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grant::GrantSource;
+    use crate::model::{Fate, ModelAccount, ModelUsage};
+    use proptest::prelude::*;
+
+    /// Something that happens to an account: a purchase, usage, an expiry or a cancel.
+    #[derive(Debug, Clone)]
+    enum Happening {
+        Issue { is_upgrade: bool, amount: i64, lives: i64 },
+        Charge { cost: i64, ago: i64, is_captured: bool },
+        Expire,
+        Revoke,
+    }
+
+    fn happening() -> impl Strategy<Value = Happening> {
+        prop_oneof![
+            (any::<bool>(), 1i64..60, 1i64..60).prop_map(|(is_upgrade, amount, lives)| Happening::Issue {
+                is_upgrade,
+                amount,
+                lives
+            }),
+            (0i64..90, 0i64..200, any::<bool>()).prop_map(|(cost, ago, is_captured)| Happening::Charge {
+                cost,
+                ago,
+                is_captured
+            }),
+            Just(Happening::Expire),
+            Just(Happening::Revoke),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn amounts_are_what_moving_credits_one_by_one_comes_to(
+            happenings in prop::collection::vec((0i64..50, happening()), 1..30)
+        ) {
+            let (mut own, mut one_by_one) = (Account::default(), ModelAccount::new(0));
+            let mut now = 0;
+            for (index, (minutes, happening)) in happenings.into_iter().enumerate() {
+                now += minutes * MINUTE;
+                match happening {
+                    Happening::Issue { is_upgrade, amount, lives } => {
+                        let expiry = now + lives * MINUTE;
+                        own.issue(Grant {
+                            invoice: index,
+                            source: if is_upgrade { "upgrade" } else { "plan" },
+                            amount,
+                            spent: 0,
+                            expired: 0,
+                            revoked: 0,
+                            effective: now,
+                            expiry,
+                            created: now,
+                            expired_by: None,
+                        });
+                        let source = if is_upgrade { GrantSource::Upgrade } else { GrantSource::Plan };
+                        let id = u128::try_from(index).unwrap();
+                        let amount = usize::try_from(amount).unwrap();
+                        one_by_one.issue(id, source, amount, (now, Some(expiry)), now);
+                    }
+                    Happening::Charge { cost, ago, is_captured } => {
+                        let instant = now - ago * MINUTE;
+                        let charged = own.charge(Charge { cost, instant, is_captured, event_time: instant, now });
+                        let usage = ModelUsage {
+                            charge_instant: instant,
+                            received: now,
+                            is_captured,
+                            grace: GRACE,
+                            absorbs_past_grace: false,
+                        };
+                        let drawn = one_by_one.charge(usize::try_from(cost).unwrap(), &usage, now);
+                        let overage = drawn.iter().filter(|grant| grant.is_none()).count();
+                        prop_assert_eq!(charged.overage, i64::try_from(overage).unwrap());
+                    }
+                    Happening::Expire => {
+                        own.expire(now);
+                        one_by_one.expire(now);
+                    }
+                    Happening::Revoke => {
+                        own.revoke(now);
+                        one_by_one.revoke_the_plans(now);
+                    }
+                }
+                for (grant, other) in own.grants.iter().zip(&one_by_one.grants) {
+                    let counted = [Fate::Spent, Fate::Expired, Fate::Revoked].map(|fate| other.count(fate));
+                    let counted = counted.map(|count| i64::try_from(count).unwrap());
+                    prop_assert_eq!([grant.spent, grant.expired, grant.revoked], counted);
+                }
+            }
+        }
     }
 }

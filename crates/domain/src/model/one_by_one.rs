@@ -69,6 +69,22 @@ impl ModelGrant {
     }
 }
 
+/// What is known of an event when it is charged.
+#[derive(Debug, Clone)]
+pub(crate) struct ModelUsage {
+    pub(crate) charge_instant: i64,
+    pub(crate) received: i64,
+    pub(crate) is_captured: bool,
+    pub(crate) grace: i64,
+    pub(crate) absorbs_past_grace: bool,
+}
+
+impl ModelUsage {
+    fn reaches(&self, end: i64) -> bool {
+        self.is_captured || self.received <= end + self.grace
+    }
+}
+
 /// An account as its grants alone.
 #[derive(Debug, Clone)]
 pub(crate) struct ModelAccount {
@@ -100,16 +116,31 @@ impl ModelAccount {
     }
 
     /// Draws Credit by Credit, each from whichever eligible grant burns before all others (R-19a,
-    /// R-25); answers the grant of each, `None` for overage.
-    pub(crate) fn charge(&mut self, cost: usize, charge_instant: i64, now: i64) -> Vec<Option<u128>> {
+    /// R-25); answers the grant of each, `None` for overage. A Credit that has expired is spent
+    /// instead where the usage is that cycle's.
+    pub(crate) fn charge(&mut self, cost: usize, of: &ModelUsage, now: i64) -> Vec<Option<u128>> {
         let recorded = self.recording_time(now);
+        let ended = self.closed_cycle(of.charge_instant, recorded);
+        let is_past_grace = ended.is_some_and(|end| !of.reaches(end));
         let mut drawn = Vec::new();
         for _ in 0..cost {
             let mut first: Option<&mut ModelGrant> = None;
             for grant in &mut self.grants {
-                let is_eligible = grant.remaining() > 0
-                    && grant.effective <= recorded
-                    && !grant.has_expired_by(charge_instant);
+                let has_begun = match ended {
+                    Some(end) if !is_past_grace => grant.effective < end,
+                    _ => grant.effective <= recorded,
+                };
+                let is_open = match grant.expiry {
+                    None => true,
+                    Some(expiry) if expiry > recorded => of.charge_instant < expiry,
+                    Some(_) if is_past_grace => false,
+                    // In a closed cycle that is reached, all that ended in it or since is reached.
+                    Some(expiry) if ended.is_some() => of.charge_instant < expiry,
+                    Some(expiry) => of.charge_instant < expiry && of.reaches(expiry),
+                };
+                let unspent = grant.remaining() + grant.count(Fate::Expired);
+                let is_absorbed = is_past_grace && of.absorbs_past_grace;
+                let is_eligible = unspent > 0 && has_begun && is_open && !is_absorbed;
                 let is_first = match &first {
                     None => true,
                     Some(other) => grant.burns_before(other),
@@ -120,7 +151,13 @@ impl ModelAccount {
             }
             match first {
                 Some(grant) => {
-                    grant.fates.push(Fate::Spent);
+                    if grant.remaining() == 0
+                        && let Some(expired) = grant.fates.iter_mut().find(|fate| **fate == Fate::Expired)
+                    {
+                        *expired = Fate::Spent;
+                    } else {
+                        grant.fates.push(Fate::Spent);
+                    }
                     drawn.push(Some(grant.id));
                 }
                 None => {
@@ -131,6 +168,20 @@ impl ModelAccount {
             self.last_recorded = recorded;
         }
         drawn
+    }
+
+    /// The end of the cycle that `instant` lies in, if that is over: the latest end of the plan's
+    /// grants around it.
+    fn closed_cycle(&self, instant: i64, recorded: i64) -> Option<i64> {
+        let mut end: Option<i64> = None;
+        for grant in &self.grants {
+            let is_the_plans = grant.source == GrantSource::Plan || grant.source == GrantSource::Upgrade;
+            let is_around = grant.effective <= instant && !grant.has_expired_by(instant);
+            if is_the_plans && is_around && grant.expiry > end {
+                end = grant.expiry;
+            }
+        }
+        end.filter(|end| *end <= recorded)
     }
 
     ///

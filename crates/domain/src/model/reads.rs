@@ -67,6 +67,7 @@ impl Model {
                 ("/cause/kind", transfer.cause.into()),
                 ("/event_time", Plain::At(transfer.event_time)),
                 ("/recorded_at", Plain::At(transfer.recorded)),
+                ("/reverses", transfer.reverses.into()),
             ])
         });
         list(rows)

@@ -347,6 +347,7 @@ impl Model {
             effective: now,
             expiry: cycle.end,
             created: now,
+            expired_by: None,
         });
     }
 

@@ -27,6 +27,7 @@ struct AccountRow {
     revoked: i64,
     overage: i64,
     chain: Vec<u8>,
+    parked_at: Option<Timestamp>,
 }
 
 impl AccountRow {
@@ -48,6 +49,7 @@ impl AccountRow {
                 overage: row.overage,
             },
             chain: Link(link),
+            is_parked: row.parked_at.is_some(),
         })
     }
 }
@@ -110,6 +112,33 @@ pub(crate) async fn has_account(tx: &mut Connection, tenant: TenantId, customer:
         .filter(credit_accounts::tenant_id.eq(tenant.uuid()))
         .filter(credit_accounts::customer_id.eq(customer.uuid()));
     Ok(diesel::select(diesel::dsl::exists(query)).get_result(tx).await?)
+}
+
+/// Whether it was not parked before; the first reason stays.
+pub(crate) async fn park(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+    reason: &str,
+    now: Timestamp,
+) -> Result<bool> {
+    let open = credit_accounts::table
+        .filter(credit_accounts::tenant_id.eq(tenant.uuid()))
+        .filter(credit_accounts::customer_id.eq(customer.uuid()))
+        .filter(credit_accounts::parked_at.is_null());
+    let parked = (credit_accounts::parked_at.eq(now), credit_accounts::parked_reason.eq(reason));
+    Ok(diesel::update(open).set(parked).execute(tx).await? > 0)
+}
+
+/// Whether it was parked.
+pub(crate) async fn unpark(tx: &mut Connection, tenant: TenantId, customer: CustomerId) -> Result<bool> {
+    let parked = credit_accounts::table
+        .filter(credit_accounts::tenant_id.eq(tenant.uuid()))
+        .filter(credit_accounts::customer_id.eq(customer.uuid()))
+        .filter(credit_accounts::parked_at.is_not_null());
+    let open =
+        (credit_accounts::parked_at.eq(None::<Timestamp>), credit_accounts::parked_reason.eq(None::<String>));
+    Ok(diesel::update(parked).set(open).execute(tx).await? > 0)
 }
 
 pub(crate) async fn version(tx: &mut Connection, tenant: TenantId, customer: CustomerId) -> Result<i64> {

@@ -26,6 +26,7 @@ struct GrantDbRow {
     spent: i64,
     expired: i64,
     revoked: i64,
+    expiry_version: Option<i64>,
     effective_at: Timestamp,
     expires_at: Option<Timestamp>,
     purchase_id: Uuid,
@@ -44,24 +45,32 @@ impl TryFrom<GrantDbRow> for Grant {
             spent: Credits::new(row.spent)?,
             expired: Credits::new(row.expired)?,
             revoked: Credits::new(row.revoked)?,
+            expiry_version: row.expiry_version,
             effective_at: row.effective_at,
             expires_at: row.expires_at,
         })
     }
 }
 
+/// The grants with anything remaining, and with `ended_after` those that are used up or expired but
+/// whose time ended after it.
 pub(crate) async fn open_grants(
     tx: &mut Connection,
     tenant: TenantId,
     customers: &[CustomerId],
+    ended_after: Option<Timestamp>,
 ) -> Result<BTreeMap<CustomerId, Vec<Grant>>> {
-    let rows: Vec<GrantDbRow> = grants::table
+    let of_customers = grants::table
         .filter(grants::tenant_id.eq(tenant.uuid()))
         .filter(grants::customer_id.eq_any(uuids(customers)))
-        .filter(grants::remaining.gt(0))
-        .select(GrantDbRow::as_select())
-        .load(tx)
-        .await?;
+        .select(GrantDbRow::as_select());
+    let rows: Vec<GrantDbRow> = match ended_after {
+        None => of_customers.filter(grants::remaining.gt(0)).load(tx).await?,
+        Some(instant) => {
+            let is_recent = grants::remaining.eq(0).and(grants::expires_at.gt(instant).assume_not_null());
+            of_customers.filter(grants::remaining.gt(0).or(is_recent)).load(tx).await?
+        }
+    };
     let mut by_customer: BTreeMap<CustomerId, Vec<Grant>> = BTreeMap::new();
     for row in rows {
         let customer = CustomerId::from_uuid(row.customer_id);
@@ -137,8 +146,8 @@ pub(crate) async fn insert_grants(
     }
     diesel::sql_query(
         "insert into grants (tenant_id, created_at, grant_id, customer_id, source, priority, amount, spent,
-             expired, revoked, effective_at, expires_at, purchase_id)
-         select $1, $2, n.* from unnest($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) as n",
+             expired, revoked, expiry_version, effective_at, expires_at, purchase_id)
+         select $1, $2, n.* from unnest($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) as n",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
     .bind::<Timestamptz, _>(now)
@@ -150,6 +159,7 @@ pub(crate) async fn insert_grants(
     .bind::<Array<BigInt>, _>(rows.iter().map(|(_, g, _)| g.spent.get()).collect::<Vec<_>>())
     .bind::<Array<BigInt>, _>(rows.iter().map(|(_, g, _)| g.expired.get()).collect::<Vec<_>>())
     .bind::<Array<BigInt>, _>(rows.iter().map(|(_, g, _)| g.revoked.get()).collect::<Vec<_>>())
+    .bind::<Array<Nullable<BigInt>>, _>(rows.iter().map(|(_, g, _)| g.expiry_version).collect::<Vec<_>>())
     .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, g, _)| g.effective_at).collect::<Vec<_>>())
     .bind::<Array<Nullable<Timestamptz>>, _>(rows.iter().map(|(_, g, _)| g.expires_at).collect::<Vec<_>>())
     .bind::<Array<SqlUuid>, _>(rows.iter().map(|(_, _, purchase)| *purchase).collect::<Vec<_>>())
@@ -168,8 +178,9 @@ pub(crate) async fn update_grants(
         return Ok(());
     }
     diesel::sql_query(
-        "update grants g set spent = n.spent, expired = n.expired, revoked = n.revoked
-         from unnest($2, $3, $4, $5) as n(grant_id, spent, expired, revoked)
+        "update grants g set spent = n.spent, expired = n.expired, revoked = n.revoked,
+             expiry_version = n.expiry_version
+         from unnest($2, $3, $4, $5, $6) as n(grant_id, spent, expired, revoked, expiry_version)
          where g.tenant_id = $1 and g.grant_id = n.grant_id",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
@@ -177,6 +188,7 @@ pub(crate) async fn update_grants(
     .bind::<Array<BigInt>, _>(changed.iter().map(|g| g.spent.get()).collect::<Vec<_>>())
     .bind::<Array<BigInt>, _>(changed.iter().map(|g| g.expired.get()).collect::<Vec<_>>())
     .bind::<Array<BigInt>, _>(changed.iter().map(|g| g.revoked.get()).collect::<Vec<_>>())
+    .bind::<Array<Nullable<BigInt>>, _>(changed.iter().map(|g| g.expiry_version).collect::<Vec<_>>())
     .execute(tx)
     .await?;
     Ok(())

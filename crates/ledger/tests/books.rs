@@ -1,0 +1,177 @@
+//! The books on a real PostgreSQL: the chain over the transfers, and parked accounts.
+
+use std::sync::Arc;
+
+use chrono::DateTime;
+use db::{Db, Error};
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Bool};
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use domain::account::{Cause, CauseKind, EventCost, NewGrant};
+use domain::calendar::Zone;
+use domain::grant::GrantSource;
+use domain::id::{CustomerId, GrantId, TenantId};
+use domain::scope::TenantMode;
+use domain::{Credits, Refusal, TenantScope, Timestamp};
+use hot_balances::HotBalances;
+use ledger::{HoldRequest, Ledger};
+use testkit::{LoneServers, Stores};
+use uuid::Uuid;
+
+fn at(second: i64) -> Timestamp {
+    DateTime::from_timestamp(1_800_000_000 + second, 123_456_000).unwrap()
+}
+
+fn credits(count: i64) -> Credits {
+    Credits::new(count).unwrap()
+}
+
+/// A tenant with one customer.
+struct Given {
+    stores: Stores,
+    db: Db,
+    scope: TenantScope,
+    customer: CustomerId,
+}
+
+/// What is done to the account.
+enum Step {
+    /// Credits of the plan, from now until then.
+    Grant(i64, i64),
+    /// Usage of this charge instant.
+    Charge(i64, i64),
+    Expire,
+    Cancel,
+}
+
+async fn given(stores: Stores) -> Given {
+    let db = stores.db();
+    let (tenant, customer) = (TenantId::from_uuid(Uuid::now_v7()), CustomerId::from_uuid(Uuid::now_v7()));
+    let (t, c) = (tenant.uuid(), customer.uuid());
+    let rows = format!(
+        "insert into tenants (tenant_id, name, mode, zone, created_at) values ('{t}', 'T', 'test', 'UTC', now());
+         insert into customers values ('{t}', '{c}', 'c', null, now())"
+    );
+    stores.superuser().await.batch_execute(&rows).await.unwrap();
+    db.transaction(tenant, async |tx| ledger::open(tx, tenant, customer, at(0)).await).await.unwrap();
+    let scope =
+        TenantScope { tenant, mode: TenantMode::Test, zone: Zone::UTC, now: at(0), policies: Arc::default() };
+    Given { stores, db, scope, customer }
+}
+
+impl Given {
+    fn ledger(&self) -> Ledger {
+        let hot = HotBalances::new(&self.stores.redis_url, b"the tests' own secret, 32 bytes..").unwrap();
+        Ledger::new(self.db.clone(), hot)
+    }
+
+    /// One transaction a step, as of `second`.
+    async fn step(&self, second: i64, step: Step) {
+        let (tenant, now, customer) = (self.scope.tenant, at(second), self.customer);
+        let step = async |tx: &mut db::Connection| {
+            let mut accounts = ledger::lock_for_usage(tx, tenant, &[customer], at(0)).await?;
+            let account = accounts.get_mut(customer)?;
+            let id = Uuid::now_v7();
+            match step {
+                Step::Grant(count, until) => account.issue(
+                    NewGrant {
+                        id: GrantId::from_uuid(id),
+                        source: GrantSource::Plan,
+                        credits: credits(count),
+                        effective_at: now,
+                        expires_at: Some(at(until)),
+                    },
+                    Cause { kind: CauseKind::Purchase, id },
+                    now,
+                )?,
+                Step::Charge(count, instant) => {
+                    let cost = EventCost {
+                        credits: credits(count),
+                        charge_instant: at(instant),
+                        is_captured: false,
+                        received_at: now,
+                        late: self.scope.policies.late_rules(),
+                        cause: Cause { kind: CauseKind::Usage, id },
+                        event_time: at(instant),
+                    };
+                    account.charge(&cost, now)?;
+                }
+                Step::Expire => drop(account.expire(now)?),
+                Step::Cancel => drop(account.revoke_the_plans(Cause { kind: CauseKind::Cancel, id }, now)?),
+            }
+            ledger::write(tx, tenant, &accounts, now).await
+        };
+        self.db.transaction(tenant, step).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_transfer_has_the_link_that_the_databases_own_function_makes_of_it() {
+    let given = given(Stores::fresh().await).await;
+    // 100 until 60; 30 spent, 70 expired, 20 of them taken back by late usage and 60 more with overage;
+    // the next cycle is canceled.
+    given.step(0, Step::Grant(100, 60)).await;
+    given.step(10, Step::Charge(30, 10)).await;
+    given.step(60, Step::Expire).await;
+    given.step(60, Step::Grant(100, 120)).await;
+    given.step(70, Step::Charge(20, 59)).await;
+    given.step(71, Step::Charge(60, 59)).await;
+    given.step(80, Step::Charge(5, 80)).await;
+    given.step(90, Step::Cancel).await;
+
+    #[derive(QueryableByName, Debug, PartialEq)]
+    struct Checked {
+        #[diesel(sql_type = BigInt)]
+        version: i64,
+        #[diesel(sql_type = Bool)]
+        is_the_functions: bool,
+        #[diesel(sql_type = Bool)]
+        is_the_accounts: bool,
+    }
+    let transfers: Vec<Checked> = diesel::sql_query(
+        "select t.version, t.chain = transfer_link(
+                lag(t.chain, 1, decode(repeat('00', 32), 'hex')) over (order by t.version), t.tenant_id,
+                t.customer_id, t.version, t.debit, t.credit, t.grant_id, t.credits, t.cause_kind, t.cause_id,
+                t.event_time, t.recorded_at, t.reverses) as is_the_functions,
+             t.chain = a.chain as is_the_accounts
+         from transfers t join credit_accounts a using (tenant_id, customer_id) order by t.version",
+    )
+    .load(&mut given.stores.superuser().await)
+    .await
+    .unwrap();
+    let expected: Vec<_> = (1..=11)
+        .map(|version| Checked { version, is_the_functions: true, is_the_accounts: version == 11 })
+        .collect();
+    assert_eq!(transfers, expected);
+    let history = given.ledger().transfers(&given.scope, given.customer, 0, 100).await.unwrap();
+    let reversals: Vec<_> = history.iter().map(|transfer| transfer.reverses).collect();
+    let (no, expiry) = (None, Some(3));
+    assert_eq!(reversals, [no, no, no, no, expiry, no, expiry, no, no, no, no]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parked_account_gets_no_hold_whoever_decides() {
+    let lone = LoneServers::start("parked-holds").await;
+    let given = given(lone.stores()).await;
+    given.step(0, Step::Grant(100, 600)).await;
+    let ledger = given.ledger();
+    let request = |id: &str| HoldRequest {
+        id: id.parse().unwrap(),
+        full: credits(10),
+        prompt_only: credits(5),
+        now: at(1),
+        expires_at: at(100),
+        fingerprint: "f".to_owned(),
+    };
+    let scope = TenantScope { now: at(1), ..given.scope.clone() };
+    let hold = async |id: &str| ledger.hold(&scope, given.customer, &request(id)).await;
+    hold("before").await.unwrap();
+
+    // Also by the clock of a server that is late.
+    ledger.park(&TenantScope { now: at(3), ..scope.clone() }, given.customer, "looked at").await.unwrap();
+    assert!(matches!(hold("in-redis").await, Err(Error::Refused(Refusal::AccountParked))));
+    lone.servers().stop_redis().unwrap();
+    assert!(matches!(hold("in-postgres").await, Err(Error::Refused(Refusal::AccountParked))));
+    ledger.unpark(&scope, given.customer).await.unwrap();
+    hold("after").await.unwrap();
+}

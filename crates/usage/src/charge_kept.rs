@@ -1,0 +1,117 @@
+//! Charges the usage that a parked account's events were kept for: what each would have cost, at
+//! the rate of its own time and to the cycle of its own charge instant, and once.
+
+use std::collections::BTreeMap;
+
+use db::{Connection, Error, Result};
+use domain::TenantScope;
+use domain::catalog::CatalogHistory;
+use domain::hold::{self, Capture, NoHold};
+use domain::id::{CustomerId, ExternalId};
+use domain::rating::{NoCost, Unrated, rate};
+use domain::usage::TokenCounts;
+use domain::{Credits, Timestamp};
+use ledger::{Accounts, FoundHold};
+use uuid::Uuid;
+
+use crate::charge::ToCharge;
+use crate::record::Receipt;
+use crate::{Usage, store};
+
+/// Events a transaction.
+const BATCH: i64 = 500;
+
+/// What was charged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ChargedKept {
+    pub events: u64,
+    /// What they cost together, overage included.
+    pub credits: Credits,
+}
+
+/// An event as it was kept.
+#[derive(Debug, Clone)]
+pub(crate) struct KeptEvent {
+    pub(crate) identity: Uuid,
+    pub(crate) model: String,
+    pub(crate) usage: TokenCounts,
+    pub(crate) event_time: Timestamp,
+    pub(crate) received_at: Timestamp,
+    /// The hold that it captured.
+    pub(crate) captured: Option<ExternalId>,
+}
+
+impl Usage {
+    /// Charges the usage of `customer` that was kept while its account was parked, in the order of the
+    /// events' times. What was charged before is not charged again, however often or wherever this runs.
+    /// Refused: `account-parked` while it is; `not-found`.
+    pub async fn charge_kept(&self, scope: &TenantScope, customer: CustomerId) -> Result<ChargedKept> {
+        let history = self.parts.catalogs.history(scope.tenant).await?;
+        let mut charged = ChargedKept::default();
+        loop {
+            let batch = async |tx: &mut Connection| self.charge_batch(tx, scope, &history, customer).await;
+            let (receipts, accounts) = self.parts.db.transaction(scope.tenant, batch).await?;
+            if receipts.is_empty() {
+                return Ok(charged);
+            }
+            self.parts.ledger.publish(scope.tenant, &accounts, scope.now).await;
+            for receipt in &receipts {
+                charged.events += u64::from(receipt.unrated_reason.is_none());
+                charged.credits = charged.credits.plus(receipt.credits)?;
+            }
+        }
+    }
+
+    async fn charge_batch(
+        &self,
+        tx: &mut Connection,
+        scope: &TenantScope,
+        history: &CatalogHistory,
+        customer: CustomerId,
+    ) -> Result<(Vec<Receipt>, Accounts)> {
+        let tenant = scope.tenant;
+        // The account first, as every charge does: of two that run at once the second finds nothing.
+        ledger::lock(tx, tenant, &[customer]).await?.get_mut(customer)?.check_spends()?;
+        let kept = store::kept_events(tx, tenant, customer, Unrated::AccountParked, BATCH).await?;
+        let named: Vec<_> =
+            kept.iter().filter_map(|event| Some((customer, event.captured.clone()?))).collect();
+        let holds = ledger::find_holds(tx, &self.parts.ledger, tenant, &named).await?;
+        let oldest = kept.iter().map(|event| event.event_time.min(event.received_at - hold::LIFE_MAX)).min();
+        let mut accounts =
+            ledger::lock_for_usage(tx, tenant, &[customer], oldest.unwrap_or(scope.now)).await?;
+        let mut receipts = Vec::new();
+        for event in &kept {
+            let catalog = history.at(event.event_time).map(|catalog| catalog.as_ref());
+            let rated = match rate(catalog, &event.model, &event.usage, event.event_time) {
+                Ok(rated) => Ok(rated),
+                Err(NoCost::Unrated(unrated)) => Err(unrated),
+                Err(NoCost::Refused(refusal)) => return Err(refusal.into()),
+            };
+            let to_charge = ToCharge {
+                identity: event.identity,
+                event_time: event.event_time,
+                received_at: event.received_at,
+                late: scope.policies.late_rules(),
+                capture: captured(customer, event, &holds)?,
+                rated: &rated,
+            };
+            receipts.push(to_charge.charge(accounts.get_mut(customer)?, scope.now));
+        }
+        ledger::write(tx, tenant, &accounts, scope.now).await?;
+        store::update_receipts(tx, tenant, customer, &kept, &receipts).await?;
+        Ok((receipts, accounts))
+    }
+}
+
+/// What the event captured when it was received.
+fn captured(
+    customer: CustomerId,
+    event: &KeptEvent,
+    holds: &BTreeMap<(CustomerId, ExternalId), FoundHold>,
+) -> Result<Capture> {
+    let Some(id) = &event.captured else { return Ok(Capture::None(NoHold::NotNamed)) };
+    match holds.get(&(customer, id.clone())) {
+        Some(FoundHold::Own(known)) => Ok(Capture::Live { granted_at: known.hold.granted_at }),
+        _ => Err(Error::broken(format!("event {} captured a hold that is not recorded", event.identity))),
+    }
+}
