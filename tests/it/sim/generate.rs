@@ -11,8 +11,9 @@ use super::sells::{MODELS, PLANS};
 /// Whether usage of cycles that are over is made up too.
 const WITH_LATE_USAGE: bool = true;
 
-/// Whether ids of holds that ran out are asked for again where Redis may have forgotten them.
-const WITH_FORGOTTEN_IDS: bool = false;
+/// Whether ids of holds that have ended, or run out, are asked for again. Redis, once it has lost what it
+/// had, grants those anew, until the ledger tells it of them.
+const WITH_ENDED_IDS: bool = false;
 
 /// The number of something that is not there.
 const NOWHERE: usize = 1_000_000;
@@ -51,13 +52,11 @@ pub struct Generator {
     pub random: Random,
     /// How many ids it has made up.
     made: u64,
-    /// Whether Redis loses what it has now and then.
-    redis_forgets: bool,
 }
 
 impl Generator {
-    pub fn new(seed: u64, redis_forgets: bool) -> Generator {
-        Generator { random: Random::new(seed), made: 0, redis_forgets }
+    pub fn new(seed: u64) -> Generator {
+        Generator { random: Random::new(seed), made: 0 }
     }
 
     pub fn any(&mut self, model: &Model) -> Command {
@@ -271,11 +270,7 @@ impl Generator {
 
     fn authorize(&mut self, model: &Model) -> Command {
         let customer = self.customer(model);
-        let with_run_out = WITH_FORGOTTEN_IDS || !self.redis_forgets;
-        let is_asked_again = |key: &&(usize, String)| {
-            let hold = &model.holds[*key];
-            with_run_out || hold.end.is_some() || model.now < hold.expires
-        };
+        let is_asked_again = |key: &&(usize, String)| WITH_ENDED_IDS || is_live(model, key);
         let known: Vec<&(usize, String)> = model.holds.keys().filter(is_asked_again).collect();
         if !known.is_empty() && self.random.percent(16) {
             // An id that is taken: mostly for the same request, else for another, or by somebody else.
@@ -292,11 +287,7 @@ impl Generator {
 
     fn release(&mut self, model: &Model) -> Command {
         let known: Vec<&(usize, String)> = model.holds.keys().collect();
-        let live: Vec<&(usize, String)> = known
-            .iter()
-            .copied()
-            .filter(|key| model.holds[*key].end.is_none() && model.now < model.holds[*key].expires)
-            .collect();
+        let live: Vec<&(usize, String)> = known.iter().copied().filter(|key| is_live(model, key)).collect();
         let from = if !live.is_empty() && self.random.percent(60) { live } else { known };
         if from.is_empty() || self.random.percent(5) {
             return Command::Release { id: "nobodys".to_owned(), customer: self.customer(model) };
@@ -371,12 +362,8 @@ impl Generator {
 
     /// Mostly a hold that is live.
     fn authorization(&mut self, model: &Model, customer: usize) -> Option<String> {
-        let is_live = |key: &&(usize, String)| {
-            let hold = &model.holds[*key];
-            hold.end.is_none() && model.now < hold.expires
-        };
         let own: Vec<&(usize, String)> = model.holds.keys().filter(|key| key.0 == customer).collect();
-        let live: Vec<&(usize, String)> = own.iter().copied().filter(is_live).collect();
+        let live: Vec<&(usize, String)> = own.iter().copied().filter(|key| is_live(model, key)).collect();
         match self.random.below(20) {
             0..9 if !live.is_empty() => Some(self.random.of(&live).1.clone()),
             9..12 if !own.is_empty() => Some(self.random.of(&own).1.clone()),
@@ -442,4 +429,9 @@ impl Generator {
             _ => now + 1,
         }
     }
+}
+
+fn is_live(model: &Model, key: &(usize, String)) -> bool {
+    let hold = &model.holds[key];
+    hold.end.is_none() && model.now < hold.expires
 }

@@ -113,6 +113,7 @@ async fn lane(
             started.elapsed().as_secs()
         );
     }
+    site.audit_clean().await;
 }
 
 async fn run_block(site: &Arc<Site>, numbers: &[u64]) -> (Vec<Seed>, Vec<Fault>) {

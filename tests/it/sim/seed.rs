@@ -59,7 +59,7 @@ impl Seed {
             client: site.tenant(number).await,
             model: Model::new(sells::START, sells::catalogs()),
             ids: Ids::default(),
-            generator: Generator::new(number, site.has_kills()),
+            generator: Generator::new(number),
             step: 0,
             kept: Vec::new(),
             last: VecDeque::new(),
@@ -149,8 +149,8 @@ impl Seed {
                 let last: Vec<String> = self.last.iter().cloned().collect();
                 self.failure = Some(format!(
                     "seed {}, step {}{fault_name}: {command:?}\n{why}\n\nthe last commands:\n{}\n\n\
-                     again: TOLLGATE_SIM_FIRST={} TOLLGATE_SIM_SEEDS=1 cargo test -p tollgate --test it sim::long \
-                     -- --ignored --nocapture",
+                     again: TOLLGATE_SIM_FIRST={} TOLLGATE_SIM_SEEDS=1 \
+                     cargo test -p tollgate --test it sim::long -- --ignored --nocapture",
                     self.number,
                     self.step,
                     last.join("\n"),

@@ -23,16 +23,38 @@ pub const MODELS: [(u64, &str); 6] = [
 /// one plan that is better than the one for all; rates by token kind, one kind without any; a cap on
 /// output; a bound that belongs to the band above; rates that end on 2026-05-01.
 pub const SECOND: &str = r#"
-plans = [
-    { code = "lite", name = "Lite", rank = 1, credits_per_cycle = 65_000_000, prices_minor = { USD = 7_01, CNY = 45_03 } },
-    { code = "standard", name = "Standard", rank = 2, credits_per_cycle = 200_000_000, prices_minor = { USD = 16_00, CNY = 99_00 } },
-    { code = "pro", name = "Pro", rank = 3, credits_per_cycle = 650_000_001, prices_minor = { USD = 49_99, CNY = 329_00 } },
-    { code = "max", name = "Max", rank = 4, credits_per_cycle = 1_700_000_000, prices_minor = { USD = 110_00 } },
-]
-promotions = [
-    { code = "first-cycle", first_cycle_discount_bps = 8_800 },
-    { code = "lite-only", first_cycle_discount_bps = 9_333, plans = ["lite"] },
-]
+[[plans]]
+code = "lite"
+name = "Lite"
+rank = 1
+credits_per_cycle = 65_000_000
+prices_minor = { USD = 7_01, CNY = 45_03 }
+[[plans]]
+code = "standard"
+name = "Standard"
+rank = 2
+credits_per_cycle = 200_000_000
+prices_minor = { USD = 16_00, CNY = 99_00 }
+[[plans]]
+code = "pro"
+name = "Pro"
+rank = 3
+credits_per_cycle = 650_000_001
+prices_minor = { USD = 49_99, CNY = 329_00 }
+[[plans]]
+code = "max"
+name = "Max"
+rank = 4
+credits_per_cycle = 1_700_000_000
+prices_minor = { USD = 110_00 }
+
+[[promotions]]
+code = "first-cycle"
+first_cycle_discount_bps = 8_800
+[[promotions]]
+code = "lite-only"
+first_cycle_discount_bps = 9_333
+plans = ["lite"]
 
 [[models]]
 code = "mimo-v2-omni"
