@@ -11,6 +11,7 @@ mod lifecycle;
 mod openapi;
 mod outages;
 mod parking;
+mod sim;
 mod spending;
 mod statements;
 mod support;

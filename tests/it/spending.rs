@@ -309,3 +309,21 @@ async fn one_hold_is_captured_once_in_a_batch_and_an_old_repeat_is_a_repeat() {
     assert_eq!(again["status"], "duplicate");
     client.post("/v1/usage/events", captures("3")).await.expect_problem(422, "event-time-out-of-range");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_counts_once_though_a_batch_had_it_with_a_time_that_is_not_accepted_too() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let customer = client.customer("ada").await;
+    client.subscribe(&customer, "lite").await;
+    let now = event("1", &customer, "mimo-v2-omni", json!({"input": 1_000}));
+    let mut too_old = now.clone();
+    too_old["time"] = json!("2026-01-28T09:59:59Z");
+    let batch = client.post("/v1/usage/events", json!([too_old, now])).await.expect(200);
+    let statuses: Vec<&Value> = batch["results"].as_array().unwrap().iter().map(|r| &r["status"]).collect();
+    assert_eq!(statuses, ["rejected", "accepted"]);
+    let again = client.post("/v1/usage/events", now).await.expect(200);
+    assert_eq!(again["status"], "duplicate");
+    assert_eq!(client.available(&customer).await, 59_999_000);
+}

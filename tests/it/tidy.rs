@@ -98,6 +98,21 @@ fn domain_cannot_do_anything_but_decide() {
 }
 
 #[test]
+fn the_reference_model_is_written_apart_from_the_rules_that_it_checks() {
+    let dir = crates().join("domain/src");
+    let mut files = sources(&dir.join("model"));
+    files.push((dir.join("model.rs"), std::fs::read_to_string(dir.join("model.rs")).unwrap()));
+    for (path, text) in files {
+        // Its own tests may compare it with the rules.
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        for line in code.lines().filter(|line| line.contains("crate::")) {
+            let is_a_name = line.trim() == "use crate::grant::GrantSource;";
+            assert!(is_a_name, "{} imports from its crate: {line}", path.display());
+        }
+    }
+}
+
+#[test]
 fn the_environment_is_read_in_one_place() {
     for (path, text) in sources(&crates()) {
         let name = path.to_str().unwrap();

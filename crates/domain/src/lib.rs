@@ -7,7 +7,8 @@
 //! Where a rule lives: amounts in [`credits`] and [`money`], days and cycles in [`calendar`],
 //! what is sold in [`catalog`], what a request costs in [`rating`], which grant pays in
 //! [`account`], the life of a subscription in [`subscription`], of an invoice and its payments in
-//! [`invoice`], and every expected "no" in [`refusal`].
+//! [`invoice`], and every expected "no" in [`refusal`]. [`model`] is none of them: it is what tests
+//! compare them with.
 
 pub mod account;
 pub mod calendar;
@@ -19,6 +20,7 @@ pub mod grant;
 pub mod hold;
 pub mod id;
 pub mod invoice;
+pub mod model;
 pub mod money;
 pub mod policy;
 pub mod rating;
@@ -32,8 +34,6 @@ pub mod usage;
 
 #[cfg(test)]
 mod fixtures;
-#[cfg(test)]
-mod model;
 
 pub use credits::Credits;
 pub use money::{Currency, Money};

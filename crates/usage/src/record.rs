@@ -277,12 +277,16 @@ fn named_hold<'h>(
     holds.get(&(event.customer, event.authorization.clone()?))
 }
 
-/// The first event of each identity, in the order of identities: two batches that share some
-/// insert them in the same order and cannot wait for each other in a circle.
+/// The event of each identity that is to be recorded if any is: the first whose time is accepted, or the
+/// first of all. In the order of identities: two batches that share some insert them in the same order and
+/// cannot wait for each other in a circle.
 fn first_of_each_identity<'a>(usable: &[std::result::Result<&'a Item<'a>, Refusal>]) -> Vec<&'a Item<'a>> {
     let mut firsts: BTreeMap<Uuid, &Item<'_>> = BTreeMap::new();
     for item in usable.iter().flatten() {
-        firsts.entry(item.identity).or_insert(item);
+        let first = firsts.entry(item.identity).or_insert(item);
+        if !first.is_in_time && item.is_in_time {
+            *first = item;
+        }
     }
     firsts.into_values().collect()
 }

@@ -1,0 +1,300 @@
+//! What a tenant is asked to do, and what it must answer.
+
+use super::calendar::Micros;
+
+/// A request. Things that Tollgate made are named by their number in the order in which they were made;
+/// a number that is not there stands for an id that does not exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    CreateCustomer {
+        external_id: String,
+    },
+    Subscribe {
+        customer: usize,
+        plan: String,
+        currency: &'static str,
+        method: String,
+        promotion: Option<String>,
+    },
+    PreviewUpgrade {
+        subscription: usize,
+        plan: String,
+    },
+    Upgrade {
+        subscription: usize,
+        plan: String,
+        quote: Option<usize>,
+        method: Option<String>,
+    },
+    Cancel {
+        subscription: usize,
+        at_once: bool,
+    },
+    WithdrawCancel {
+        subscription: usize,
+    },
+    SchedulePlan {
+        subscription: usize,
+        plan: String,
+    },
+    WithdrawPlan {
+        subscription: usize,
+    },
+    SetMethod {
+        subscription: usize,
+        method: String,
+    },
+    PayInvoice {
+        invoice: usize,
+        method: Option<String>,
+    },
+    Price {
+        ask: Ask,
+    },
+    Authorize {
+        id: String,
+        customer: usize,
+        ask: Ask,
+    },
+    Release {
+        id: String,
+        customer: usize,
+    },
+    /// One event by itself.
+    Use {
+        event: Event,
+    },
+    UseBatch {
+        events: Vec<Event>,
+    },
+    /// Advances the test clock, stopping wherever something is due.
+    Advance {
+        to: Micros,
+    },
+    /// Sets the test clock, then has a rollover run to its end.
+    Jump {
+        to: Micros,
+    },
+    ReadBalance {
+        customer: usize,
+    },
+    ReadSubscription {
+        subscription: usize,
+    },
+    ListGrants {
+        customer: usize,
+    },
+    ListTransfers {
+        customer: usize,
+    },
+    ListInvoices {
+        customer: usize,
+    },
+    ListSubscriptions {
+        customer: usize,
+    },
+}
+
+impl Command {
+    /// The names of all kinds.
+    pub const KINDS: [&'static str; 23] = [
+        "create-customer",
+        "subscribe",
+        "preview-upgrade",
+        "upgrade",
+        "cancel",
+        "withdraw-cancel",
+        "schedule-plan",
+        "withdraw-plan",
+        "set-method",
+        "pay-invoice",
+        "price",
+        "authorize",
+        "release",
+        "use",
+        "use-batch",
+        "advance",
+        "jump",
+        "read-balance",
+        "read-subscription",
+        "list-grants",
+        "list-transfers",
+        "list-invoices",
+        "list-subscriptions",
+    ];
+
+    /// The name of its kind.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Command::CreateCustomer { .. } => "create-customer",
+            Command::Subscribe { .. } => "subscribe",
+            Command::PreviewUpgrade { .. } => "preview-upgrade",
+            Command::Upgrade { .. } => "upgrade",
+            Command::Cancel { .. } => "cancel",
+            Command::WithdrawCancel { .. } => "withdraw-cancel",
+            Command::SchedulePlan { .. } => "schedule-plan",
+            Command::WithdrawPlan { .. } => "withdraw-plan",
+            Command::SetMethod { .. } => "set-method",
+            Command::PayInvoice { .. } => "pay-invoice",
+            Command::Price { .. } => "price",
+            Command::Authorize { .. } => "authorize",
+            Command::Release { .. } => "release",
+            Command::Use { .. } => "use",
+            Command::UseBatch { .. } => "use-batch",
+            Command::Advance { .. } => "advance",
+            Command::Jump { .. } => "jump",
+            Command::ReadBalance { .. } => "read-balance",
+            Command::ReadSubscription { .. } => "read-subscription",
+            Command::ListGrants { .. } => "list-grants",
+            Command::ListTransfers { .. } => "list-transfers",
+            Command::ListInvoices { .. } => "list-invoices",
+            Command::ListSubscriptions { .. } => "list-subscriptions",
+        }
+    }
+
+    /// Whether it is sent with an Idempotency-Key: sent again, it is answered as it was.
+    pub fn has_key(&self) -> bool {
+        match self {
+            Command::Subscribe { .. }
+            | Command::Upgrade { .. }
+            | Command::Cancel { .. }
+            | Command::WithdrawCancel { .. }
+            | Command::SchedulePlan { .. }
+            | Command::WithdrawPlan { .. }
+            | Command::SetMethod { .. }
+            | Command::PayInvoice { .. } => true,
+            Command::CreateCustomer { .. }
+            | Command::PreviewUpgrade { .. }
+            | Command::Price { .. }
+            | Command::Authorize { .. }
+            | Command::Release { .. }
+            | Command::Use { .. }
+            | Command::UseBatch { .. }
+            | Command::Advance { .. }
+            | Command::Jump { .. }
+            | Command::ReadBalance { .. }
+            | Command::ReadSubscription { .. }
+            | Command::ListGrants { .. }
+            | Command::ListTransfers { .. }
+            | Command::ListInvoices { .. }
+            | Command::ListSubscriptions { .. } => false,
+        }
+    }
+}
+
+/// A model call that wants to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    pub model: &'static str,
+    /// Tokens of input, cache read and cache write.
+    pub prompt: [u64; 3],
+    pub output_max: Option<u64>,
+}
+
+/// A model call that has been.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    pub source: &'static str,
+    pub id: String,
+    pub customer: usize,
+    pub model: &'static str,
+    /// Tokens of input, cache read, cache write and output.
+    pub tokens: [u64; 4],
+    /// The part of the output that was reasoning.
+    pub reasoning: u64,
+    pub outcome: &'static str,
+    pub usage_source: &'static str,
+    pub time: Option<Micros>,
+    pub authorization: Option<String>,
+}
+
+/// What kind of thing an id names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Noun {
+    Customer,
+    Subscription,
+    Invoice,
+    /// Numbered as the invoice that paid for it.
+    Grant,
+    Quote,
+}
+
+/// A value that an answer must have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plain {
+    Number(i64),
+    Text(String),
+    Flag(bool),
+    At(Micros),
+    /// The id of the thing of this number.
+    Id(Noun, usize),
+    /// A list of this length.
+    Length(usize),
+    Null,
+}
+
+impl From<i64> for Plain {
+    fn from(number: i64) -> Self {
+        Plain::Number(number)
+    }
+}
+
+impl From<u32> for Plain {
+    fn from(number: u32) -> Self {
+        Plain::Number(number.into())
+    }
+}
+
+impl From<bool> for Plain {
+    fn from(flag: bool) -> Self {
+        Plain::Flag(flag)
+    }
+}
+
+impl From<&str> for Plain {
+    fn from(text: &str) -> Self {
+        Plain::Text(text.to_owned())
+    }
+}
+
+impl<T: Into<Plain>> From<Option<T>> for Plain {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Plain::Null, Into::into)
+    }
+}
+
+/// The value at a JSON pointer of an answer's body.
+pub type Fact = (String, Plain);
+
+/// An answer: of its body, the parts that can be told beforehand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    /// The code of a problem.
+    pub code: Option<&'static str>,
+    pub facts: Vec<Fact>,
+}
+
+impl Answer {
+    /// A success.
+    pub fn ok(status: u16) -> Answer {
+        Answer { status, code: None, facts: Vec::new() }
+    }
+
+    /// A "no".
+    pub fn no(status: u16, code: &'static str) -> Answer {
+        Answer { status, code: Some(code), facts: Vec::new() }
+    }
+
+    /// With one more fact.
+    pub fn with(mut self, pointer: impl Into<String>, value: impl Into<Plain>) -> Answer {
+        self.facts.push((pointer.into(), value.into()));
+        self
+    }
+
+    /// With these facts below `pointer`.
+    pub fn with_all(mut self, pointer: &str, facts: Vec<Fact>) -> Answer {
+        self.facts.extend(facts.into_iter().map(|(rest, value)| (format!("{pointer}{rest}"), value)));
+        self
+    }
+}

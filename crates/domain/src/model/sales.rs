@@ -1,0 +1,375 @@
+//! What is bought and paid.
+
+use super::account::Grant;
+use super::calendar::{HOUR, MINUTE, Micros, months_after};
+use super::command::{Answer, Noun, Plain};
+use super::rates::discounted;
+use super::tenant::{Bought, Cycle, Invoice, Model, Quote, Subscription};
+
+/// How long an unpaid first purchase stays open (*policy*).
+const INCOMPLETE: Micros = 23 * HOUR;
+/// How long an upgrade's payment may be pending (*policy*).
+const UPGRADE_PENDING: Micros = HOUR;
+/// How long a quote is good for (*policy*).
+const QUOTE: Micros = 10 * MINUTE;
+
+/// What the provider says to a payment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Payment {
+    Succeeds,
+    Declines,
+    Pends,
+}
+
+/// The sandbox's method, without the card.
+fn payment(method: &str) -> Option<Payment> {
+    match method.split(':').next() {
+        Some("pm_sandbox_succeeds") => Some(Payment::Succeeds),
+        Some("pm_sandbox_declines") => Some(Payment::Declines),
+        Some("pm_sandbox_pends") => Some(Payment::Pends),
+        _ => None,
+    }
+}
+
+fn card(method: &str) -> Option<String> {
+    method.split_once(':').map(|(_, card)| card.to_owned())
+}
+
+/// An upgrade that may be bought.
+struct Offer {
+    cycle: Cycle,
+    from: String,
+    catalog: u32,
+    amount: i64,
+    credits: i64,
+}
+
+impl Model {
+    pub(super) fn subscribe(
+        &mut self,
+        customer: usize,
+        plan: &str,
+        currency: &'static str,
+        method: &str,
+        promotion: Option<&str>,
+    ) -> Answer {
+        if payment(method).is_none() {
+            return Answer::no(422, "unknown-payment-method");
+        }
+        let Some(catalog) = self.catalog_at(self.now).cloned() else {
+            return Answer::no(422, "unknown-plan");
+        };
+        if customer >= self.customers.len() {
+            return Answer::no(404, "not-found");
+        }
+        let live = self.subscriptions.iter().position(|s| s.customer == customer && s.is_live());
+        if let Some(live) = live {
+            return Answer::no(409, "already-subscribed")
+                .with("/subscription", Plain::Id(Noun::Subscription, live));
+        }
+        let Some(bought) = catalog.plan(plan) else { return Answer::no(422, "unknown-plan") };
+        let Some(list_price) = bought.price(currency) else {
+            return Answer::no(409, "no-price-in-currency");
+        };
+        let fitting =
+            catalog.promotions.iter().filter(|p| p.plans.is_empty() || p.plans.contains(&bought.code));
+        let mut chosen = match promotion {
+            Some("none") => None,
+            None => fitting.max_by_key(|promotion| promotion.off_bps),
+            Some(code) => match fitting.into_iter().find(|promotion| promotion.code == code) {
+                None => return Answer::no(422, "unknown-promotion"),
+                found => found,
+            },
+        };
+        let used = Answer::no(409, "promotion-used").with("/list_price/amount_minor", list_price);
+        if chosen.is_some() && self.has_used_promotion(customer) {
+            if promotion.is_some() {
+                return used;
+            }
+            chosen = None;
+        }
+        if chosen.is_some() && self.is_card_used(card(method), self.subscriptions.len()) {
+            return used;
+        }
+        let discount = chosen.map_or(0, |promotion| promotion.off_bps);
+        self.subscriptions.push(Subscription {
+            customer,
+            status: "incomplete",
+            plan: plan.to_owned(),
+            catalog: catalog.version,
+            currency,
+            method: method.to_owned(),
+            discount,
+            anchor: None,
+            cycle: None,
+            cancels_at_end: false,
+            scheduled: None,
+            created: self.now,
+            ended: None,
+            promotion: chosen.map(|promotion| (promotion.code, card(method))),
+        });
+        let invoice = self.open_invoice(Invoice {
+            subscription: self.subscriptions.len() - 1,
+            bought: Bought::FirstCycle,
+            cycle: 0,
+            plan: plan.to_owned(),
+            catalog: catalog.version,
+            credits: bought.credits,
+            list_price,
+            total: discounted(list_price, discount),
+            status: "open",
+            is_in_flight: false,
+            created: self.now,
+            expires: self.now + INCOMPLETE,
+            paid: None,
+        });
+        self.collect(invoice, method);
+        self.purchased(invoice, 201)
+    }
+
+    pub(super) fn preview(&mut self, subscription: usize, plan: &str) -> Answer {
+        let offer = match self.offer(subscription, plan) {
+            Ok(offer) => offer,
+            Err(no) => return no,
+        };
+        let quote = Quote {
+            subscription,
+            cycle: offer.cycle.number,
+            from: offer.from,
+            to: plan.to_owned(),
+            catalog: offer.catalog,
+            amount: offer.amount,
+            credits: offer.credits,
+            expires: earlier(offer.cycle.end, self.now + QUOTE),
+        };
+        self.quotes.push(quote.clone());
+        Answer::ok(201)
+            .with("/id", Plain::Id(Noun::Quote, self.quotes.len() - 1))
+            .with("/subscription", Plain::Id(Noun::Subscription, subscription))
+            .with("/plan", plan)
+            .with("/amount/amount_minor", quote.amount)
+            .with("/amount/currency", self.subscriptions[subscription].currency)
+            .with("/credits", quote.credits)
+            .with("/expires_at", Plain::At(quote.expires))
+    }
+
+    pub(super) fn upgrade(
+        &mut self,
+        subscription: usize,
+        plan: &str,
+        quote: Option<usize>,
+        method: Option<&str>,
+    ) -> Answer {
+        if method.is_some_and(|method| payment(method).is_none()) {
+            return Answer::no(422, "unknown-payment-method");
+        }
+        if subscription >= self.subscriptions.len() || quote.is_some_and(|quote| quote >= self.quotes.len()) {
+            return Answer::no(404, "not-found");
+        }
+        let offer = match self.offer(subscription, plan) {
+            Ok(offer) => offer,
+            Err(no) => return no,
+        };
+        if let Some(quote) = quote.map(|quote| &self.quotes[quote]) {
+            let is_its = quote.subscription == subscription
+                && quote.cycle == offer.cycle.number
+                && quote.from == offer.from
+                && quote.to == plan
+                && quote.catalog == offer.catalog
+                && (quote.amount, quote.credits) == (offer.amount, offer.credits);
+            if !is_its || quote.expires <= self.now {
+                return Answer::no(409, "quote-not-valid");
+            }
+        }
+        let invoice = self.open_invoice(Invoice {
+            subscription,
+            bought: Bought::Upgrade,
+            cycle: offer.cycle.number,
+            plan: plan.to_owned(),
+            catalog: offer.catalog,
+            credits: offer.credits,
+            list_price: offer.amount,
+            total: offer.amount,
+            status: "open",
+            is_in_flight: false,
+            created: self.now,
+            expires: earlier(offer.cycle.end, self.now + UPGRADE_PENDING),
+            paid: None,
+        });
+        let method = method.map_or(self.subscriptions[subscription].method.clone(), str::to_owned);
+        self.collect(invoice, &method);
+        self.purchased(invoice, 200)
+    }
+
+    /// What an upgrade costs and adds now, or why there can be none.
+    fn offer(&self, subscription: usize, plan: &str) -> Result<Offer, Answer> {
+        let Some(own) = self.subscriptions.get(subscription) else {
+            return Err(Answer::no(404, "not-found"));
+        };
+        self.check_changeable(subscription)?;
+        let Some(cycle) = own.cycle else { return Err(Answer::no(409, "subscription-incomplete")) };
+        let waits = |bought| self.open_of(subscription).any(|(_, invoice)| invoice.bought == bought);
+        if waits(Bought::Renewal) {
+            return Err(Answer::no(409, "subscription-past-due"));
+        }
+        if waits(Bought::Upgrade) {
+            return Err(Answer::no(409, "upgrade-pending"));
+        }
+        let from = self.plan_of(&own.plan, own.catalog);
+        let catalog = self.catalog_at(self.now).ok_or_else(|| Answer::no(422, "unknown-plan"))?;
+        let to = catalog.plan(plan).ok_or_else(|| Answer::no(422, "unknown-plan"))?;
+        if to.rank < from.rank {
+            let no = Answer::no(409, "downgrade-within-cycle");
+            return Err(no.with("/effective_at", Plain::At(cycle.end)));
+        }
+        if to.rank == from.rank {
+            return Err(Answer::no(409, "not-an-upgrade"));
+        }
+        let (Some(old), Some(new)) = (from.price(own.currency), to.price(own.currency)) else {
+            return Err(Answer::no(409, "no-price-in-currency"));
+        };
+        let amount = discounted(new, own.discount) - discounted(old, own.discount);
+        let credits = to.credits - from.credits;
+        Ok(Offer {
+            cycle,
+            from: own.plan.clone(),
+            catalog: catalog.version,
+            amount: if amount < 0 { 0 } else { amount },
+            credits: if credits < 0 { 0 } else { credits },
+        })
+    }
+
+    pub(super) fn pay(&mut self, invoice: usize, method: Option<&str>) -> Answer {
+        if method.is_some_and(|method| payment(method).is_none()) {
+            return Answer::no(422, "unknown-payment-method");
+        }
+        if invoice >= self.invoices.len() {
+            return Answer::no(404, "not-found");
+        }
+        let Invoice { subscription, bought, list_price, .. } = self.invoices[invoice];
+        if self.invoices[invoice].status != "open" || self.invoices[invoice].expires <= self.now {
+            return Answer::no(409, "invoice-not-open");
+        }
+        // What is in flight is given up with the provider first.
+        self.invoices[invoice].is_in_flight = false;
+        if let (Bought::FirstCycle, Some(method)) = (bought, method)
+            && !self.move_to_card(subscription, method)
+        {
+            return Answer::no(409, "promotion-used").with("/list_price/amount_minor", list_price);
+        }
+        let method = method.map_or(self.subscriptions[subscription].method.clone(), str::to_owned);
+        self.collect(invoice, &method);
+        self.purchased(invoice, 200)
+    }
+
+    /// Moves the promotion of an unpaid first cycle to another card, unless that has used it.
+    pub(super) fn move_to_card(&mut self, subscription: usize, method: &str) -> bool {
+        let Some((code, _)) = self.subscriptions[subscription].promotion else { return true };
+        if self.is_card_used(card(method), subscription) {
+            return false;
+        }
+        self.subscriptions[subscription].promotion = Some((code, card(method)));
+        true
+    }
+
+    fn has_used_promotion(&self, customer: usize) -> bool {
+        self.subscriptions.iter().any(|s| s.customer == customer && s.promotion.is_some())
+    }
+
+    fn is_card_used(&self, card: Option<String>, but: usize) -> bool {
+        let others = self.subscriptions.iter().enumerate().filter(|(index, _)| *index != but);
+        let mut cards = others.filter_map(|(_, other)| other.promotion.as_ref()?.1.clone());
+        card.is_some_and(|card| cards.any(|other| other == card))
+    }
+
+    pub(super) fn open_invoice(&mut self, invoice: Invoice) -> usize {
+        self.invoices.push(invoice);
+        self.invoices.len() - 1
+    }
+
+    /// A subscription's unsettled invoices with their numbers.
+    pub(super) fn open_of(&self, subscription: usize) -> impl Iterator<Item = (usize, &Invoice)> {
+        let open = self.invoices.iter().enumerate().filter(|(_, invoice)| invoice.status == "open");
+        open.filter(move |(_, invoice)| invoice.subscription == subscription)
+    }
+
+    /// Asks the provider, and lets what it says take effect.
+    pub(super) fn collect(&mut self, number: usize, method: &str) {
+        let outcome =
+            if self.invoices[number].total == 0 { Some(Payment::Succeeds) } else { payment(method) };
+        let subscription = self.invoices[number].subscription;
+        match (outcome, self.invoices[number].bought) {
+            (Some(Payment::Succeeds), bought) => {
+                if bought == Bought::FirstCycle {
+                    self.subscriptions[subscription].method = method.to_owned();
+                }
+                self.take_effect(number);
+            }
+            (Some(Payment::Pends), _) => self.invoices[number].is_in_flight = true,
+            (Some(Payment::Declines) | None, Bought::FirstCycle) => {}
+            (Some(Payment::Declines) | None, Bought::Upgrade) => self.invoices[number].status = "void",
+            (Some(Payment::Declines) | None, Bought::Renewal) => {
+                self.subscriptions[subscription].status = "past_due";
+            }
+        }
+    }
+
+    /// What was paid for starts now.
+    fn take_effect(&mut self, number: usize) {
+        let now = self.now;
+        self.invoices[number].status = "paid";
+        self.invoices[number].paid = Some(now);
+        let invoice = self.invoices[number].clone();
+        let own = &mut self.subscriptions[invoice.subscription];
+        match invoice.bought {
+            Bought::FirstCycle => {
+                own.status = "active";
+                own.anchor = Some(now);
+                own.cycle = Some(Cycle { number: 0, start: now, end: months_after(now, 1) });
+            }
+            Bought::Upgrade => {
+                own.plan = invoice.plan.clone();
+                own.catalog = invoice.catalog;
+                own.scheduled = None;
+            }
+            Bought::Renewal => own.status = "active",
+        }
+        let Some(cycle) = own.cycle else { return };
+        let source = if invoice.bought == Bought::Upgrade { "upgrade" } else { "plan" };
+        let customer = own.customer;
+        self.customers[customer].account.issue(Grant {
+            invoice: number,
+            source,
+            amount: invoice.credits,
+            spent: 0,
+            expired: 0,
+            revoked: 0,
+            effective: now,
+            expiry: cycle.end,
+            created: now,
+            expired_by: None,
+        });
+    }
+
+    /// The answer to whoever bought or paid.
+    fn purchased(&self, number: usize, paid: u16) -> Answer {
+        let invoice = &self.invoices[number];
+        let (status, payment_status) = match (invoice.status, invoice.is_in_flight) {
+            ("paid", _) => (paid, "paid"),
+            (_, true) => (202, "pending"),
+            _ => {
+                return Answer::no(402, "payment-declined")
+                    .with("/subscription", Plain::Id(Noun::Subscription, invoice.subscription))
+                    .with("/invoice", Plain::Id(Noun::Invoice, number));
+            }
+        };
+        Answer::ok(status)
+            .with("/payment_status", payment_status)
+            .with_all("/subscription", self.subscription_facts(invoice.subscription))
+            .with_all("/invoice", self.invoice_facts(number))
+    }
+}
+
+fn earlier(one: Micros, other: Micros) -> Micros {
+    if one < other { one } else { other }
+}

@@ -1,0 +1,308 @@
+//! What becomes of a subscription after it was bought.
+
+use super::calendar::{Micros, months_after};
+use super::command::{Answer, Fact, Noun, Plain};
+use super::tenant::{Bought, Cycle, Invoice, Model};
+
+impl Model {
+    /// Whether its plan can be changed or a cancel be set.
+    pub(super) fn check_changeable(&self, subscription: usize) -> Result<(), Answer> {
+        let own = &self.subscriptions[subscription];
+        match own.status {
+            "active" if own.cycle.is_some_and(|cycle| cycle.end <= self.now) => {
+                Err(Answer::no(409, "cycle-ended"))
+            }
+            "active" => Ok(()),
+            "incomplete" => Err(Answer::no(409, "subscription-incomplete")),
+            "past_due" => Err(Answer::no(409, "subscription-past-due")),
+            _ => Err(Answer::no(409, "subscription-ended")),
+        }
+    }
+
+    pub(super) fn cancel(&mut self, subscription: usize, at_once: bool) -> Answer {
+        let Some(own) = self.subscriptions.get(subscription) else { return Answer::no(404, "not-found") };
+        let (status, customer) = (own.status, own.customer);
+        if status == "incomplete" {
+            self.give_up_first(subscription);
+        } else if !at_once {
+            if let Err(no) = self.check_changeable(subscription) {
+                return no;
+            }
+            self.subscriptions[subscription].cancels_at_end = true;
+        } else if !self.subscriptions[subscription].is_live() {
+            return Answer::no(409, "subscription-ended");
+        } else {
+            let now = self.now;
+            self.subscriptions[subscription].status = "canceled";
+            self.subscriptions[subscription].ended = Some(now);
+            self.void_open(subscription);
+            self.customers[customer].account.expire(now);
+            self.customers[customer].account.revoke(now);
+        }
+        self.shown(subscription)
+    }
+
+    /// An incomplete subscription ends, and its promotion is free again.
+    fn give_up_first(&mut self, subscription: usize) {
+        self.void_open(subscription);
+        let now = self.now;
+        let own = &mut self.subscriptions[subscription];
+        own.status = "expired";
+        own.ended = Some(now);
+        own.promotion = None;
+    }
+
+    fn void_open(&mut self, subscription: usize) {
+        for invoice in &mut self.invoices {
+            if invoice.subscription == subscription && invoice.status == "open" {
+                invoice.status = "void";
+                invoice.is_in_flight = false;
+            }
+        }
+    }
+
+    pub(super) fn withdraw_cancel(&mut self, subscription: usize) -> Answer {
+        if subscription >= self.subscriptions.len() {
+            return Answer::no(404, "not-found");
+        }
+        if let Err(no) = self.check_changeable(subscription) {
+            return no;
+        }
+        if !self.subscriptions[subscription].cancels_at_end {
+            return Answer::no(409, "nothing-scheduled");
+        }
+        self.subscriptions[subscription].cancels_at_end = false;
+        self.shown(subscription)
+    }
+
+    pub(super) fn schedule(&mut self, subscription: usize, plan: &str) -> Answer {
+        let Some(own) = self.subscriptions.get(subscription) else { return Answer::no(404, "not-found") };
+        if own.scheduled.as_deref() == Some(plan) {
+            return self.shown(subscription);
+        }
+        if let Err(no) = self.check_changeable(subscription) {
+            return no;
+        }
+        let Some(to) = self.catalog_at(self.now).and_then(|catalog| catalog.plan(plan)) else {
+            return Answer::no(422, "unknown-plan");
+        };
+        if to.price(own.currency).is_none() {
+            return Answer::no(409, "no-price-in-currency");
+        }
+        if to.rank >= self.plan_of(&own.plan, own.catalog).rank {
+            return Answer::no(409, "not-a-downgrade");
+        }
+        self.subscriptions[subscription].scheduled = Some(plan.to_owned());
+        self.shown(subscription)
+    }
+
+    pub(super) fn withdraw_plan(&mut self, subscription: usize) -> Answer {
+        if subscription >= self.subscriptions.len() {
+            return Answer::no(404, "not-found");
+        }
+        if let Err(no) = self.check_changeable(subscription) {
+            return no;
+        }
+        if self.subscriptions[subscription].scheduled.take().is_none() {
+            return Answer::no(409, "nothing-scheduled");
+        }
+        self.shown(subscription)
+    }
+
+    pub(super) fn set_method(&mut self, subscription: usize, method: &str) -> Answer {
+        if !method.starts_with("pm_sandbox_") {
+            return Answer::no(422, "unknown-payment-method");
+        }
+        let Some(own) = self.subscriptions.get(subscription) else { return Answer::no(404, "not-found") };
+        if own.method != method {
+            if !own.is_live() {
+                return Answer::no(409, "subscription-ended");
+            }
+            if own.status == "incomplete" && !self.move_to_card(subscription, method) {
+                let first = self.open_of(subscription).next().map(|(_, invoice)| invoice.list_price);
+                return Answer::no(409, "promotion-used").with("/list_price/amount_minor", first);
+            }
+            self.subscriptions[subscription].method = method.to_owned();
+        }
+        self.shown(subscription)
+    }
+
+    pub(super) fn advance(&mut self, to: Micros) -> Answer {
+        if to < self.now {
+            return Answer::no(409, "clock-moves-back");
+        }
+        loop {
+            self.do_what_is_due();
+            if self.now == to {
+                return Answer::ok(200).with("/now", Plain::At(self.now)).with("/is_set", true);
+            }
+            let next = self.due_instants().into_iter().filter(|at| *at > self.now).min();
+            self.now = match next {
+                Some(next) if next < to => next,
+                _ => to,
+            };
+        }
+    }
+
+    pub(super) fn jump(&mut self, to: Micros) -> Answer {
+        if to < self.now {
+            return Answer::no(409, "clock-moves-back");
+        }
+        self.now = to;
+        self.do_what_is_due();
+        Answer::ok(200).with("/state", "done")
+    }
+
+    fn due_instants(&self) -> Vec<Micros> {
+        let ends = self.subscriptions.iter().filter(|own| own.is_live()).filter_map(|own| own.cycle);
+        let open = self.invoices.iter().filter(|invoice| invoice.status == "open");
+        ends.map(|cycle| cycle.end).chain(open.map(|invoice| invoice.expires)).collect()
+    }
+
+    /// Unpaid purchases end, then cycles that are over are closed and the next ones opened.
+    fn do_what_is_due(&mut self) {
+        for number in 0..self.invoices.len() {
+            let Invoice { status, expires, bought, subscription, .. } = self.invoices[number];
+            if status != "open" || self.now < expires {
+                continue;
+            }
+            match bought {
+                Bought::FirstCycle => self.give_up_first(subscription),
+                Bought::Upgrade => self.invoices[number].status = "void",
+                // It ends with its cycle, below.
+                Bought::Renewal => {}
+            }
+            self.invoices[number].is_in_flight = false;
+        }
+        for subscription in 0..self.subscriptions.len() {
+            let own = &self.subscriptions[subscription];
+            if let Some(cycle) = own.cycle.filter(|cycle| own.is_live() && cycle.end <= self.now) {
+                self.close(subscription, cycle);
+            }
+        }
+    }
+
+    fn close(&mut self, subscription: usize, cycle: Cycle) {
+        let is_paid = self.is_paid(subscription, cycle.number);
+        self.void_open(subscription);
+        let now = self.now;
+        let customer = self.subscriptions[subscription].customer;
+        self.customers[customer].account.expire(now);
+        if self.subscriptions[subscription].cancels_at_end || !is_paid {
+            let own = &mut self.subscriptions[subscription];
+            own.status = "canceled";
+            own.ended = Some(cycle.end);
+            return;
+        }
+        let mut next = self.cycle_after(subscription, cycle);
+        while next.end <= now {
+            next = self.cycle_after(subscription, next);
+        }
+        self.open(subscription, next);
+    }
+
+    fn is_paid(&self, subscription: usize, cycle: u32) -> bool {
+        self.invoices.iter().any(|invoice| {
+            invoice.subscription == subscription
+                && invoice.cycle == cycle
+                && invoice.bought != Bought::Upgrade
+                && invoice.status == "paid"
+        })
+    }
+
+    fn cycle_after(&self, subscription: usize, cycle: Cycle) -> Cycle {
+        let anchor = self.subscriptions[subscription].anchor.unwrap_or(cycle.start);
+        let number = cycle.number + 1;
+        Cycle { number, start: months_after(anchor, number), end: months_after(anchor, number + 1) }
+    }
+
+    /// The next cycle, invoiced at list price.
+    fn open(&mut self, subscription: usize, cycle: Cycle) {
+        let own = &self.subscriptions[subscription];
+        let (currency, method) = (own.currency, own.method.clone());
+        let scheduled = own.scheduled.as_deref().and_then(|plan| {
+            let catalog = self.catalog_at(cycle.start)?;
+            let plan = catalog.plan(plan)?;
+            plan.price(currency).map(|_| (plan.code.to_owned(), catalog.version))
+        });
+        let (plan, catalog) = scheduled.unwrap_or((own.plan.clone(), own.catalog));
+        let sold = self.plan_of(&plan, catalog);
+        let (credits, price) = (sold.credits, sold.price(currency));
+        let price = price.unwrap_or_else(|| panic!("{plan} of version {catalog} was bought in {currency}"));
+        let own = &mut self.subscriptions[subscription];
+        own.cycle = Some(cycle);
+        own.plan = plan.clone();
+        own.catalog = catalog;
+        own.discount = 0;
+        own.scheduled = None;
+        let invoice = self.open_invoice(Invoice {
+            subscription,
+            bought: Bought::Renewal,
+            cycle: cycle.number,
+            plan,
+            catalog,
+            credits,
+            list_price: price,
+            total: price,
+            status: "open",
+            is_in_flight: false,
+            created: self.now,
+            expires: cycle.end,
+            paid: None,
+        });
+        self.collect(invoice, &method);
+    }
+
+    /// When the pool fills again: at the end of a paid cycle that another one follows (R-33a).
+    pub(super) fn resets_at(&self, customer: usize) -> Option<Micros> {
+        let mut own = self.subscriptions.iter().enumerate().filter(|(_, own)| own.customer == customer);
+        let (number, own) = own.find(|(_, own)| own.is_live())?;
+        let cycle = own.cycle?;
+        (self.is_paid(number, cycle.number) && !own.cancels_at_end).then_some(cycle.end)
+    }
+
+    fn shown(&self, subscription: usize) -> Answer {
+        Answer::ok(200).with_all("", self.subscription_facts(subscription))
+    }
+
+    pub(super) fn subscription_facts(&self, subscription: usize) -> Vec<Fact> {
+        let own = &self.subscriptions[subscription];
+        let mut facts: Vec<Fact> = Vec::new();
+        let mut fact = |pointer: &str, value: Plain| facts.push((pointer.to_owned(), value));
+        fact("/id", Plain::Id(Noun::Subscription, subscription));
+        fact("/customer", Plain::Id(Noun::Customer, own.customer));
+        fact("/status", own.status.into());
+        fact("/plan", own.plan.as_str().into());
+        fact("/catalog_version", own.catalog.into());
+        fact("/currency", own.currency.into());
+        fact("/payment_method", own.method.as_str().into());
+        match own.cycle {
+            None => fact("/cycle", Plain::Null),
+            Some(cycle) => {
+                fact("/cycle/number", cycle.number.into());
+                fact("/cycle/start", Plain::At(cycle.start));
+                fact("/cycle/end", Plain::At(cycle.end));
+            }
+        }
+        fact("/discount_bps", own.discount.into());
+        fact("/cancel_at_cycle_end", own.cancels_at_end.into());
+        fact("/scheduled_plan", own.scheduled.as_deref().into());
+        let mut open = self.open_of(subscription);
+        let cycle_invoice = open.find(|(_, invoice)| invoice.bought != Bought::Upgrade);
+        let number = cycle_invoice.map_or(Plain::Null, |(number, _)| Plain::Id(Noun::Invoice, number));
+        fact("/open_invoice", number);
+        match self.open_of(subscription).find(|(_, invoice)| invoice.bought == Bought::Upgrade) {
+            None => fact("/pending_upgrade", Plain::Null),
+            Some((number, invoice)) => {
+                fact("/pending_upgrade/plan", invoice.plan.as_str().into());
+                fact("/pending_upgrade/credits", invoice.credits.into());
+                fact("/pending_upgrade/invoice", Plain::Id(Noun::Invoice, number));
+                fact("/pending_upgrade/expires_at", Plain::At(invoice.expires));
+            }
+        }
+        fact("/created_at", Plain::At(own.created));
+        fact("/ended_at", own.ended.map_or(Plain::Null, Plain::At));
+        fact("/account_version", self.version_of(own.customer).into());
+        facts
+    }
+}

@@ -1,0 +1,241 @@
+//! A tenant: what it sells, who its customers are, and what time it is.
+
+use std::collections::BTreeMap;
+
+use super::account::Account;
+use super::calendar::Micros;
+use super::command::{Answer, Command, Noun, Plain};
+use super::holds::Hold;
+use super::rates::ModelBand;
+use super::usage::Counted;
+
+/// A plan of a catalogue.
+#[derive(Debug, Clone)]
+pub struct ModelPlan {
+    pub code: &'static str,
+    pub rank: u32,
+    pub credits: i64,
+    /// Currency and minor units a cycle.
+    pub prices: Vec<(&'static str, i64)>,
+}
+
+impl ModelPlan {
+    pub(super) fn price(&self, currency: &str) -> Option<i64> {
+        self.prices.iter().find(|(code, _)| *code == currency).map(|(_, price)| *price)
+    }
+}
+
+/// A discount on a first cycle.
+#[derive(Debug, Clone)]
+pub struct ModelPromotion {
+    pub code: &'static str,
+    pub off_bps: i64,
+    /// The plans that it is for; all where it names none.
+    pub plans: Vec<&'static str>,
+}
+
+/// The rates of one AI model.
+#[derive(Debug, Clone)]
+pub struct ModelRates {
+    pub model: &'static str,
+    /// The most output that it makes, in tokens.
+    pub output_max: Option<u64>,
+    pub bands: Vec<ModelBand>,
+    /// When the rates of all its bands end.
+    pub until: Option<Micros>,
+}
+
+/// A catalogue version.
+#[derive(Debug, Clone)]
+pub struct ModelCatalog {
+    pub version: u32,
+    pub effective: Micros,
+    pub plans: Vec<ModelPlan>,
+    pub promotions: Vec<ModelPromotion>,
+    pub models: Vec<ModelRates>,
+}
+
+impl ModelCatalog {
+    pub(super) fn plan(&self, code: &str) -> Option<&ModelPlan> {
+        self.plans.iter().find(|plan| plan.code == code)
+    }
+}
+
+/// A customer.
+#[derive(Debug, Clone)]
+pub struct Customer {
+    pub external_id: String,
+    pub account: Account,
+}
+
+/// A cycle of a subscription, from its start up to, and without, its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cycle {
+    pub number: u32,
+    pub start: Micros,
+    pub end: Micros,
+}
+
+/// A subscription.
+#[derive(Debug, Clone)]
+pub struct Subscription {
+    pub customer: usize,
+    pub status: &'static str,
+    pub plan: String,
+    pub catalog: u32,
+    pub currency: &'static str,
+    pub method: String,
+    /// Off the running cycle's price, in basis points.
+    pub discount: i64,
+    /// When it was activated: what its cycles are counted from.
+    pub anchor: Option<Micros>,
+    pub cycle: Option<Cycle>,
+    pub cancels_at_end: bool,
+    pub scheduled: Option<String>,
+    pub created: Micros,
+    pub ended: Option<Micros>,
+    /// The promotion that it reserved, and the card that it reserved it with.
+    pub promotion: Option<(&'static str, Option<String>)>,
+}
+
+impl Subscription {
+    ///
+    pub fn is_live(&self) -> bool {
+        self.status == "incomplete" || self.status == "active" || self.status == "past_due"
+    }
+}
+
+/// What an invoice is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bought {
+    FirstCycle,
+    Upgrade,
+    Renewal,
+}
+
+/// An invoice with the one thing that it is for.
+#[derive(Debug, Clone)]
+pub struct Invoice {
+    pub subscription: usize,
+    pub bought: Bought,
+    /// The cycle that it is for.
+    pub cycle: u32,
+    pub plan: String,
+    pub catalog: u32,
+    pub credits: i64,
+    pub list_price: i64,
+    pub total: i64,
+    /// `open`, `paid` or `void`.
+    pub status: &'static str,
+    /// Whether the provider has a payment that it has not decided.
+    pub is_in_flight: bool,
+    pub created: Micros,
+    pub expires: Micros,
+    pub paid: Option<Micros>,
+}
+
+/// A locked upgrade price.
+#[derive(Debug, Clone)]
+pub struct Quote {
+    pub subscription: usize,
+    pub cycle: u32,
+    pub from: String,
+    pub to: String,
+    pub catalog: u32,
+    pub amount: i64,
+    pub credits: i64,
+    pub expires: Micros,
+}
+
+/// A tenant with default policies whose zone is UTC.
+#[derive(Debug, Clone)]
+pub struct Model {
+    pub now: Micros,
+    pub catalogs: Vec<ModelCatalog>,
+    pub customers: Vec<Customer>,
+    pub subscriptions: Vec<Subscription>,
+    pub invoices: Vec<Invoice>,
+    pub quotes: Vec<Quote>,
+    /// By customer and id.
+    pub holds: BTreeMap<(usize, String), Hold>,
+    /// By source and id.
+    pub events: BTreeMap<(&'static str, String), Counted>,
+}
+
+impl Model {
+    /// A tenant that sells these catalogue versions and has nobody yet.
+    pub fn new(now: Micros, catalogs: Vec<ModelCatalog>) -> Model {
+        Model {
+            now,
+            catalogs,
+            customers: Vec::new(),
+            subscriptions: Vec::new(),
+            invoices: Vec::new(),
+            quotes: Vec::new(),
+            holds: BTreeMap::new(),
+            events: BTreeMap::new(),
+        }
+    }
+
+    /// Does it, and says what Tollgate must answer.
+    pub fn apply(&mut self, command: &Command) -> Answer {
+        match command {
+            Command::CreateCustomer { external_id } => self.create_customer(external_id),
+            Command::Subscribe { customer, plan, currency, method, promotion } => {
+                self.subscribe(*customer, plan, currency, method, promotion.as_deref())
+            }
+            Command::PreviewUpgrade { subscription, plan } => self.preview(*subscription, plan),
+            Command::Upgrade { subscription, plan, quote, method } => {
+                self.upgrade(*subscription, plan, *quote, method.as_deref())
+            }
+            Command::Cancel { subscription, at_once } => self.cancel(*subscription, *at_once),
+            Command::WithdrawCancel { subscription } => self.withdraw_cancel(*subscription),
+            Command::SchedulePlan { subscription, plan } => self.schedule(*subscription, plan),
+            Command::WithdrawPlan { subscription } => self.withdraw_plan(*subscription),
+            Command::SetMethod { subscription, method } => self.set_method(*subscription, method),
+            Command::PayInvoice { invoice, method } => self.pay(*invoice, method.as_deref()),
+            Command::Price { ask } => self.price(ask),
+            Command::Authorize { id, customer, ask } => self.authorize(id, *customer, ask),
+            Command::Release { id, customer } => self.release(id, *customer),
+            Command::Use { event } => self.use_one(event),
+            Command::UseBatch { events } => self.use_batch(events),
+            Command::Advance { to } => self.advance(*to),
+            Command::Jump { to } => self.jump(*to),
+            Command::ReadBalance { customer } => self.read_balance(*customer),
+            Command::ReadSubscription { subscription } => self.read_subscription(*subscription),
+            Command::ListGrants { customer } => self.list_grants(*customer),
+            Command::ListTransfers { customer } => self.list_transfers(*customer),
+            Command::ListInvoices { customer } => self.list_invoices(*customer),
+            Command::ListSubscriptions { customer } => self.list_subscriptions(*customer),
+        }
+    }
+
+    fn create_customer(&mut self, external_id: &str) -> Answer {
+        if self.customers.iter().any(|customer| customer.external_id == external_id) {
+            return Answer::no(409, "customer-exists");
+        }
+        self.customers.push(Customer { external_id: external_id.to_owned(), account: Account::default() });
+        Answer::ok(201)
+            .with("/id", Plain::Id(Noun::Customer, self.customers.len() - 1))
+            .with("/external_id", external_id)
+            .with("/created_at", Plain::At(self.now))
+    }
+
+    /// The version in force.
+    pub(super) fn catalog_at(&self, instant: Micros) -> Option<&ModelCatalog> {
+        self.catalogs.iter().filter(|catalog| catalog.effective <= instant).max_by_key(|c| c.effective)
+    }
+
+    /// The plan as it was bought.
+    pub(super) fn plan_of(&self, plan: &str, version: u32) -> &ModelPlan {
+        self.catalogs
+            .iter()
+            .find(|catalog| catalog.version == version)
+            .and_then(|catalog| catalog.plan(plan))
+            .unwrap_or_else(|| panic!("nobody can have bought {plan} of version {version}"))
+    }
+
+    pub(super) fn version_of(&self, customer: usize) -> i64 {
+        self.customers[customer].account.version()
+    }
+}

@@ -1,0 +1,176 @@
+//! What did it use?
+
+use super::account::Charge;
+use super::calendar::{HOUR, MINUTE, Micros};
+use super::command::{Answer, Event, Fact, Noun, Plain};
+use super::holds::{HoldEnd, NoRate, tokens};
+use super::tenant::Model;
+
+/// How far back an event's time may lie (*policy*).
+const AGE_MAX: Micros = 72 * HOUR;
+/// How far ahead (*policy*).
+const AHEAD_MAX: Micros = 5 * MINUTE;
+
+/// An event that was counted, and what was answered.
+#[derive(Debug, Clone)]
+pub struct Counted {
+    pub event: Event,
+    pub receipt: Vec<Fact>,
+}
+
+/// What became of an event.
+struct Outcome {
+    /// `accepted`, `duplicate`, `conflict`, `unrated` or `rejected`.
+    status: &'static str,
+    code: Option<&'static str>,
+    receipt: Vec<Fact>,
+}
+
+impl Outcome {
+    fn no(status: &'static str, code: &'static str) -> Outcome {
+        Outcome { status, code: Some(code), receipt: Vec::new() }
+    }
+
+    fn facts(&self) -> Vec<Fact> {
+        let mut facts = vec![("/status".to_owned(), self.status.into())];
+        if let Some(code) = self.code {
+            let problem_type = format!("https://tollgate.dev/problems/{code}");
+            facts.push(("/problem/type".to_owned(), Plain::Text(problem_type)));
+        }
+        facts.extend(self.receipt.iter().map(|(rest, value)| (format!("/receipt{rest}"), value.clone())));
+        facts
+    }
+}
+
+impl Model {
+    pub(super) fn use_one(&mut self, event: &Event) -> Answer {
+        let outcome = self.count(event);
+        match outcome.status {
+            "accepted" | "duplicate" => Answer::ok(200).with_all("", outcome.facts()),
+            "unrated" => Answer::ok(202).with_all("", outcome.facts()),
+            "conflict" => Answer::no(409, "event-conflict"),
+            _ => Answer { status: 422, code: outcome.code, facts: Vec::new() },
+        }
+    }
+
+    pub(super) fn use_batch(&mut self, events: &[Event]) -> Answer {
+        let mut answer = Answer::ok(200).with("/results", Plain::Length(events.len()));
+        for (index, event) in events.iter().enumerate() {
+            let facts = self.count(event).facts();
+            answer = answer.with_all(&format!("/results/{index}"), facts);
+        }
+        answer
+    }
+
+    fn count(&mut self, event: &Event) -> Outcome {
+        let now = self.now;
+        if event.reasoning > event.tokens[3] {
+            return Outcome::no("rejected", "invalid-field");
+        }
+        let time = event.time.unwrap_or(now);
+        let rated = self.rate(event.model, event.tokens, time);
+        if matches!(rated, Err(NoRate::Overflow)) {
+            return Outcome::no("rejected", "amount-overflow");
+        }
+        if event.customer >= self.customers.len() {
+            return Outcome::no("rejected", "not-found");
+        }
+        let named = event.authorization.as_ref().map(|id| (event.customer, id.clone()));
+        if let Some((customer, id)) = &named
+            && !self.holds.contains_key(&(*customer, id.clone()))
+            && self.holds.keys().any(|(_, other)| other == id)
+        {
+            return Outcome::no("rejected", "authorization-foreign");
+        }
+        if let Some(counted) = self.events.get(&(event.source, event.id.clone())) {
+            if !is_same(&counted.event, event) {
+                return Outcome::no("conflict", "event-conflict");
+            }
+            let receipt = counted.receipt.clone();
+            self.end_hold(named.as_ref(), HoldEnd::Released);
+            return Outcome { status: "duplicate", code: None, receipt };
+        }
+        if time < now - AGE_MAX || time > now + AHEAD_MAX {
+            return Outcome::no("rejected", "event-time-out-of-range");
+        }
+        let (capture, no_hold) = self.capture(named.as_ref());
+        let account = &mut self.customers[event.customer].account;
+        let mut receipt: Vec<Fact> = Vec::new();
+        let mut fact = |pointer: &str, value: Plain| receipt.push((pointer.to_owned(), value));
+        let status = match &rated {
+            Ok(rated) => {
+                let earlier = if time < now { time } else { now };
+                let charged = account.charge(Charge {
+                    cost: rated.credits,
+                    instant: capture.unwrap_or(earlier),
+                    is_captured: capture.is_some(),
+                    event_time: time,
+                    now,
+                });
+                fact("/credits", rated.credits.into());
+                fact("/overage", charged.overage.into());
+                fact("/unrated_reason", Plain::Null);
+                fact("/catalog_version", rated.catalog.into());
+                fact("/band_prompt_tokens_max", rated.band.map(tokens).into());
+                fact("/draws", Plain::Length(charged.draws.len()));
+                for (index, (grant, credits)) in charged.draws.iter().enumerate() {
+                    fact(&format!("/draws/{index}/grant"), Plain::Id(Noun::Grant, *grant));
+                    fact(&format!("/draws/{index}/credits"), (*credits).into());
+                }
+                "accepted"
+            }
+            Err(NoRate::Unrated(reason)) => {
+                fact("/credits", 0_i64.into());
+                fact("/overage", 0_i64.into());
+                fact("/unrated_reason", (*reason).into());
+                fact("/draws", Plain::Length(0));
+                "unrated"
+            }
+            Err(NoRate::Overflow) => return Outcome::no("rejected", "amount-overflow"),
+        };
+        fact("/hold", if no_hold.is_none() { "captured" } else { "none" }.into());
+        fact("/no_hold_reason", no_hold.into());
+        fact("/balance_after", account.settled(now).into());
+        fact("/account_version", account.version().into());
+        self.end_hold(named.as_ref(), HoldEnd::Captured);
+        let counted = Counted { event: event.clone(), receipt: receipt.clone() };
+        self.events.insert((event.source, event.id.clone()), counted);
+        Outcome { status, code: None, receipt }
+    }
+
+    /// The grant instant of the hold that is captured, or why none is.
+    fn capture(&self, named: Option<&(usize, String)>) -> (Option<Micros>, Option<&'static str>) {
+        let Some(key) = named else { return (None, Some("not-named")) };
+        match self.holds.get(key) {
+            None => (None, Some("unknown")),
+            Some(hold) => match hold.end {
+                Some(HoldEnd::Captured) => (None, Some("captured")),
+                Some(HoldEnd::Released) => (None, Some("released")),
+                None if hold.expires <= self.now => (None, Some("expired")),
+                None => (Some(hold.granted), None),
+            },
+        }
+    }
+
+    /// Ends a hold that is live.
+    fn end_hold(&mut self, named: Option<&(usize, String)>, end: HoldEnd) {
+        let now = self.now;
+        if let Some(hold) = named.and_then(|key| self.holds.get_mut(key))
+            && hold.end.is_none()
+            && now < hold.expires
+        {
+            hold.end = Some(end);
+        }
+    }
+}
+
+/// the authorization is no content.
+fn is_same(one: &Event, other: &Event) -> bool {
+    one.customer == other.customer
+        && one.model == other.model
+        && one.tokens == other.tokens
+        && one.reasoning == other.reasoning
+        && one.outcome == other.outcome
+        && one.usage_source == other.usage_source
+        && one.time == other.time
+}

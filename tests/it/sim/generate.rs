@@ -1,0 +1,437 @@
+//! The next command of a seed. It looks at the model alone, so a seed asks the same questions however
+//! Tollgate answers them.
+
+use domain::model::calendar::{DAY, HOUR, MINUTE, Micros};
+use domain::model::tenant::Subscription;
+use domain::model::{Ask, Command, Event, Model};
+
+use super::random::Random;
+use super::sells::{MODELS, PLANS};
+
+/// Whether usage of cycles that are over is made up too.
+const WITH_LATE_USAGE: bool = true;
+
+/// Whether ids of holds that have ended, or run out, are asked for again. Redis, once it has lost what it
+/// had, grants those anew, until the ledger tells it of them.
+const WITH_ENDED_IDS: bool = false;
+
+/// The number of something that is not there.
+const NOWHERE: usize = 1_000_000;
+const CUSTOMERS_MAX: usize = 3;
+
+/// How often each kind is chosen.
+const WEIGHTS: [(u64, &str); 23] = [
+    (3, "create-customer"),
+    (6, "subscribe"),
+    (3, "preview-upgrade"),
+    (7, "upgrade"),
+    (3, "cancel"),
+    (2, "withdraw-cancel"),
+    (3, "schedule-plan"),
+    (2, "withdraw-plan"),
+    (3, "set-method"),
+    (6, "pay-invoice"),
+    (2, "price"),
+    (20, "authorize"),
+    (6, "release"),
+    (20, "use"),
+    (8, "use-batch"),
+    (12, "advance"),
+    (1, "jump"),
+    (7, "read-balance"),
+    (2, "read-subscription"),
+    (2, "list-grants"),
+    (2, "list-transfers"),
+    (2, "list-invoices"),
+    (2, "list-subscriptions"),
+];
+
+/// Makes the commands of one seed.
+#[derive(Clone)]
+pub struct Generator {
+    pub random: Random,
+    /// How many ids it has made up.
+    made: u64,
+}
+
+impl Generator {
+    pub fn new(seed: u64) -> Generator {
+        Generator { random: Random::new(seed), made: 0 }
+    }
+
+    pub fn any(&mut self, model: &Model) -> Command {
+        // Without anybody who has bought something, little else can be asked.
+        if model.customers.is_empty() {
+            return self.of_kind("create-customer", model);
+        }
+        if model.subscriptions.is_empty() {
+            return self.of_kind("subscribe", model);
+        }
+        let kind = self.random.weighted(&WEIGHTS);
+        self.of_kind(kind, model)
+    }
+
+    pub fn of_kind(&mut self, kind: &str, model: &Model) -> Command {
+        match kind {
+            "create-customer" => {
+                let number = if model.customers.len() < CUSTOMERS_MAX {
+                    model.customers.len()
+                } else {
+                    self.random.index(CUSTOMERS_MAX)
+                };
+                Command::CreateCustomer { external_id: format!("customer-{number}") }
+            }
+            "subscribe" => Command::Subscribe {
+                customer: self.customer(model),
+                plan: self.plan(),
+                currency: self.random.of(&["USD", "USD", "CNY"]),
+                method: self.method(),
+                promotion: match self.random.below(10) {
+                    0 => Some("none".to_owned()),
+                    1 => Some("first-cycle".to_owned()),
+                    2 => Some("lite-only".to_owned()),
+                    _ => None,
+                },
+            },
+            "preview-upgrade" => {
+                let subscription = self.subscription(model);
+                Command::PreviewUpgrade { subscription, plan: self.higher_plan(model, subscription) }
+            }
+            "upgrade" => self.upgrade(model),
+            "cancel" => {
+                Command::Cancel { subscription: self.subscription(model), at_once: self.random.percent(40) }
+            }
+            "withdraw-cancel" => {
+                let subscription = self.one_that(model, |own| own.cancels_at_end);
+                Command::WithdrawCancel { subscription }
+            }
+            "schedule-plan" => {
+                Command::SchedulePlan { subscription: self.subscription(model), plan: self.plan() }
+            }
+            "withdraw-plan" => {
+                let subscription = self.one_that(model, |own| own.scheduled.is_some());
+                Command::WithdrawPlan { subscription }
+            }
+            "set-method" => {
+                Command::SetMethod { subscription: self.subscription(model), method: self.method() }
+            }
+            "pay-invoice" => self.pay(model),
+            "price" => Command::Price { ask: self.ask(model, None) },
+            "authorize" => self.authorize(model),
+            "release" => self.release(model),
+            "use" => Command::Use { event: self.event(model) },
+            "use-batch" => self.batch(model),
+            "advance" => Command::Advance { to: self.instant_ahead(model) },
+            "jump" => {
+                let days = self.random.number_below(100);
+                Command::Jump { to: model.now + days * DAY + self.random.number_below(HOUR) }
+            }
+            "read-balance" => Command::ReadBalance { customer: self.customer(model) },
+            "read-subscription" => Command::ReadSubscription { subscription: self.subscription(model) },
+            "list-grants" => Command::ListGrants { customer: self.customer(model) },
+            "list-transfers" => Command::ListTransfers { customer: self.customer(model) },
+            "list-invoices" => Command::ListInvoices { customer: self.customer(model) },
+            "list-subscriptions" => Command::ListSubscriptions { customer: self.customer(model) },
+            other => panic!("{other} is no kind of command"),
+        }
+    }
+
+    fn new_id(&mut self, prefix: &str) -> String {
+        self.made += 1;
+        format!("{prefix}-{}", self.made)
+    }
+
+    // Whose, and which
+
+    fn customer(&mut self, model: &Model) -> usize {
+        if model.customers.is_empty() || self.random.percent(3) {
+            NOWHERE
+        } else {
+            self.random.index(model.customers.len())
+        }
+    }
+
+    /// Mostly one that lives.
+    fn subscription(&mut self, model: &Model) -> usize {
+        if self.random.percent(80) {
+            self.one_that(model, Subscription::is_live)
+        } else if model.subscriptions.is_empty() || self.random.percent(15) {
+            NOWHERE
+        } else {
+            self.random.index(model.subscriptions.len())
+        }
+    }
+
+    /// One of those that are so, if there are any; else the last.
+    fn one_that(&mut self, model: &Model, is_so: impl Fn(&Subscription) -> bool) -> usize {
+        let numbers: Vec<usize> =
+            (0..model.subscriptions.len()).filter(|number| is_so(&model.subscriptions[*number])).collect();
+        match numbers.is_empty() {
+            true => model.subscriptions.len().checked_sub(1).unwrap_or(NOWHERE),
+            false => self.random.of(&numbers),
+        }
+    }
+
+    fn plan(&mut self) -> String {
+        if self.random.percent(3) { "gold".to_owned() } else { self.random.of(&PLANS).to_owned() }
+    }
+
+    fn higher_plan(&mut self, model: &Model, subscription: usize) -> String {
+        let own = model.subscriptions.get(subscription).map_or("lite", |own| own.plan.as_str());
+        let place = PLANS.iter().position(|plan| *plan == own).unwrap_or(0);
+        let higher = &PLANS[(place + 1).min(PLANS.len() - 1)..];
+        if self.random.percent(75) { self.random.of(higher).to_owned() } else { self.plan() }
+    }
+
+    fn method(&mut self) -> String {
+        let name = self.random.weighted(&[
+            (66, "pm_sandbox_succeeds"),
+            (16, "pm_sandbox_declines"),
+            (15, "pm_sandbox_pends"),
+            (3, "pm_of_nobody"),
+        ]);
+        match self.random.below(10) {
+            card @ 0..3 => format!("{name}:card-{card}"),
+            _ => name.to_owned(),
+        }
+    }
+
+    // What
+
+    fn upgrade(&mut self, model: &Model) -> Command {
+        let subscription = self.subscription(model);
+        let last = model.quotes.iter().rposition(|quote| quote.subscription == subscription);
+        let quote = match self.random.below(20) {
+            0..8 => last,
+            8 => Some(NOWHERE),
+            9 if !model.quotes.is_empty() => Some(self.random.index(model.quotes.len())),
+            _ => None,
+        };
+        let quoted = quote.and_then(|quote| model.quotes.get(quote)).map(|quote| quote.to.clone());
+        let plan = match quoted {
+            Some(plan) if self.random.percent(90) => plan,
+            _ => self.higher_plan(model, subscription),
+        };
+        let method = if self.random.percent(40) { Some(self.method()) } else { None };
+        Command::Upgrade { subscription, plan, quote, method }
+    }
+
+    fn pay(&mut self, model: &Model) -> Command {
+        let open: Vec<usize> =
+            (0..model.invoices.len()).filter(|number| model.invoices[*number].status == "open").collect();
+        let invoice = if !open.is_empty() && self.random.percent(85) {
+            self.random.of(&open)
+        } else if model.invoices.is_empty() || self.random.percent(15) {
+            NOWHERE
+        } else {
+            self.random.index(model.invoices.len())
+        };
+        let method = if self.random.percent(70) { Some(self.method()) } else { None };
+        Command::PayInvoice { invoice, method }
+    }
+
+    /// A prompt, around the bounds of bands often, in up to three kinds.
+    fn prompt(&mut self) -> [u64; 3] {
+        const BOUNDS: [u64; 8] = [0, 1, 262_143, 262_144, 262_145, 1_048_575, 1_048_576, 1_048_577];
+        let tokens = match self.random.below(10) {
+            0..3 => self.random.of(&BOUNDS),
+            3..8 => self.random.below(20_000),
+            _ => self.random.below(1_048_577),
+        };
+        if self.random.percent(50) {
+            return [tokens, 0, 0];
+        }
+        let cache_read = self.random.below(tokens + 1);
+        let cache_write =
+            if self.random.percent(40) { self.random.below(tokens - cache_read + 1) } else { 0 };
+        [tokens - cache_read - cache_write, cache_read, cache_write]
+    }
+
+    fn ask(&mut self, model: &Model, customer: Option<usize>) -> Ask {
+        let available =
+            customer.filter(|customer| *customer < model.customers.len()).map(|one| model.available(one));
+        let near = available.filter(|left| (0..4_000_000).contains(left) && self.random.percent(60));
+        let output_max = match self.random.below(4) {
+            0 => None,
+            1 => Some(0),
+            2 => Some(self.random.below(4_000)),
+            _ => Some(32_000),
+        };
+        match near {
+            // About what is left: in whole, in part, or just too much.
+            Some(left) => {
+                let tokens = u64::try_from(left).unwrap() / 2 + self.random.below(3);
+                let short = self.random.below(3_000).min(tokens);
+                Ask { model: "mimo-v2-pro", prompt: [tokens - short, 0, 0], output_max }
+            }
+            None => Ask { model: self.random.weighted(&MODELS), prompt: self.prompt(), output_max },
+        }
+    }
+
+    fn authorize(&mut self, model: &Model) -> Command {
+        let customer = self.customer(model);
+        let is_asked_again = |key: &&(usize, String)| WITH_ENDED_IDS || is_live(model, key);
+        let known: Vec<&(usize, String)> = model.holds.keys().filter(is_asked_again).collect();
+        if !known.is_empty() && self.random.percent(16) {
+            // An id that is taken: mostly for the same request, else for another, or by somebody else.
+            let (owner, id) = self.random.of(&known).clone();
+            let ask = model.holds[&(owner, id.clone())].ask.clone();
+            return match self.random.below(4) {
+                0 => Command::Authorize { id, customer: owner, ask: self.ask(model, Some(owner)) },
+                1 => Command::Authorize { id, customer, ask },
+                _ => Command::Authorize { id, customer: owner, ask },
+            };
+        }
+        Command::Authorize { id: self.new_id("hold"), customer, ask: self.ask(model, Some(customer)) }
+    }
+
+    fn release(&mut self, model: &Model) -> Command {
+        let known: Vec<&(usize, String)> = model.holds.keys().collect();
+        let live: Vec<&(usize, String)> = known.iter().copied().filter(|key| is_live(model, key)).collect();
+        let from = if !live.is_empty() && self.random.percent(60) { live } else { known };
+        if from.is_empty() || self.random.percent(5) {
+            return Command::Release { id: "nobodys".to_owned(), customer: self.customer(model) };
+        }
+        let (customer, id) = self.random.of(&from).clone();
+        let customer = if self.random.percent(5) { self.customer(model) } else { customer };
+        Command::Release { id, customer }
+    }
+
+    fn event(&mut self, model: &Model) -> Event {
+        let sent: Vec<&Event> = model.events.values().map(|counted| &counted.event).collect();
+        if !sent.is_empty() && self.random.percent(14) {
+            let event = self.random.of(&sent).clone();
+            return self.again(model, event);
+        }
+        let customer = self.customer(model);
+        let mut event = Event {
+            source: self.random.of(&["gateway/1", "gateway/2"]),
+            id: self.new_id("call"),
+            customer,
+            model: self.random.weighted(&MODELS),
+            tokens: [0; 4],
+            reasoning: 0,
+            outcome: self.random.of(&["completed", "completed", "aborted", "failed"]),
+            usage_source: self.random.of(&["provider", "provider", "estimate"]),
+            time: self.time(model.now),
+            authorization: self.authorization(model, customer),
+        };
+        let [input, cache_read, cache_write] = self.prompt();
+        event.tokens = [input, cache_read, cache_write, self.random.below(6_000)];
+        let settled = model.customers.get(customer).map_or(0, |own| own.account.settled(model.now));
+        if settled > 0 && self.random.percent(12) {
+            // About all that is left, at 2x.
+            let half = u64::try_from(settled).unwrap() / 2;
+            event.model = "mimo-v2-pro";
+            event.tokens = [0, 0, 0, (half + 2).saturating_sub(self.random.below(9_000))];
+        }
+        event.reasoning = match self.random.below(12) {
+            0 => event.tokens[3] + 1,
+            1..4 => self.random.below(event.tokens[3] + 1),
+            _ => 0,
+        };
+        self.in_an_open_cycle(model, event)
+    }
+
+    /// The same event again, often with one thing changed.
+    fn again(&mut self, model: &Model, mut event: Event) -> Event {
+        match self.random.below(8) {
+            0 => event.tokens[0] += 1,
+            1 => event.outcome = "failed",
+            2 => event.time = self.time(model.now),
+            3 => event.authorization = self.authorization(model, event.customer),
+            4 => event.customer = self.customer(model),
+            _ => {}
+        }
+        event
+    }
+
+    /// When it ran: often not said, else in the last days or at a bound of what is taken.
+    fn time(&mut self, now: Micros) -> Option<Micros> {
+        match self.random.below(20) {
+            0..9 => None,
+            9..12 => Some(now - self.random.number_below(30 * MINUTE)),
+            12..15 => Some(now - self.random.number_below(72 * HOUR)),
+            15 => Some(now - 72 * HOUR),
+            16 => Some(now - 72 * HOUR - 1),
+            17 => Some(now + 5 * MINUTE),
+            18 => Some(now + 5 * MINUTE + 1),
+            _ => Some(now),
+        }
+    }
+
+    /// Mostly a hold that is live.
+    fn authorization(&mut self, model: &Model, customer: usize) -> Option<String> {
+        let own: Vec<&(usize, String)> = model.holds.keys().filter(|key| key.0 == customer).collect();
+        let live: Vec<&(usize, String)> = own.iter().copied().filter(|key| is_live(model, key)).collect();
+        match self.random.below(20) {
+            0..9 if !live.is_empty() => Some(self.random.of(&live).1.clone()),
+            9..12 if !own.is_empty() => Some(self.random.of(&own).1.clone()),
+            12 => model.holds.keys().find(|key| key.0 != customer).map(|key| key.1.clone()),
+            13 => Some("nobodys".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// The event without what would make it late.
+    fn in_an_open_cycle(&self, model: &Model, mut event: Event) -> Event {
+        let Some(own) = model.customers.get(event.customer) else { return event };
+        let ended = own.account.grants.iter().map(|grant| grant.expiry).filter(|end| *end <= model.now);
+        let Some(last_end) = ended.max().filter(|_| !WITH_LATE_USAGE) else { return event };
+        if event.time.is_some_and(|time| time < last_end) {
+            event.time = None;
+        }
+        let hold = event.authorization.clone().and_then(|id| model.holds.get(&(event.customer, id)));
+        if hold.is_some_and(|hold| hold.granted < last_end) {
+            event.authorization = None;
+        }
+        event
+    }
+
+    fn batch(&mut self, model: &Model) -> Command {
+        let count = 1 + self.random.index(8);
+        let mut events: Vec<Event> = Vec::new();
+        for _ in 0..count {
+            // Within a batch too something may be there twice, or capture what another has captured.
+            let event = if !events.is_empty() && self.random.percent(15) {
+                let twice = events[self.random.index(events.len())].clone();
+                let again = self.again(model, twice);
+                self.in_an_open_cycle(model, again)
+            } else {
+                self.event(model)
+            };
+            events.push(event);
+        }
+        Command::UseBatch { events }
+    }
+
+    /// Minutes, hours or days on; often just before, at or after an instant at which something is due.
+    fn instant_ahead(&mut self, model: &Model) -> Micros {
+        let now = model.now;
+        let cycles = model.subscriptions.iter().filter(|own| own.is_live()).filter_map(|own| own.cycle);
+        let invoices = model.invoices.iter().filter(|invoice| invoice.status == "open");
+        let holds = model.holds.values().map(|hold| hold.expires);
+        let mut due: Vec<Micros> = cycles.map(|cycle| cycle.end).collect();
+        due.extend(invoices.map(|invoice| invoice.expires));
+        due.extend(holds);
+        due.retain(|instant| *instant > now);
+        let random = &mut self.random;
+        match random.below(100) {
+            0..30 => now + random.number_below(20 * MINUTE),
+            30..48 => now + random.number_below(30 * HOUR),
+            48..60 => now + random.number_below(10 * DAY),
+            60..66 => now + 31 * DAY + random.number_below(10 * DAY),
+            66..68 => now - 1,
+            68..70 => now,
+            70..76 if !due.is_empty() => random.of(&due) - 1,
+            76..94 if !due.is_empty() => random.of(&due),
+            _ if !due.is_empty() => random.of(&due) + 1 + random.number_below(40 * MINUTE),
+            _ => now + 1,
+        }
+    }
+}
+
+fn is_live(model: &Model, key: &(usize, String)) -> bool {
+    let hold = &model.holds[key];
+    hold.end.is_none() && model.now < hold.expires
+}

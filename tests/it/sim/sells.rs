@@ -1,0 +1,162 @@
+//! What a simulated tenant sells, once for Tollgate and once for the model: the reference catalogue,
+//! and a second version that is in force later and differs in every way that a version may.
+
+use domain::model::calendar::{DAY, Micros};
+use domain::model::{ModelBand, ModelCatalog, ModelPlan, ModelPromotion, ModelRates};
+
+/// 2026-01-31T10:00:00Z, as `support::START`.
+pub const START: Micros = 1_769_853_600_000_000;
+/// 45 days later.
+pub const SECOND_FROM: Micros = START + 45 * DAY;
+
+pub const PLANS: [&str; 4] = ["lite", "standard", "pro", "max"];
+pub const MODELS: [(u64, &str); 6] = [
+    (26, "mimo-v2-omni"),
+    (36, "mimo-v2-pro"),
+    (8, "mimo-v2-tts"),
+    (4, "mimo-v2-flash"),
+    (14, "cached"),
+    (2, "mimo-v9"),
+];
+
+/// The second version as a file. Other prices and pools; `max` is no longer sold in CNY; a promotion for
+/// one plan that is better than the one for all; rates by token kind, one kind without any; a cap on
+/// output; a bound that belongs to the band above; rates that end on 2026-05-01.
+pub const SECOND: &str = r#"
+[[plans]]
+code = "lite"
+name = "Lite"
+rank = 1
+credits_per_cycle = 65_000_000
+prices_minor = { USD = 7_01, CNY = 45_03 }
+[[plans]]
+code = "standard"
+name = "Standard"
+rank = 2
+credits_per_cycle = 200_000_000
+prices_minor = { USD = 16_00, CNY = 99_00 }
+[[plans]]
+code = "pro"
+name = "Pro"
+rank = 3
+credits_per_cycle = 650_000_001
+prices_minor = { USD = 49_99, CNY = 329_00 }
+[[plans]]
+code = "max"
+name = "Max"
+rank = 4
+credits_per_cycle = 1_700_000_000
+prices_minor = { USD = 110_00 }
+
+[[promotions]]
+code = "first-cycle"
+first_cycle_discount_bps = 8_800
+[[promotions]]
+code = "lite-only"
+first_cycle_discount_bps = 9_333
+plans = ["lite"]
+
+[[models]]
+code = "mimo-v2-omni"
+output_tokens_max = 2_000
+[[models.bands]]
+prompt_tokens_max = 262_144
+credit_rates_milli = { input = 1_000, cache_read = 100, output = 3_333 }
+
+[[models]]
+code = "mimo-v2-pro"
+[[models.bands]]
+prompt_tokens_max = 262_144
+max_is_inclusive = false
+credit_rates_milli = 2_000
+[[models.bands]]
+prompt_tokens_max = 1_048_576
+credit_rates_milli = { input = 4_000, cache_read = 401, cache_write = 5_001, output = 4_000 }
+
+[[models]]
+code = "mimo-v2-tts"
+[[models.bands]]
+credit_rates_milli = 0
+credit_rates_until = "2026-05-01T00:00:00Z"
+
+[[models]]
+code = "cached"
+[[models.bands]]
+prompt_tokens_max = 1_048_576
+credit_rates_milli = { input = 1_000, cache_read = 100, cache_write = 1_250, output = 3_001 }
+"#;
+
+/// 2026-05-01T00:00:00Z.
+const TTS_UNTIL: Micros = 1_777_593_600_000_000;
+
+/// The same two versions for the model.
+pub fn catalogs() -> Vec<ModelCatalog> {
+    vec![first(), second()]
+}
+
+fn first() -> ModelCatalog {
+    let promotion = ModelPromotion { code: "first-cycle", off_bps: 8_800, plans: vec![] };
+    ModelCatalog {
+        version: 1,
+        effective: START,
+        plans: vec![
+            plan("lite", 1, 60_000_000, &[("USD", 600), ("CNY", 3_900)]),
+            plan("standard", 2, 200_000_000, &[("USD", 1_600), ("CNY", 9_900)]),
+            plan("pro", 3, 700_000_000, &[("USD", 5_000), ("CNY", 32_900)]),
+            plan("max", 4, 1_600_000_000, &[("USD", 10_000), ("CNY", 65_900)]),
+        ],
+        promotions: vec![promotion],
+        models: vec![
+            rates("mimo-v2-omni", vec![band(Some(262_144), Some(all(1_000)))]),
+            rates(
+                "mimo-v2-pro",
+                vec![band(Some(262_144), Some(all(2_000))), band(Some(1_048_576), Some(all(4_000)))],
+            ),
+            rates("mimo-v2-tts", vec![band(None, Some(all(0)))]),
+            rates("mimo-v2-flash", vec![band(Some(262_144), None)]),
+        ],
+    }
+}
+
+fn second() -> ModelCatalog {
+    let for_all = ModelPromotion { code: "first-cycle", off_bps: 8_800, plans: vec![] };
+    let for_lite = ModelPromotion { code: "lite-only", off_bps: 9_333, plans: vec!["lite"] };
+    let omni =
+        rates("mimo-v2-omni", vec![band(Some(262_144), Some([Some(1_000), Some(100), None, Some(3_333)]))]);
+    let below = ModelBand { is_inclusive: false, ..band(Some(262_144), Some(all(2_000))) };
+    let above = band(Some(1_048_576), Some([Some(4_000), Some(401), Some(5_001), Some(4_000)]));
+    let cached = band(Some(1_048_576), Some([Some(1_000), Some(100), Some(1_250), Some(3_001)]));
+    ModelCatalog {
+        version: 2,
+        effective: SECOND_FROM,
+        plans: vec![
+            plan("lite", 1, 65_000_000, &[("USD", 701), ("CNY", 4_503)]),
+            plan("standard", 2, 200_000_000, &[("USD", 1_600), ("CNY", 9_900)]),
+            plan("pro", 3, 650_000_001, &[("USD", 4_999), ("CNY", 32_900)]),
+            plan("max", 4, 1_700_000_000, &[("USD", 11_000)]),
+        ],
+        promotions: vec![for_all, for_lite],
+        models: vec![
+            ModelRates { output_max: Some(2_000), ..omni },
+            rates("mimo-v2-pro", vec![below, above]),
+            ModelRates { until: Some(TTS_UNTIL), ..rates("mimo-v2-tts", vec![band(None, Some(all(0)))]) },
+            rates("cached", vec![cached]),
+        ],
+    }
+}
+
+fn plan(code: &'static str, rank: u32, credits: i64, prices: &[(&'static str, i64)]) -> ModelPlan {
+    ModelPlan { code, rank, credits, prices: prices.to_vec() }
+}
+
+fn rates(model: &'static str, bands: Vec<ModelBand>) -> ModelRates {
+    ModelRates { model, output_max: None, bands, until: None }
+}
+
+fn band(upper: Option<u64>, rates: Option<[Option<u32>; 4]>) -> ModelBand {
+    ModelBand { upper, is_inclusive: true, rates }
+}
+
+fn all(rate: u32) -> [Option<u32>; 4] {
+    [Some(rate); 4]
+}

@@ -1,0 +1,217 @@
+//! Where seeds run: stores, server processes, a worker, and what is done to them.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use catalog::Catalogs;
+use diesel_async::RunQueryDsl;
+use domain::calendar::Zone;
+use domain::policy::Policies;
+use domain::scope::TenantMode;
+use tenants::{NewTenant, Scope};
+use testkit::{LoneServers, Stores};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::sells;
+use crate::support::{Client, Process, START, Server, World};
+
+/// What goes wrong around a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// It is sent again, a batch in another order.
+    Repeat,
+    /// It is sent twice at once.
+    Twice,
+    /// Redis loses all it has.
+    RedisFlushed,
+    /// Redis is killed and starts empty.
+    RedisKilled,
+    /// The server is killed and started again.
+    ServerKilled,
+    WorkerKilled,
+    /// PostgreSQL's main process is killed, and it recovers.
+    PostgresKilled,
+}
+
+impl Fault {
+    pub const ALL: [Fault; 7] = [
+        Fault::Repeat,
+        Fault::Twice,
+        Fault::RedisFlushed,
+        Fault::RedisKilled,
+        Fault::ServerKilled,
+        Fault::WorkerKilled,
+        Fault::PostgresKilled,
+    ];
+
+    /// Those that happen to everybody at once.
+    pub const TO_PROCESSES: [Fault; 5] = [
+        Fault::RedisFlushed,
+        Fault::RedisKilled,
+        Fault::ServerKilled,
+        Fault::WorkerKilled,
+        Fault::PostgresKilled,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Fault::Repeat => "repeat",
+            Fault::Twice => "twice",
+            Fault::RedisFlushed => "flush",
+            Fault::RedisKilled => "redis -9",
+            Fault::ServerKilled => "server -9",
+            Fault::WorkerKilled => "worker -9",
+            Fault::PostgresKilled => "postgres -9",
+        }
+    }
+}
+
+/// Servers that many seeds share.
+pub struct Site {
+    lone: Option<Arc<LoneServers>>,
+    world: World,
+    servers: Mutex<Vec<Server>>,
+    worker: Mutex<Option<Process>>,
+}
+
+impl Site {
+    /// Two servers on the stores of all tests: nothing may be killed.
+    pub async fn shared() -> Site {
+        Site::on(None, Stores::fresh().await, 2).await
+    }
+
+    /// One server on stores of its own.
+    pub async fn lone(name: &str) -> Site {
+        let lone = LoneServers::start(name).await;
+        let stores = lone.stores();
+        Site::on(Some(Arc::new(lone)), stores, 1).await
+    }
+
+    async fn on(lone: Option<Arc<LoneServers>>, stores: Stores, count: usize) -> Site {
+        let world = World::on(stores, Policies::default()).await;
+        let mut servers = Vec::new();
+        for _ in 0..count {
+            servers.push(world.serve().await);
+        }
+        let worker = Mutex::new(Some(world.work()));
+        Site { lone, world, servers: Mutex::new(servers), worker }
+    }
+
+    /// A tenant of a seed's own; returns a client with its key.
+    pub async fn tenant(&self, seed: u64) -> Client {
+        let tenants = &self.world.tenants;
+        let (mode, zone, policies) = (TenantMode::Test, Zone::UTC, Policies::default());
+        let tenant =
+            tenants.create(NewTenant { name: format!("Seed {seed}"), mode, zone, policies }).await.unwrap();
+        let start = domain::time::parse_rfc3339(START).unwrap();
+        tenants.set_clock(&tenants.scope(tenant).await.unwrap(), start).await.unwrap();
+        let catalogs = Catalogs::new(self.world.stores.db());
+        let second_from = chrono::DateTime::from_timestamp_micros(sells::SECOND_FROM).unwrap();
+        for (text, effective_at) in [(catalog::REFERENCE, start), (sells::SECOND, second_from)] {
+            catalogs.publish(tenant, catalog::parse(text).unwrap(), effective_at, start).await.unwrap();
+        }
+        let key = tenants.issue_key(tenant, "admin", &[Scope::Admin]).await.unwrap().secret;
+        Client::new(&self.base(seed), &key)
+    }
+
+    /// Whether anything is killed here.
+    pub fn has_kills(&self) -> bool {
+        self.lone.is_some()
+    }
+
+    /// The server that a number stands for.
+    pub fn base(&self, number: u64) -> String {
+        let servers = self.servers.lock().unwrap();
+        let index = usize::try_from(number).unwrap() % servers.len();
+        servers[index].client.base.clone()
+    }
+
+    /// Does it, and undoes what has to be undone for things to go on.
+    pub async fn suffer(&self, fault: Fault) {
+        match fault {
+            Fault::Repeat | Fault::Twice => {}
+            Fault::RedisFlushed => flush(&self.world.stores.redis_url).await,
+            Fault::RedisKilled => {
+                self.with_lone(|lone| {
+                    kill(lone.servers().redis_pid());
+                    lone.servers().start_redis().unwrap();
+                })
+                .await;
+            }
+            Fault::PostgresKilled => {
+                self.with_lone(|lone| {
+                    kill(lone.servers().postgres_pid());
+                    lone.servers().start_postgres().unwrap();
+                })
+                .await;
+            }
+            Fault::ServerKilled => {
+                let pid = self.servers.lock().unwrap()[0].pid();
+                kill(pid);
+                let again = self.world.serve().await;
+                self.servers.lock().unwrap()[0] = again;
+            }
+            Fault::WorkerKilled => {
+                let mut worker = self.worker.lock().unwrap();
+                // Dropped, it is killed with -9.
+                *worker = None;
+                *worker = Some(self.world.work());
+            }
+        }
+    }
+
+    /// Whether the ledger of all tenants holds by itself: each account's books are what its transfers come
+    /// to, and each transfer's link follows from the one before it.
+    pub async fn audit_clean(&self) {
+        #[derive(diesel::QueryableByName)]
+        struct Count {
+            #[diesel(sql_type = diesel::sql_types::BigInt)]
+            count: i64,
+        }
+        let sql = "with linked as (
+                 select t.*, lag(chain, 1, decode(repeat('00', 32), 'hex'))
+                     over (partition by tenant_id, customer_id order by version) as before
+                 from transfers t
+             ), summed as (
+                 select tenant_id, customer_id, count(*) as versions,
+                     sum(case 'spent' when credit then credits when debit then -credits else 0 end) as spent,
+                     sum(case 'available' when credit then credits when debit then -credits else 0 end) as available,
+                     bool_and(chain = transfer_link(before, tenant_id, customer_id, version, debit, credit, grant_id,
+                         credits, cause_kind, cause_id, event_time, recorded_at, reverses)) as is_linked
+                 from linked group by tenant_id, customer_id
+             )
+             select count(*) as count from credit_accounts a left join summed s using (tenant_id, customer_id)
+             where (a.version, a.spent, a.available) <>
+                     (coalesce(s.versions, 0), coalesce(s.spent, 0), coalesce(s.available, 0))
+                 or not coalesce(s.is_linked, true)";
+        let mut connection = self.world.stores.superuser().await;
+        let wrong: Count = diesel::sql_query(sql).get_result(&mut connection).await.unwrap();
+        assert_eq!(wrong.count, 0, "accounts whose books or chain are not what their transfers say");
+    }
+
+    async fn with_lone(&self, act: impl FnOnce(&LoneServers) + Send + 'static) {
+        let lone = self.lone.clone().expect("stores of its own");
+        tokio::task::spawn_blocking(move || act(&lone)).await.unwrap();
+    }
+}
+
+fn kill(pid: u32) {
+    let killed = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+    assert!(killed.success(), "no process {pid}");
+}
+
+/// Has Redis forget everything.
+async fn flush(redis_url: &str) {
+    let rest = redis_url.strip_prefix("redis://:").unwrap();
+    let (password, address) = rest.split_once('@').unwrap();
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(format!("AUTH {password}\r\nFLUSHALL\r\n").as_bytes()).await.unwrap();
+    let mut answers = String::new();
+    while answers.matches("+OK").count() < 2 {
+        let mut bytes = [0; 64];
+        let read =
+            tokio::time::timeout(Duration::from_secs(5), stream.read(&mut bytes)).await.unwrap().unwrap();
+        assert!(read > 0, "Redis said {answers:?}");
+        answers.push_str(&String::from_utf8_lossy(&bytes[..read]));
+    }
+}
