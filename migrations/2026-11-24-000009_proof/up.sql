@@ -70,6 +70,9 @@ create index grants_used_up on grants (tenant_id, customer_id, expires_at) where
 -- Usage of a parked account is kept, and charged when it is un-parked (R-29).
 grant update on usage_events to tollgate_app;
 
+-- What Redis has to know again of a customer's ended holds, after it has lost them.
+create index holds_ended on holds (tenant_id, customer_id, expires_at) where ended_as is not null;
+
 -- Holds that Redis granted, packed: one row a flush and tenant. A hold that is renewed is packed again;
 -- the later one counts. `holds` has those that PostgreSQL granted, and every one that was ended.
 create table hold_batches (

@@ -54,7 +54,7 @@ impl Ledger {
                 account.check_spends()?;
                 let mut holds = Vec::new();
                 if !is_loaded {
-                    holds = self.recorded_live_holds(tx, tenant, &[customer], epoch, now).await?;
+                    holds = self.holds_for_redis(tx, tenant, &[customer], epoch, now).await?;
                     if let Some(id) = asked_for {
                         let known = store::hold(tx, tenant, customer, id).await?;
                         holds.extend(known.filter(|known| known.end.is_some()));

@@ -11,6 +11,9 @@ use hot_balances::{Epoch, KnownHold};
 
 use crate::{Ledger, store};
 
+/// Ended holds of one account that are brought back into Redis at most.
+const ENDED_MAX: i64 = 2_000;
+
 impl Ledger {
     /// The live holds of these customers, of before `epoch`.
     pub(crate) async fn recorded_live_holds(
@@ -38,6 +41,21 @@ impl Ledger {
             }
         }
         Ok(holds.into_values().filter(|known| known.end.is_none()).collect())
+    }
+
+    /// What Redis is to know of these customers' holds of before `epoch`: the live ones, and the ids that
+    /// have ended and are not free again.
+    pub(crate) async fn holds_for_redis(
+        &self,
+        tx: &mut Connection,
+        tenant: TenantId,
+        customers: &[CustomerId],
+        epoch: Epoch,
+        now: Timestamp,
+    ) -> Result<Vec<KnownHold>> {
+        let mut holds = self.recorded_live_holds(tx, tenant, customers, epoch, now).await?;
+        holds.extend(store::holds_ended_early(tx, tenant, customers, now, ENDED_MAX).await?);
+        Ok(holds)
     }
 
     /// Gives each of a customer's packed holds of before `epoch` a row, once an epoch: whoever decides in

@@ -83,7 +83,7 @@ impl Ledger {
                 let page = store::accounts_page(tx, tenant, after, PAGE).await?;
                 let accounts = lock(tx, tenant, &page).await?;
                 let mut holds: BTreeMap<CustomerId, Vec<KnownHold>> = BTreeMap::new();
-                for known in self.recorded_live_holds(tx, tenant, &page, epoch, now).await? {
+                for known in self.holds_for_redis(tx, tenant, &page, epoch, now).await? {
                     holds.entry(known.hold.customer).or_default().push(known);
                 }
                 Ok((accounts, holds))

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{SumRow, by_name, uuids};
 
-#[derive(Queryable, Selectable)]
+#[derive(Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = holds)]
 struct HoldDbRow {
     customer_id: Uuid,
@@ -96,6 +96,34 @@ pub(crate) async fn live_holds_and(
         .select(HoldDbRow::as_select())
         .load(tx)
         .await?;
+    rows.into_iter().map(KnownHold::try_from).collect()
+}
+
+/// The holds of these customers that have ended before their time was up, which it is not yet at `now`:
+/// of each customer at most `each_max`, those that would have run longest.
+pub(crate) async fn holds_ended_early(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customers: &[CustomerId],
+    now: Timestamp,
+    each_max: i64,
+) -> Result<Vec<KnownHold>> {
+    let rows: Vec<HoldDbRow> = diesel::sql_query(
+        "select h.customer_id, h.hold_id, h.credits, h.fingerprint, h.granted_at, h.expires_at,
+             h.counts_until, h.ended_as
+         from unnest($2) as c(customer_id)
+         cross join lateral (
+             select * from holds
+             where tenant_id = $1 and customer_id = c.customer_id and ended_as is not null and expires_at > $3
+             order by expires_at desc limit $4
+         ) h",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<Array<SqlUuid>, _>(uuids(customers))
+    .bind::<Timestamptz, _>(now)
+    .bind::<BigInt, _>(each_max)
+    .load(tx)
+    .await?;
     rows.into_iter().map(KnownHold::try_from).collect()
 }
 
