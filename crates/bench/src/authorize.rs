@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::RunArgs;
 use crate::compare::{HttpTurn, Side, alternate, float, whole};
 use crate::load::{self, Load, Pace};
-use crate::product::Server;
+use crate::product::{self, Server};
 use crate::requests::{CREDITS_HELD, Form, Holds};
-use crate::world::{World, names, product_program};
+use crate::world::{World, names};
 
 const CUSTOMERS: usize = 10_000;
 /// The pool of the plan "standard".
@@ -28,7 +28,7 @@ struct Product<'a> {
 
 impl<'a> Product<'a> {
     fn start(world: &'a World, args: &RunArgs) -> anyhow::Result<Product<'a>> {
-        let server = world.serve_product(&product_program(args.tollgate.as_ref())?)?;
+        let server = world.serve_product(&product::tollgate(args.tollgate.as_ref())?)?;
         Ok(Product { world, server, form: Form::Product { key: world.key.clone() } })
     }
 
@@ -74,12 +74,12 @@ pub(crate) async fn authorize(args: RunArgs) -> anyhow::Result<()> {
     let baseline_form = Form::Baseline { credits: CREDITS_HELD };
     product.touch(Holds::granted(&product.form, &customers, 0))?;
 
-    let sides = |pace: Pace, run: u32| -> [Side<'_>; 2] {
+    let sides = |pace: Pace, run: u32| -> Vec<Side<'_>> {
         let ours = product.turn(&args, CONNECTIONS, pace);
         let theirs =
             HttpTurn { address: baseline.address, processes: world.processes(Some(baseline.pid())), ..ours };
         let (product, baseline_form, customers) = (&product, &baseline_form, &customers);
-        [
+        vec![
             (
                 "authorize",
                 Box::new(move |round| ours.take(&mut Holds::granted(&product.form, customers, run + round))),
@@ -95,8 +95,10 @@ pub(crate) async fn authorize(args: RunArgs) -> anyhow::Result<()> {
     println!("\nClosed loop, {CONNECTIONS} connections, one of {CUSTOMERS} customers at random");
     let rounds = alternate(args.rounds, sides(Pace::Closed, 1_000))?;
     rounds.print_medians();
-    rounds.print_ratio("requests a second", "goal 0.85, moonshot 1.20", |turn| turn.per_second);
-    rounds.print_ratio("CPU an operation", "the same the other way round: 1.18, 0.83", |turn| turn.cpu_us());
+    rounds.print_ratio(0, 1, "requests a second", "goal 0.85, moonshot 1.20", |turn| turn.per_second);
+    rounds.print_ratio(0, 1, "CPU an operation", "the same the other way round: 1.18, 0.83", |turn| {
+        turn.cpu_us()
+    });
     if args.no_open_loop {
         return Ok(());
     }
@@ -105,8 +107,8 @@ pub(crate) async fn authorize(args: RunArgs) -> anyhow::Result<()> {
     println!("\nOpen loop, {per_second} requests a second: half the baseline's rate");
     let rounds = alternate(args.rounds, sides(Pace::Open { per_second }, 2_000))?;
     rounds.print_medians();
-    rounds.print_ratio("p99", "goal 1.5, moonshot 1.1", |turn| float(turn.p99_us));
-    rounds.print_ratio("p50", "no goal", |turn| float(turn.p50_us));
+    rounds.print_ratio(0, 1, "p99", "goal 1.5, moonshot 1.1", |turn| float(turn.p99_us));
+    rounds.print_ratio(0, 1, "p50", "no goal", |turn| float(turn.p50_us));
     Ok(())
 }
 
@@ -122,7 +124,7 @@ pub(crate) async fn hot_account(args: RunArgs) -> anyhow::Result<()> {
     let turn = product.turn(&args, HOT_CONNECTIONS, Pace::Closed);
     let rounds = alternate(
         args.rounds,
-        [
+        vec![
             (
                 "one account",
                 Box::new(|round| turn.take(&mut Holds::granted(&product.form, &hot, 1_000 + round))),
@@ -134,8 +136,8 @@ pub(crate) async fn hot_account(args: RunArgs) -> anyhow::Result<()> {
         ],
     )?;
     rounds.print_medians();
-    rounds.print_ratio("requests a second", "goal 0.80", |turn| turn.per_second);
-    rounds.print_ratio("CPU an operation", "no goal", |turn| turn.cpu_us());
+    rounds.print_ratio(0, 1, "requests a second", "goal 0.80", |turn| turn.per_second);
+    rounds.print_ratio(0, 1, "CPU an operation", "no goal", |turn| turn.cpu_us());
     Ok(())
 }
 
@@ -152,7 +154,7 @@ pub(crate) async fn denied(args: RunArgs) -> anyhow::Result<()> {
     let turn = product.turn(&args, CONNECTIONS, Pace::Closed);
     let rounds = alternate(
         args.rounds,
-        [
+        vec![
             (
                 "denied",
                 Box::new(|round| turn.take(&mut Holds::refused(&product.form, &empty, 1_000 + round))),
@@ -164,7 +166,7 @@ pub(crate) async fn denied(args: RunArgs) -> anyhow::Result<()> {
         ],
     )?;
     rounds.print_medians();
-    rounds.print_ratio("requests a second", "goal 1.00", |turn| turn.per_second);
-    rounds.print_ratio("CPU an operation", "goal 1.00", |turn| turn.cpu_us());
+    rounds.print_ratio(0, 1, "requests a second", "goal 1.00", |turn| turn.per_second);
+    rounds.print_ratio(0, 1, "CPU an operation", "goal 1.00", |turn| turn.cpu_us());
     Ok(())
 }

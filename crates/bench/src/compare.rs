@@ -81,32 +81,33 @@ pub(crate) type Side<'a> = (&'a str, Box<dyn FnMut(u32) -> anyhow::Result<Turn> 
 
 /// What each side did in each round.
 pub(crate) struct Rounds<'a> {
-    names: [&'a str; 2],
-    turns: Vec<[Turn; 2]>,
+    names: Vec<&'a str>,
+    /// A row a round.
+    turns: Vec<Vec<Turn>>,
 }
 
-/// Lets both sides take turns, each going first in every other round.
-pub(crate) fn alternate<'a>(rounds: usize, sides: [Side<'a>; 2]) -> anyhow::Result<Rounds<'a>> {
-    let [(first_name, mut first), (second_name, mut second)] = sides;
+/// Lets the sides take turns; in each round another one begins.
+pub(crate) fn alternate<'a>(rounds: usize, mut sides: Vec<Side<'a>>) -> anyhow::Result<Rounds<'a>> {
+    let names: Vec<&str> = sides.iter().map(|(name, _)| *name).collect();
     let mut turns = Vec::new();
     println!(
         "\n{:<22} {:>5} {:>10} {:>8} {:>8}   CPU us an operation",
         "", "round", "per second", "p50 us", "p99 us"
     );
-    for round in 1..=u32::try_from(rounds)? {
-        let both = if round % 2 == 1 {
-            let one = first(round)?;
-            [one, second(round)?]
-        } else {
-            let two = second(round)?;
-            [first(round)?, two]
-        };
-        for (name, turn) in [first_name, second_name].into_iter().zip(both) {
-            print_turn(name, &round.to_string(), &turn);
+    for round in 0..rounds {
+        let number = u32::try_from(round + 1)?;
+        let mut taken = Vec::new();
+        for place in 0..sides.len() {
+            let index = (round + place) % sides.len();
+            let (name, take) = &mut sides[index];
+            let turn = take(number)?;
+            print_turn(name, &number.to_string(), &turn);
+            taken.push((index, turn));
         }
-        turns.push(both);
+        taken.sort_by_key(|(index, _)| *index);
+        turns.push(taken.into_iter().map(|(_, turn)| turn).collect());
     }
-    Ok(Rounds { names: [first_name, second_name], turns })
+    Ok(Rounds { names, turns })
 }
 
 fn print_turn(name: &str, round: &str, turn: &Turn) {
@@ -119,17 +120,24 @@ fn print_turn(name: &str, round: &str, turn: &Turn) {
 }
 
 impl Rounds<'_> {
-    /// Prints the median ratio of a figure, first side to second, with its range.
-    pub(crate) fn print_ratio(&self, what: &str, goal: &str, figure: impl Fn(&Turn) -> f64) {
-        let ratios = self.turns.iter().map(|[one, two]| figure(one) / figure(two)).collect();
+    /// Prints the median of the rounds' ratios of a figure, one side's to another's, with its range.
+    pub(crate) fn print_ratio(
+        &self,
+        one: usize,
+        other: usize,
+        what: &str,
+        goal: &str,
+        figure: impl Fn(&Turn) -> f64,
+    ) {
+        let ratios = self.turns.iter().map(|turns| figure(&turns[one]) / figure(&turns[other])).collect();
         let (median, low, high) = median_and_range(ratios);
-        let [one, two] = self.names;
-        println!("{one} / {two}, {what}: {median:.2} ({low:.2} to {high:.2}); {goal}");
+        let (one, other) = (self.names[one], self.names[other]);
+        println!("{one} / {other}, {what}: {median:.2} ({low:.2} to {high:.2}); {goal}");
     }
 
     /// Prints each side's medians in one line.
     pub(crate) fn print_medians(&self) {
-        for (index, name) in self.names.into_iter().enumerate() {
+        for (index, name) in self.names.iter().enumerate() {
             let median = |figure: fn(&Turn) -> f64| self.median(index, figure);
             let turn = Turn {
                 per_second: median(|turn| turn.per_second),
@@ -158,13 +166,11 @@ pub(crate) fn median_and_range(mut values: Vec<f64>) -> (f64, f64, f64) {
 }
 
 /// Counts of a run are far below where this loses anything.
-#[allow(clippy::cast_precision_loss, reason = "below 2^53")]
 pub(crate) fn float(count: u64) -> f64 {
     count as f64
 }
 
-/// A figure without its fraction.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive rate or time")]
+/// A positive figure without its fraction.
 pub(crate) fn whole(figure: f64) -> u64 {
     figure.round() as u64
 }

@@ -49,10 +49,6 @@ impl Cpu {
             postgres_us: self.postgres_us.saturating_sub(earlier.postgres_us),
         }
     }
-
-    pub(crate) fn total_us(self) -> u64 {
-        self.server_us + self.redis_us + self.postgres_us
-    }
 }
 
 struct Stat {

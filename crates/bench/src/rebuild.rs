@@ -9,8 +9,9 @@ use redis::aio::MultiplexedConnection;
 
 use crate::compare::float;
 use crate::load::{self, Load, Pace};
+use crate::product;
 use crate::requests::{Form, Holds};
-use crate::world::{World, names, product_program};
+use crate::world::{World, names};
 
 /// The plan's pool: far more than a run can hold.
 const POOL: i64 = 200_000_000;
@@ -36,7 +37,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let world = World::start().await?;
     let customers = names(&world.add_customers(args.accounts, POOL).await?);
-    let server = world.serve_product(&product_program(args.tollgate.as_ref())?)?;
+    let server = world.serve_product(&product::tollgate(args.tollgate.as_ref())?)?;
     let form = Form::Product { key: world.key.clone() };
     let patience = Duration::from_secs(args.patience);
     let all = u64::try_from(customers.len())?;

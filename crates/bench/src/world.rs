@@ -24,7 +24,7 @@ use tenants::{NewTenant, Scope, Tenants, TokenKey};
 use uuid::Uuid;
 
 use crate::cpu::Processes;
-use crate::product::{self, Server};
+use crate::product::Server;
 use crate::{baseline, store};
 
 /// The settings of a PostgreSQL that has half a machine to itself; both sides run on it.
@@ -161,6 +161,13 @@ impl World {
         Processes { server, redis: self.servers().redis_pid(), postgres: self.servers().postgres_pid() }
     }
 
+    /// Writes a file beside the servers' own; returns its path.
+    pub(crate) fn write(&self, name: &str, content: &str) -> anyhow::Result<String> {
+        let path = self.dir.join(name);
+        std::fs::write(&path, content)?;
+        Ok(path.display().to_string())
+    }
+
     pub(crate) fn product_log(&self) -> String {
         std::fs::read_to_string(self.dir.join("product.log")).unwrap_or_default()
     }
@@ -193,11 +200,6 @@ pub(crate) fn refused(refusal: Refusal) -> anyhow::Error {
 /// As the requests name them.
 pub(crate) fn names(customers: &[CustomerId]) -> Vec<String> {
     customers.iter().map(|customer| customer.to_string()).collect()
-}
-
-/// Builds of tonight's product program.
-pub(crate) fn product_program(named: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
-    product::tollgate(named)
 }
 
 fn login_url(servers: &PrivateServers) -> String {
