@@ -41,7 +41,7 @@ impl World {
         std::fs::create_dir_all(&dir).unwrap();
         let pem = TokenKey::generate().unwrap();
         write_private(&dir.join("token-key.pem"), pem.as_bytes());
-        write_private(&dir.join("secret"), b"0123456789abcdef0123456789abcdef");
+        write_private(&dir.join("secret"), &stores.secret());
         let tenants = Tenants::new(stores.db(), TokenKey::from_pem(&pem).unwrap());
         let (tenant, key) = add_tenant(&stores, &tenants, policies).await;
         World { stores, tenants, tenant, key, dir }

@@ -1,12 +1,10 @@
-//! What the scripts take and answer, as types.
+//! An account's balance as it is written to Redis, signed.
 
 use chrono::DateTime;
-use domain::hold::{Hold, HoldEnd};
-use domain::id::{CustomerId, ExternalId};
 use domain::{Credits, Timestamp};
 
+use crate::keys::{AccountKey, Epoch};
 use crate::mac::MacKey;
-use crate::{AccountKey, Epoch, HoldRequest};
 
 /// An account's balance as of a version, good until `valid_until`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,123 +21,69 @@ pub struct Projection {
 }
 
 impl Projection {
-    /// What the MAC is over.
-    pub(crate) fn text(&self, account: AccountKey, epoch: Epoch) -> String {
-        format!(
-            "{} {} {} {} {} {} {} {}",
-            epoch.0,
-            account.tenant,
-            account.customer,
+    /// `version available valid_until refills_at cycle_ends_at mac`, as the scripts read it.
+    pub(crate) fn write(&self, account: AccountKey, epoch: Epoch, mac_key: &MacKey) -> String {
+        let body = format!(
+            "{} {} {} {} {}",
             self.version,
             self.available,
-            micros_or_empty(self.valid_until),
-            micros_or_empty(self.refills_at),
-            micros_or_empty(self.cycle_ends_at)
-        )
+            micros_or_dash(self.valid_until),
+            micros_or_dash(self.refills_at),
+            micros_or_dash(self.cycle_ends_at)
+        );
+        let mac = mac_key.sign(&signed_text(&body, account, epoch));
+        format!("{body} {mac}")
+    }
+
+    /// What was written, and whether it is ours: `None` where it does not even read as one.
+    pub(crate) fn read(text: &str) -> Option<Projection> {
+        let parts: Vec<&str> = text.split(' ').collect();
+        let [version, available, valid_until, refills_at, cycle_ends_at, _mac] = parts[..] else {
+            return None;
+        };
+        Some(Projection {
+            version: version.parse().ok()?,
+            available: read_credits(available)?,
+            valid_until: read_instant_or_dash(valid_until)?,
+            refills_at: read_instant_or_dash(refills_at)?,
+            cycle_ends_at: read_instant_or_dash(cycle_ends_at)?,
+        })
+    }
+
+    /// Reads one that Tollgate wrote for this account in this epoch, and none that was set by hand.
+    pub(crate) fn read_signed(
+        text: &str,
+        account: AccountKey,
+        epoch: Epoch,
+        mac_key: &MacKey,
+    ) -> Option<Projection> {
+        is_signed(text, account, epoch, mac_key).then(|| Projection::read(text)).flatten()
     }
 }
 
-/// A hold with what tells the request that made it from another, and how it ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownHold {
-    pub hold: Hold,
-    pub fingerprint: String,
-    pub end: Option<HoldEnd>,
+pub(crate) fn is_signed(text: &str, account: AccountKey, epoch: Epoch, mac_key: &MacKey) -> bool {
+    let Some((body, mac)) = text.rsplit_once(' ') else { return false };
+    mac_key.is_signed(&signed_text(body, account, epoch), mac)
 }
 
-/// What came of asking for a hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HoldAnswer {
-    /// Granted now.
-    Held { hold: Hold, version: i64 },
-    /// This id was granted before.
-    Known { known: KnownHold, version: i64 },
-    /// Not even the prompt fits into what is `unheld`.
-    Short { unheld: Credits, version: i64, refills_at: Option<Timestamp> },
-    /// Redis does not have the account, or what it has is no longer good.
-    Miss,
+/// What the MAC is over.
+fn signed_text(body: &str, account: AccountKey, epoch: Epoch) -> String {
+    format!("{} {} {} {body}", epoch.0, account.tenant, account.customer)
 }
 
-pub(crate) fn micros_or_empty(instant: Option<Timestamp>) -> String {
-    instant.map(|instant| instant.timestamp_micros().to_string()).unwrap_or_default()
+fn micros_or_dash(instant: Option<Timestamp>) -> String {
+    instant.map_or_else(|| "-".to_owned(), |instant| instant.timestamp_micros().to_string())
 }
 
-/// Reads the hold script's answer; `None` where it is not one that Tollgate can have written.
-pub(crate) fn read_hold_reply(
-    reply: &[String],
-    account: AccountKey,
-    epoch: Epoch,
-    request: &HoldRequest,
-    mac_key: &MacKey,
-) -> Option<HoldAnswer> {
-    if let [miss] = reply
-        && miss == "miss"
-    {
-        return Some(HoldAnswer::Miss);
-    }
-    let [kind, version, available, valid_until, refills_at, cycle_ends_at, mac, last] = reply else {
-        return None;
-    };
-    let projection = Projection {
-        version: version.parse().ok()?,
-        available: read_credits(available)?,
-        valid_until: read_instant_or_empty(valid_until)?,
-        refills_at: read_instant_or_empty(refills_at)?,
-        cycle_ends_at: read_instant_or_empty(cycle_ends_at)?,
-    };
-    if !mac_key.is_signed(&projection.text(account, epoch), mac) {
-        return None;
-    }
-    let Projection { version, refills_at, cycle_ends_at, .. } = projection;
-    match kind.as_str() {
-        "held" => {
-            let hold = request.hold(account.customer, read_credits(last)?, cycle_ends_at);
-            Some(HoldAnswer::Held { hold, version })
-        }
-        "known" => {
-            let known = read_hold(last, &request.id, account.customer)?;
-            Some(HoldAnswer::Known { known, version })
-        }
-        "short" => Some(HoldAnswer::Short { unheld: read_credits(last)?, version, refills_at }),
-        _ => None,
-    }
+/// A dash reads as no instant; anything else must be one.
+fn read_instant_or_dash(text: &str) -> Option<Option<Timestamp>> {
+    if text == "-" { Some(None) } else { read_instant(text).map(Some) }
 }
 
-/// Reads a hold's own key: `credits granted_at expires_at counts_until fingerprint state`.
-pub(crate) fn read_hold(text: &str, id: &ExternalId, customer: CustomerId) -> Option<KnownHold> {
-    let parts: Vec<&str> = text.split(' ').collect();
-    let [credits, granted_at, expires_at, counts_until, fingerprint, state] = parts[..] else {
-        return None;
-    };
-    let end = match state {
-        "live" => None,
-        "captured" => Some(HoldEnd::Captured),
-        "released" => Some(HoldEnd::Released),
-        _ => return None,
-    };
-    Some(KnownHold {
-        hold: Hold {
-            id: id.clone(),
-            customer,
-            credits: read_credits(credits)?,
-            granted_at: read_instant(granted_at)?,
-            expires_at: read_instant(expires_at)?,
-            counts_until: read_instant(counts_until)?,
-        },
-        fingerprint: fingerprint.to_owned(),
-        end,
-    })
-}
-
-fn read_credits(text: &str) -> Option<Credits> {
-    Credits::new(text.parse().ok()?).ok()
-}
-
-fn read_instant(text: &str) -> Option<Timestamp> {
+pub(crate) fn read_instant(text: &str) -> Option<Timestamp> {
     DateTime::from_timestamp_micros(text.parse().ok()?)
 }
 
-/// Empty reads as no instant; anything else must be one.
-fn read_instant_or_empty(text: &str) -> Option<Option<Timestamp>> {
-    if text.is_empty() { Some(None) } else { read_instant(text).map(Some) }
+pub(crate) fn read_credits(text: &str) -> Option<Credits> {
+    Credits::new(text.parse().ok()?).ok()
 }

@@ -1,21 +1,71 @@
 //! The scripts, sent once and called by their digests.
 
-use redis::Script;
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisResult, ServerErrorKind, ToRedisArgs, Value};
+
+use crate::connection::Connection;
+
+/// A script and its digest.
+pub(crate) struct Script {
+    code: &'static str,
+    digest: String,
+}
+
+impl Script {
+    fn new(code: &'static str) -> Script {
+        Script { digest: redis::Script::new(code).get_hash().to_owned(), code }
+    }
+
+    /// A call on these keys; the arguments follow.
+    pub(crate) fn on(&self, keys: &[String]) -> ScriptCall {
+        let mut command = Cmd::with_capacity(3 + 4 * keys.len(), 256 * keys.len());
+        command.arg("EVALSHA").arg(&self.digest).arg(keys.len()).arg(keys);
+        ScriptCall { code: self.code, command }
+    }
+}
+
+/// A script with its keys and arguments.
+pub(crate) struct ScriptCall {
+    code: &'static str,
+    command: Cmd,
+}
+
+impl ScriptCall {
+    pub(crate) fn arg(&mut self, argument: impl ToRedisArgs) -> &mut ScriptCall {
+        self.command.arg(argument);
+        self
+    }
+
+    /// Runs it; where Redis does not know the script yet, loads it first.
+    pub(crate) async fn run<T: FromRedisValue>(&self, mut connection: Connection) -> RedisResult<T> {
+        match self.command.query_async(&mut connection).await {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                let mut load = redis::cmd("SCRIPT");
+                load.arg("LOAD").arg(self.code).query_async::<Value>(&mut connection).await?;
+                self.command.query_async(&mut connection).await
+            }
+            answer => answer,
+        }
+    }
+}
 
 pub(crate) struct Scripts {
     pub(crate) hold: Script,
+    pub(crate) renew: Script,
     pub(crate) fill: Script,
     pub(crate) publish: Script,
     pub(crate) release: Script,
+    pub(crate) drop: Script,
 }
 
 impl Default for Scripts {
     fn default() -> Self {
         Scripts {
             hold: Script::new(include_str!("scripts/hold.lua")),
+            renew: Script::new(include_str!("scripts/renew.lua")),
             fill: Script::new(include_str!("scripts/fill.lua")),
             publish: Script::new(include_str!("scripts/publish.lua")),
             release: Script::new(include_str!("scripts/release.lua")),
+            drop: Script::new(include_str!("scripts/drop.lua")),
         }
     }
 }

@@ -5,7 +5,7 @@ use domain::hold::{Hold, HoldEnd, credits_to_hold};
 use domain::id::{CustomerId, ExternalId};
 use domain::refusal::OutOfCredits;
 use domain::{Refusal, TenantScope};
-use hot_balances::{AccountKey, Away, Epoch, HoldAnswer, HoldRequest, KnownHold};
+use hot_balances::{AccountKey, Away, Epoch, FillHolds, Filled, HoldAnswer, HoldRequest, KnownHold};
 
 use crate::hot_gate::{Decider, SETTLE};
 use crate::{Ledger, lock, project, store};
@@ -29,6 +29,8 @@ enum Hot {
     Decided(HoldOutcome),
     /// It does not have the account, although it was just loaded.
     Missed,
+    /// It was emptied.
+    Lost,
     Away(Away),
 }
 
@@ -68,6 +70,7 @@ impl Ledger {
                 Decider::Redis(epoch) => match self.hold_hot(scope, customer, epoch, request).await? {
                     Hot::Decided(outcome) => return Ok(outcome),
                     Hot::Missed => {}
+                    Hot::Lost => self.gate.redis_is_lost(&self.db, epoch).await?,
                     Hot::Away(why) => self.gate.redis_is_away(&self.db, epoch, &why).await?,
                 },
                 Decider::Postgres => {
@@ -91,12 +94,13 @@ impl Ledger {
         let key = AccountKey { tenant: scope.tenant, customer };
         for is_loaded in [false, true] {
             match self.hot.hold(key, epoch, request).await {
-                Ok(HoldAnswer::Miss) if is_loaded => return Ok(Hot::Missed),
-                Ok(HoldAnswer::Miss) => {
-                    if let Err(away) = self.load(scope, customer, epoch, &request.id).await? {
-                        return Ok(Hot::Away(away));
-                    }
-                }
+                Ok(HoldAnswer::Lost) => return Ok(Hot::Lost),
+                Ok(HoldAnswer::Miss { .. }) if is_loaded => return Ok(Hot::Missed),
+                Ok(HoldAnswer::Miss { .. }) => match self.load(scope, customer, epoch, &request.id).await? {
+                    Ok(Filled::Done) => {}
+                    Ok(Filled::Lost) => return Ok(Hot::Lost),
+                    Err(away) => return Ok(Hot::Away(away)),
+                },
                 Ok(HoldAnswer::Held { hold, version }) => {
                     self.journal.record_later(scope.tenant, hold.clone(), request.fingerprint.clone());
                     return Ok(Hot::Decided(HoldOutcome::New(Granted { hold, version })));
@@ -125,7 +129,7 @@ impl Ledger {
         customer: CustomerId,
         epoch: Epoch,
         asked_for: &ExternalId,
-    ) -> Result<std::result::Result<(), Away>> {
+    ) -> Result<std::result::Result<Filled, Away>> {
         self.journal.flush(&self.db).await?;
         let (tenant, now) = (scope.tenant, scope.now);
         let (key, projection, holds) = self
@@ -140,7 +144,7 @@ impl Ledger {
                 Ok((project::key(tenant, account), project::projection(account, now), holds))
             })
             .await?;
-        Ok(self.hot.fill(key, epoch, &projection, &holds, now).await)
+        Ok(self.hot.fill(key, epoch, &projection, FillHolds::All(&holds), now).await)
     }
 
     /// Decides and holds in one PostgreSQL transaction, under the account's lock (R-36 `strict`).

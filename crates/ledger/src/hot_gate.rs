@@ -83,16 +83,23 @@ impl HotGate {
         Ok((seen.is_up && seen.settles_at <= Instant::now()).then_some(seen.epoch))
     }
 
-    /// Whether Redis was up when the row was last read. Takes no connection: for looking something up
-    /// in the middle of a transaction, never for deciding.
-    pub(crate) fn was_up(&self) -> bool {
-        lock(&self.seen).is_some_and(|seen| seen.is_up)
+    /// The epoch, if Redis was up when the row was last read. Takes no connection: for looking something
+    /// up in the middle of a transaction, never for deciding.
+    pub(crate) fn epoch_when_last_read(&self) -> Option<Epoch> {
+        lock(&self.seen).filter(|seen| seen.is_up).map(|seen| seen.epoch)
     }
 
     /// Says for all servers that Redis is away.
     pub(crate) async fn redis_is_away(&self, db: &Db, epoch: Epoch, why: &Away) -> Result<()> {
         tracing::warn!(%why, "Redis is away; PostgreSQL decides about holds");
         // Not used again before it was read anew, even if nobody can be told now.
+        *lock(&self.seen) = None;
+        start_epoch(db, epoch, None).await
+    }
+
+    /// Says for all servers that Redis was emptied: what it has of this epoch is not all of it.
+    pub(crate) async fn redis_is_lost(&self, db: &Db, epoch: Epoch) -> Result<()> {
+        tracing::warn!("Redis was emptied; PostgreSQL decides about holds for a moment");
         *lock(&self.seen) = None;
         start_epoch(db, epoch, None).await
     }
@@ -105,7 +112,10 @@ impl HotGate {
             }
             *pinged_at = Some(Instant::now());
         }
-        if let Ok(run_id) = hot.run_id().await {
+        // The next epoch's number is known before it is anybody's: it is either taken now or not used.
+        if let Ok(run_id) = hot.run_id().await
+            && hot.begin_epoch(Epoch(epoch.0 + 1)).await.is_ok()
+        {
             tracing::info!("Redis is back");
             start_epoch(db, epoch, Some(&run_id)).await?;
             self.read(db, hot).await?;
@@ -144,7 +154,10 @@ impl HotGate {
         let epoch = Epoch(row.epoch);
         match (hot.run_id().await, &row.run_id) {
             (Ok(run_id), Some(known)) if run_id == *known => return Ok(true),
-            (Ok(run_id), None) => note_run(db, epoch, &run_id).await?,
+            (Ok(run_id), None) => match hot.begin_epoch(epoch).await {
+                Ok(()) => note_run(db, epoch, &run_id).await?,
+                Err(away) => self.redis_is_away(db, epoch, &away).await?,
+            },
             (Ok(_), Some(_)) => {
                 tracing::warn!("Redis was restarted; PostgreSQL decides about holds for a moment");
                 start_epoch(db, epoch, None).await?;

@@ -6,6 +6,7 @@ use db::Result;
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{TenantScope, Timestamp};
 use futures_util::future::try_join_all;
+use hot_balances::Told;
 
 use crate::{Accounts, Ledger, lock, project};
 
@@ -42,6 +43,7 @@ impl Ledger {
                 self.hot.publish(key, epoch, &project::projection(account, now), ended).await
             });
             match try_join_all(publishing).await {
+                Ok(told) if told.contains(&Told::Lost) => self.gate.redis_is_lost(&self.db, epoch).await,
                 Ok(_) => Ok(()),
                 Err(away) => self.gate.redis_is_away(&self.db, epoch, &away).await,
             }

@@ -6,8 +6,7 @@ use db::{Connection, Result};
 use domain::hold::{Hold, HoldEnd};
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{Refusal, TenantScope, Timestamp};
-use hot_balances::AccountKey;
-use hot_balances::KnownHold;
+use hot_balances::{AccountKey, Epoch, KnownHold, Told};
 
 use crate::{Ledger, lock, store};
 
@@ -49,8 +48,8 @@ pub async fn find_holds(
         };
         found.insert((*customer, id.clone()), answer);
     }
-    if ledger.gate.was_up() {
-        ask_redis(ledger, tenant, &mut found).await;
+    if let Some(epoch) = ledger.gate.epoch_when_last_read() {
+        ask_redis(ledger, tenant, epoch, &mut found).await;
     }
     Ok(found)
 }
@@ -59,12 +58,13 @@ pub async fn find_holds(
 async fn ask_redis(
     ledger: &Ledger,
     tenant: TenantId,
+    epoch: Epoch,
     found: &mut BTreeMap<(CustomerId, ExternalId), FoundHold>,
 ) {
     let missing = found.iter().filter(|(_, found)| !matches!(found, FoundHold::Own(_)));
     let missing: Vec<(AccountKey, ExternalId)> =
         missing.map(|((customer, id), _)| (AccountKey { tenant, customer: *customer }, id.clone())).collect();
-    let Ok(answers) = ledger.hot.find(&missing).await else { return };
+    let Ok(answers) = ledger.hot.find(epoch, &missing).await else { return };
     for ((account, id), answer) in missing.into_iter().zip(answers) {
         if let Some(own) = answer {
             found.insert((account.customer, id), FoundHold::Own(own));
@@ -112,10 +112,12 @@ impl Ledger {
             })
             .await?;
         let key = AccountKey { tenant, customer };
-        if let Some(epoch) = self.gate.epoch_in_redis(&self.db, &self.hot).await?
-            && let Err(away) = self.hot.release(key, id).await
-        {
-            self.gate.redis_is_away(&self.db, epoch, &away).await?;
+        if let Some(epoch) = self.gate.epoch_in_redis(&self.db, &self.hot).await? {
+            match self.hot.release(key, epoch, id).await {
+                Ok(Told::Done) => {}
+                Ok(Told::Lost) => self.gate.redis_is_lost(&self.db, epoch).await?,
+                Err(away) => self.gate.redis_is_away(&self.db, epoch, &away).await?,
+            }
         }
         Ok(version)
     }

@@ -78,6 +78,12 @@ impl Stores {
         .expect("a pool")
     }
 
+    /// The secret that this test's servers share: nobody else's, so that tests with databases of their own
+    /// can share a Redis. Of 32 bytes.
+    pub fn secret(&self) -> Vec<u8> {
+        Sha256::digest(self.superuser_url.as_bytes()).to_vec()
+    }
+
     /// A connection with all rights, for looking at what the application may not touch.
     pub async fn superuser(&self) -> AsyncPgConnection {
         connect(&self.superuser_url).await

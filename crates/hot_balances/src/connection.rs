@@ -1,0 +1,187 @@
+//! The connection: to one Redis, or to a cluster of them.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+
+use futures_util::future::try_join_all;
+use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
+use redis::cluster::{ClusterClient, ClusterClientBuilder};
+use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{
+    MultipleNodeRoutingInfo, Route, RoutingInfo, SingleNodeRoutingInfo, Slot, SlotAddr,
+};
+use redis::{Cmd, Pipeline, RedisFuture, RedisResult, Value};
+
+use crate::keys::Markers;
+use crate::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
+
+/// Where Redis is.
+pub(crate) enum Target {
+    One(redis::Client),
+    Cluster(Box<ClusterClient>),
+}
+
+/// `redis-cluster://[user:password@]host:port,host:port`: some of the cluster's masters.
+const CLUSTER_SCHEME: &str = "redis-cluster://";
+
+impl Target {
+    pub(crate) fn parse(url: &str) -> RedisResult<Target> {
+        let Some(rest) = url.strip_prefix(CLUSTER_SCHEME) else {
+            return redis::Client::open(url).map(Target::One);
+        };
+        let (login, hosts) = rest.rsplit_once('@').map_or(("", rest), |(login, hosts)| (login, hosts));
+        let at = if login.is_empty() { "" } else { "@" };
+        let nodes = hosts.split(',').map(|host| format!("redis://{login}{at}{host}"));
+        ClusterClientBuilder::new(nodes)
+            .connection_timeout(CONNECT_TIMEOUT)
+            .response_timeout(RESPONSE_TIMEOUT)
+            .retries(1)
+            .build()
+            .map(|client| Target::Cluster(Box::new(client)))
+    }
+
+    pub(crate) async fn connect(&self) -> RedisResult<Connection> {
+        match self {
+            Target::One(client) => {
+                let config = ConnectionManagerConfig::new()
+                    .set_connection_timeout(Some(CONNECT_TIMEOUT))
+                    .set_response_timeout(Some(RESPONSE_TIMEOUT))
+                    .set_number_of_retries(1)
+                    .set_max_delay(RESPONSE_TIMEOUT);
+                ConnectionManager::new_with_config(client.clone(), config).await.map(Connection::One)
+            }
+            Target::Cluster(client) => client.get_async_connection().await.map(Connection::Cluster),
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(crate) enum Connection {
+    One(ConnectionManager),
+    Cluster(ClusterConnection),
+}
+
+impl Connection {
+    /// Which run of Redis this is; of a cluster, which runs of its masters.
+    pub(crate) async fn run_id(mut self) -> RedisResult<String> {
+        let mut info = redis::cmd("INFO");
+        info.arg("server");
+        let texts: Vec<String> = match &mut self {
+            Connection::One(one) => vec![info.query_async(one).await?],
+            Connection::Cluster(cluster) => {
+                let to_all = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+                let answers: HashMap<String, String> =
+                    redis::from_redis_value(cluster.route_command(info, to_all).await?)?;
+                answers.into_values().collect()
+            }
+        };
+        let run_id =
+            |text: &String| text.lines().find_map(|line| Some(line.strip_prefix("run_id:")?.to_owned()));
+        let mut run_ids: Vec<String> = texts.iter().filter_map(run_id).collect();
+        run_ids.sort();
+        Ok(run_ids.join(" "))
+    }
+
+    /// Runs reads of any number of slots: one pipeline, or in a cluster one call each, side by side.
+    pub(crate) async fn read_all(mut self, reads: &[Cmd]) -> RedisResult<Vec<Value>> {
+        match &mut self {
+            Connection::One(one) => {
+                let mut pipeline = redis::pipe();
+                for read in reads {
+                    pipeline.add_command(read.clone());
+                }
+                pipeline.query_async(one).await
+            }
+            Connection::Cluster(cluster) => {
+                let reading = reads.iter().map(|read| {
+                    let mut cluster = cluster.clone();
+                    async move { cluster.req_packed_command(read).await }
+                });
+                try_join_all(reading).await
+            }
+        }
+    }
+
+    /// Gives all markers this value; in a cluster pipelined by master.
+    pub(crate) async fn mark(mut self, markers: &Markers, value: i64) -> RedisResult<()> {
+        match (&mut self, markers) {
+            (_, Markers::One(name)) => redis::cmd("SET").arg(name).arg(value).query_async(&mut self).await,
+            (Connection::One(one), Markers::PerSlot(names)) => {
+                set_all(names.values().map(String::as_str), value).query_async(one).await
+            }
+            (Connection::Cluster(cluster), Markers::PerSlot(names)) => {
+                let mut marking = Vec::new();
+                for slots in slot_ranges(cluster).await? {
+                    let slots: Vec<Slot> = slots.filter_map(Slot::new).collect();
+                    for chunk in slots.chunks(MARKERS_A_CALL) {
+                        let pipeline = set_all(chunk.iter().map(|slot| names[slot].as_str()), value);
+                        let count = chunk.len();
+                        let route = Route::with_slot(chunk[0], SlotAddr::Master);
+                        let mut cluster = cluster.clone();
+                        marking.push(async move {
+                            let to = SingleNodeRoutingInfo::SpecificNode(route);
+                            cluster.route_pipeline(pipeline, 0, count, to).await
+                        });
+                    }
+                }
+                try_join_all(marking).await.map(drop)
+            }
+        }
+    }
+}
+
+/// How many markers are set in one pipeline.
+const MARKERS_A_CALL: usize = 1_024;
+
+fn set_all<'n>(names: impl Iterator<Item = &'n str>, value: i64) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    for name in names {
+        pipeline.set(name, value).ignore();
+    }
+    pipeline
+}
+
+/// Which slots lie together on a master.
+async fn slot_ranges(cluster: &mut ClusterConnection) -> RedisResult<Vec<RangeInclusive<u16>>> {
+    let mut slots = redis::cmd("CLUSTER");
+    slots.arg("SLOTS");
+    let to_any = RoutingInfo::SingleNode(SingleNodeRoutingInfo::RandomPrimary);
+    // Each range: first slot, last slot, then the nodes that have it.
+    let ranges: Vec<Vec<Value>> = redis::from_redis_value(cluster.route_command(slots, to_any).await?)?;
+    let mut read = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        let mut ends = range.into_iter().take(2).map(redis::from_redis_value::<u16>);
+        if let (Some(first), Some(last)) = (ends.next(), ends.next()) {
+            read.push(first?..=last?);
+        }
+    }
+    Ok(read)
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Connection::One(one) => one.req_packed_command(command),
+            Connection::Cluster(cluster) => cluster.req_packed_command(command),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Connection::One(one) => one.req_packed_commands(pipeline, offset, count),
+            Connection::Cluster(cluster) => cluster.req_packed_commands(pipeline, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Connection::One(one) => one.get_db(),
+            Connection::Cluster(cluster) => cluster.get_db(),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Loads an account after a miss.
+
+use domain::Timestamp;
+use domain::hold::HoldEnd;
+
+use crate::known_hold::KnownHold;
+use crate::projection::Projection;
+use crate::{AccountKey, Away, Epoch, HotBalances, LIFE, keep_ms, ms};
+
+/// What a load knows of the account's holds.
+#[derive(Debug, Clone, Copy)]
+pub enum FillHolds<'a> {
+    /// Every live one, and ended ones that must not seem new.
+    All(&'a [KnownHold]),
+    /// The miss said that the live ones are there (`is_loaded`): what is to be known besides.
+    Besides(&'a [KnownHold]),
+}
+
+/// What came of a fill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filled {
+    Done,
+    /// Redis is not in this epoch. Nothing was changed.
+    Lost,
+}
+
+impl HotBalances {
+    /// Loads an account after a miss, with what is known of its holds. An older version than one that
+    /// is here, or was published a moment ago, changes nothing.
+    pub async fn fill(
+        &self,
+        account: AccountKey,
+        epoch: Epoch,
+        projection: &Projection,
+        holds: FillHolds<'_>,
+        now: Timestamp,
+    ) -> Result<Filled, Away> {
+        let (brought, holds) = match holds {
+            FillHolds::All(holds) => ("all", holds),
+            FillHolds::Besides(holds) => ("besides", holds),
+        };
+        let keys = account.keys(epoch);
+        let marker = self.0.markers.of(account).to_owned();
+        let mut names = vec![marker, keys.balance(), keys.live(), keys.floor()];
+        names.extend(holds.iter().map(|known| keys.hold(&known.hold.id)));
+        let mut call = self.0.scripts.fill.on(&names);
+        call.arg(epoch.0).arg(ms(LIFE)).arg(projection.write(account, epoch, &self.0.mac_key)).arg(brought);
+        for KnownHold { hold, fingerprint, end } in holds {
+            call.arg(hold.id.as_str())
+                .arg(hold.credits.get())
+                .arg(hold.granted_at.timestamp_micros())
+                .arg(hold.expires_at.timestamp_micros())
+                .arg(hold.counts_until.timestamp_micros())
+                .arg(fingerprint)
+                .arg(end.map_or("live", HoldEnd::name))
+                .arg(keep_ms(now, hold.expires_at));
+        }
+        let answer: String = self.run(|connection| call.run(connection)).await?;
+        Ok(if answer == "lost" { Filled::Lost } else { Filled::Done })
+    }
+}

@@ -1,0 +1,69 @@
+//! Looks things up; changes nothing.
+
+use domain::Credits;
+use domain::id::ExternalId;
+use redis::{Cmd, FromRedisValue, from_redis_value};
+
+use crate::known_hold::KnownHold;
+use crate::projection::{Projection, is_signed, read_credits};
+use crate::{AccountKey, Away, Epoch, HotBalances};
+
+/// What Redis has of an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peeked {
+    pub projection: Projection,
+    /// Whether Tollgate wrote it. One that it did not write is dropped when it is next used.
+    pub is_signed: bool,
+    /// What the live holds come to, by the count that the scripts keep; holds that have run out and
+    /// that nobody has looked at since are in it.
+    pub held: Credits,
+}
+
+impl HotBalances {
+    /// Holds by their ids, live or ended, in the order asked for. One round trip for all of them.
+    pub async fn find(
+        &self,
+        epoch: Epoch,
+        named: &[(AccountKey, ExternalId)],
+    ) -> Result<Vec<Option<KnownHold>>, Away> {
+        let gets = named.iter().map(|(account, id)| {
+            let mut get = redis::cmd("GET");
+            get.arg(account.keys(epoch).hold(id));
+            get
+        });
+        let texts: Vec<Option<String>> = self.read_all(gets.collect()).await?;
+        let read = |((account, id), text): (&(AccountKey, ExternalId), Option<String>)| {
+            text.and_then(|text| KnownHold::read(&text, id, account.customer))
+        };
+        Ok(named.iter().zip(texts).map(read).collect())
+    }
+
+    /// What Redis has of accounts, in the order asked for: `None` where it has nothing that reads as a
+    /// projection, or it was dropped. One round trip for all of them.
+    pub async fn peek(&self, epoch: Epoch, accounts: &[AccountKey]) -> Result<Vec<Option<Peeked>>, Away> {
+        let gets = accounts.iter().map(|account| {
+            let mut get = redis::cmd("HMGET");
+            get.arg(account.keys(epoch).balance()).arg(&["projection", "held"]);
+            get
+        });
+        let here: Vec<(Option<String>, Option<String>)> = self.read_all(gets.collect()).await?;
+        let read = |(account, (text, held)): (&AccountKey, (Option<String>, Option<String>))| {
+            let text = text?;
+            Some(Peeked {
+                projection: Projection::read(&text)?,
+                is_signed: is_signed(&text, *account, epoch, &self.0.mac_key),
+                held: read_credits(&held?)?,
+            })
+        };
+        Ok(accounts.iter().zip(here).map(read).collect())
+    }
+
+    async fn read_all<T: FromRedisValue>(&self, reads: Vec<Cmd>) -> Result<Vec<T>, Away> {
+        if reads.is_empty() {
+            return Ok(Vec::new());
+        }
+        let values = self.run(|connection| connection.read_all(&reads)).await?;
+        let read: Result<Vec<T>, _> = values.into_iter().map(from_redis_value).collect();
+        read.map_err(|error| Away(error.to_string()))
+    }
+}
