@@ -110,28 +110,23 @@ impl Connection {
                 set_all(names.values().map(String::as_str), value).query_async(one).await
             }
             (Connection::Cluster(cluster), Markers::PerSlot(names)) => {
-                let mut marking = Vec::new();
                 for slots in slot_ranges(cluster).await? {
                     let slots: Vec<Slot> = slots.filter_map(Slot::new).collect();
                     for chunk in slots.chunks(MARKERS_A_CALL) {
                         let pipeline = set_all(chunk.iter().map(|slot| names[slot].as_str()), value);
-                        let count = chunk.len();
                         let route = Route::with_slot(chunk[0], SlotAddr::Master);
-                        let mut cluster = cluster.clone();
-                        marking.push(async move {
-                            let to = SingleNodeRoutingInfo::SpecificNode(route);
-                            cluster.route_pipeline(pipeline, 0, count, to).await
-                        });
+                        let master = SingleNodeRoutingInfo::SpecificNode(route);
+                        cluster.route_pipeline(pipeline, 0, chunk.len(), master).await?;
                     }
                 }
-                try_join_all(marking).await.map(drop)
+                Ok(())
             }
         }
     }
 }
 
 /// How many markers are set in one pipeline.
-const MARKERS_A_CALL: usize = 1_024;
+const MARKERS_A_CALL: usize = 512;
 
 fn set_all<'n>(names: impl Iterator<Item = &'n str>, value: i64) -> Pipeline {
     let mut pipeline = redis::pipe();

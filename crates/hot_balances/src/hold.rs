@@ -4,9 +4,11 @@ use domain::hold::{Hold, counts_until};
 use domain::id::{CustomerId, ExternalId};
 use domain::{Credits, Timestamp};
 
+use crate::gather::Asked;
 use crate::known_hold::KnownHold;
 use crate::projection::{Projection, read_credits};
-use crate::{AccountKey, Away, Epoch, HotBalances, LIFE, keep_ms, ms};
+use crate::scripts::ScriptCall;
+use crate::{Away, HotBalances, LIFE, keep_ms, ms};
 
 /// What an authorization asks for.
 #[derive(Debug, Clone)]
@@ -56,72 +58,107 @@ impl HoldRequest {
 }
 
 impl HotBalances {
-    /// Holds Credits, once per hold id.
-    pub async fn hold(
-        &self,
-        account: AccountKey,
-        epoch: Epoch,
-        request: &HoldRequest,
-    ) -> Result<HoldAnswer, Away> {
-        let keys = account.keys(epoch);
-        let marker = self.0.markers.of(account).to_owned();
-        let mut call = self.0.scripts.hold.on(&[marker, keys.balance(), keys.live(), keys.hold(&request.id)]);
-        call.arg(ms(LIFE)).arg(epoch.0).arg(1);
-        call.arg(request.now.timestamp_micros())
-            .arg(request.id.as_str())
-            .arg(request.full.get())
-            .arg(request.prompt_only.get())
-            .arg(request.expires_at.timestamp_micros())
-            .arg(&request.fingerprint)
-            .arg(keep_ms(request.now, request.expires_at));
-        let reply: Vec<String> = self.run(|connection| call.run(connection)).await?;
-        let [projection, answer] = &reply[..] else { return Err(unreadable(&reply)) };
-        match self.read_hold_answer(projection, answer, account, epoch, request) {
-            Some(answer) => Ok(answer),
-            None => {
-                let given = if answer.starts_with("held ") { vec![request.id.clone()] } else { Vec::new() };
-                self.drop_forged(account, epoch, projection, &given).await?;
-                Ok(HoldAnswer::Miss { is_loaded: true })
+    /// Sends holds in one call and answers each. The error is theirs already, and says that others need
+    /// not try.
+    pub(crate) async fn send(&self, mut asked: Vec<Asked>) -> Result<(), Away> {
+        // Those of one account lie together, in the order in which they came.
+        asked.sort_by_key(|asked| (asked.account, asked.epoch));
+        let call = self.call_of(&asked);
+        match self.run(|connection| call.run::<Vec<String>>(connection)).await {
+            Ok(reply) => self.answer(asked, reply.into_iter()).await,
+            Err(away) => {
+                for asked in asked {
+                    asked.answer(Err(away.clone()));
+                }
+                Err(away)
             }
         }
     }
 
-    /// Reads the script's answer; `None` where the projection is not one that Tollgate wrote.
-    fn read_hold_answer(
-        &self,
-        projection: &str,
-        answer: &str,
-        account: AccountKey,
-        epoch: Epoch,
-        request: &HoldRequest,
-    ) -> Option<HoldAnswer> {
-        match answer {
-            "lost" => return Some(HoldAnswer::Lost),
-            "miss" => return Some(HoldAnswer::Miss { is_loaded: false }),
-            // Was dropped before.
-            "out" if projection.is_empty() => return Some(HoldAnswer::Miss { is_loaded: true }),
-            _ => {}
+    /// The script's call; `asked` lie together by account.
+    fn call_of(&self, asked: &[Asked]) -> ScriptCall {
+        let first = &asked[0];
+        let mut names = vec![self.0.markers.of(first.account).to_owned()];
+        let accounts = || asked.chunk_by(|one, next| (one.account, one.epoch) == (next.account, next.epoch));
+        for of_account in accounts() {
+            let keys = of_account[0].account.keys(of_account[0].epoch);
+            names.extend([keys.balance(), keys.live()]);
+            names.extend(of_account.iter().map(|asked| keys.hold(&asked.request.id)));
         }
-        let projection = Projection::read_signed(projection, account, epoch, &self.0.mac_key)?;
-        let Projection { version, refills_at, cycle_ends_at, .. } = projection;
-        match answer.split_once(' ') {
-            None => (answer == "out").then_some(HoldAnswer::Miss { is_loaded: true }),
-            Some(("held", credits)) => {
-                let hold = request.hold(account.customer, read_credits(credits)?, cycle_ends_at);
-                Some(HoldAnswer::Held { hold, version })
+        let mut call = self.0.scripts.hold.on(&names);
+        call.arg(ms(LIFE));
+        for of_account in accounts() {
+            call.arg(of_account[0].epoch.0).arg(of_account.len());
+            for Asked { request, .. } in of_account {
+                call.arg(request.now.timestamp_micros())
+                    .arg(request.id.as_str())
+                    .arg(request.full.get())
+                    .arg(request.prompt_only.get())
+                    .arg(request.expires_at.timestamp_micros())
+                    .arg(&request.fingerprint)
+                    .arg(keep_ms(request.now, request.expires_at));
             }
-            Some(("known", known)) => {
-                let known = KnownHold::read(known, &request.id, account.customer)?;
-                Some(HoldAnswer::Known { known, version })
-            }
-            Some(("short", unheld)) => {
-                Some(HoldAnswer::Short { unheld: read_credits(unheld)?, version, refills_at })
-            }
-            Some(_) => None,
         }
+        call
+    }
+
+    /// Gives each its part of the reply: of each account its projection, then an answer each.
+    async fn answer(&self, asked: Vec<Asked>, mut reply: impl Iterator<Item = String>) -> Result<(), Away> {
+        let mut asked = asked.into_iter().peekable();
+        while let Some(Asked { account, epoch, .. }) = asked.peek() {
+            let (account, epoch) = (*account, *epoch);
+            let text = reply.next().unwrap_or_default();
+            // Checked once for all of the account's.
+            let projection = Projection::read_signed(&text, account, epoch, &self.0.mac_key);
+            let mut unread = Vec::new();
+            while let Some(one) = asked.next_if(|next| (next.account, next.epoch) == (account, epoch)) {
+                let answer = reply.next().unwrap_or_default();
+                match read_answer(&answer, projection.as_ref(), text.is_empty(), &one) {
+                    Some(answer) => one.answer(Ok(answer)),
+                    None => unread.push((one, answer)),
+                }
+            }
+            if !unread.is_empty() {
+                let given = unread.iter().filter(|(_, answer)| answer.starts_with("held "));
+                let given: Vec<ExternalId> = given.map(|(one, _)| one.request.id.clone()).collect();
+                let dropped = self.drop_forged(account, epoch, &text, &given).await;
+                for (one, _) in unread {
+                    one.answer(dropped.clone().map(|()| HoldAnswer::Miss { is_loaded: true }));
+                }
+            }
+        }
+        Ok(())
     }
 }
 
-fn unreadable(reply: &[String]) -> Away {
-    Away(format!("an answer of {} parts", reply.len()))
+/// Reads one answer of the script; `None` where it rests on a projection that Tollgate did not write.
+fn read_answer(
+    answer: &str,
+    projection: Option<&Projection>,
+    is_dropped: bool,
+    asked: &Asked,
+) -> Option<HoldAnswer> {
+    let Asked { account, request, .. } = asked;
+    match answer {
+        "lost" => return Some(HoldAnswer::Lost),
+        "miss" => return Some(HoldAnswer::Miss { is_loaded: false }),
+        "out" if is_dropped => return Some(HoldAnswer::Miss { is_loaded: true }),
+        _ => {}
+    }
+    let Projection { version, refills_at, cycle_ends_at, .. } = *projection?;
+    match answer.split_once(' ') {
+        None => (answer == "out").then_some(HoldAnswer::Miss { is_loaded: true }),
+        Some(("held", credits)) => {
+            let hold = request.hold(account.customer, read_credits(credits)?, cycle_ends_at);
+            Some(HoldAnswer::Held { hold, version })
+        }
+        Some(("known", known)) => {
+            let known = KnownHold::read(known, &request.id, account.customer)?;
+            Some(HoldAnswer::Known { known, version })
+        }
+        Some(("short", unheld)) => {
+            Some(HoldAnswer::Short { unheld: read_credits(unheld)?, version, refills_at })
+        }
+        Some(_) => None,
+    }
 }

@@ -93,6 +93,14 @@ impl Markers {
             Markers::PerSlot(names) => &names[&account.slot()],
         }
     }
+
+    /// The account's slot, where that matters.
+    pub(crate) fn slot(&self, account: AccountKey) -> Option<Slot> {
+        match self {
+            Markers::One(_) => None,
+            Markers::PerSlot(_) => Some(account.slot()),
+        }
+    }
 }
 
 fn namespace(mac_key: &MacKey) -> String {

@@ -32,6 +32,7 @@
 
 mod connection;
 mod fill;
+mod gather;
 mod hold;
 mod keys;
 mod known_hold;
@@ -59,6 +60,7 @@ pub use renew::RenewAnswer;
 pub use tell::Told;
 
 use connection::{Connection, Target};
+use gather::Gathered;
 use keys::Markers;
 use mac::MacKey;
 use scripts::Scripts;
@@ -67,6 +69,9 @@ use scripts::Scripts;
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long a first connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long all markers of a cluster may take, a call of which is sent only when the one before it was
+/// answered.
+const MARKING_MAX: Duration = Duration::from_secs(2);
 /// The longest that a call goes on after it was begun.
 pub const CALL_MAX: Duration = Duration::from_millis(450);
 /// How long a mark is kept that tells a load under way what has changed since it read: longer than any
@@ -93,6 +98,7 @@ pub(crate) struct Shared {
     scripts: Scripts,
     mac_key: MacKey,
     markers: Markers,
+    gathered: Gathered,
 }
 
 impl HotBalances {
@@ -106,14 +112,18 @@ impl HotBalances {
             Target::One(_) => Markers::one(&mac_key),
             Target::Cluster(_) => Markers::per_slot(&mac_key),
         };
-        let (connection, scripts) = Default::default();
-        Ok(HotBalances(Arc::new(Shared { target, connection, scripts, mac_key, markers })))
+        let (connection, scripts, gathered) = Default::default();
+        Ok(HotBalances(Arc::new(Shared { target, connection, scripts, mac_key, markers, gathered })))
     }
 
     /// Tells Redis that this epoch begins: from now on it answers no call of another one. Called by
     /// whoever starts an epoch, before the first call of it.
     pub async fn begin_epoch(&self, epoch: Epoch) -> Result<(), Away> {
-        self.run(|connection| connection.mark(&self.0.markers, epoch.0)).await
+        let marking = self.connection().await?.mark(&self.0.markers, epoch.0);
+        match tokio::time::timeout(MARKING_MAX, marking).await {
+            Ok(marked) => marked.map_err(|error| Away(error.to_string())),
+            Err(_) => Err(Away(format!("no epoch begun within {} ms", MARKING_MAX.as_millis()))),
+        }
     }
 
     /// Which run of Redis this is: another one after every restart. In a cluster, of any master.
@@ -138,11 +148,7 @@ impl HotBalances {
     where
         Fut: Future<Output = RedisResult<T>>,
     {
-        let connecting = self.0.connection.get_or_try_init(|| self.0.target.connect());
-        let connection = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(connected) => connected.map_err(|error| Away(error.to_string()))?,
-            Err(_) => return Err(Away("no connection".to_owned())),
-        };
+        let connection = self.connection().await?;
         for _ in 0..2 {
             match tokio::time::timeout(RESPONSE_TIMEOUT, call(connection.clone())).await {
                 Ok(answer) => return answer.map_err(|error| Away(error.to_string())),
@@ -150,6 +156,14 @@ impl HotBalances {
             }
         }
         Err(Away(format!("no answer within {} ms, twice", RESPONSE_TIMEOUT.as_millis())))
+    }
+
+    async fn connection(&self) -> Result<Connection, Away> {
+        let connecting = self.0.connection.get_or_try_init(|| self.0.target.connect());
+        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(connected) => connected.cloned().map_err(|error| Away(error.to_string())),
+            Err(_) => Err(Away("no connection".to_owned())),
+        }
     }
 }
 

@@ -49,6 +49,7 @@ mod error;
 mod fetch;
 mod find;
 mod keeper;
+mod lone_redis;
 mod places;
 mod port;
 mod postgres;
@@ -63,6 +64,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use error::Error;
+pub use lone_redis::LoneRedis;
 
 use error::Doing;
 use find::Programs;

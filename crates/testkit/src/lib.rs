@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use db::Db;
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+pub use private_servers::LoneRedis;
 use private_servers::{Options, PrivateServers};
 use sha2::{Digest, Sha256};
 
@@ -127,6 +128,23 @@ impl Drop for LoneServers {
             let _ = servers.remove();
         }
     }
+}
+
+/// A Redis for one test alone.
+pub fn lone_redis(name: &str) -> LoneRedis {
+    LoneRedis::start(&lone_dir(name)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A cluster of three Redis masters for one test alone.
+pub fn lone_cluster(name: &str) -> LoneRedis {
+    LoneRedis::start_cluster(&lone_dir(name)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A folder of its own for each call, in this process and others.
+fn lone_dir(name: &str) -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    checkout().join(".tollgate").join(format!("test-{name}-{}-{number}", std::process::id()))
 }
 
 fn shared_servers() -> &'static Servers {

@@ -1,0 +1,218 @@
+//! Accounts' balances: loaded, published, run out, forged, looked at.
+
+use std::collections::BTreeMap;
+
+use domain::hold::HoldEnd;
+use hot_balances::{FillHolds, Filled, HoldAnswer, KnownHold, Peeked, Projection, Told};
+
+use crate::support::{
+    FIRST, Given, at, balance, credits, id, key_of, new_account, on_one_redis_and_on_a_cluster, request,
+};
+
+on_one_redis_and_on_a_cluster! {
+    an_account_that_was_never_loaded_is_a_miss
+    a_balance_that_has_run_out_is_a_miss_that_keeps_its_holds
+    a_fill_brings_the_holds_along
+    a_fill_does_not_bring_back_what_has_ended_meanwhile
+    a_newer_balance_is_taken_and_an_older_one_is_not
+    what_was_read_before_a_change_is_not_loaded_after_it
+    an_account_that_is_not_loaded_is_not_loaded_by_a_change
+    a_forged_balance_is_dropped_and_what_it_gave_is_taken_back
+    live_holds_that_were_lost_have_to_be_brought_along
+    accounts_are_peeked_at_and_dropped
+    gathered_holds_of_many_accounts_each_get_their_own_answer
+    the_keys_of_an_account_lie_in_one_slot_and_go_by_themselves
+}
+
+const LOADED: HoldAnswer = HoldAnswer::Miss { is_loaded: true };
+const UNLOADED: HoldAnswer = HoldAnswer::Miss { is_loaded: false };
+
+async fn an_account_that_was_never_loaded_is_a_miss(given: Given) {
+    let stranger = given.hot.hold(new_account(), FIRST, &request("a", 1, 1, 0)).await.unwrap();
+    assert_eq!(stranger, UNLOADED);
+}
+
+/// The same balance for another minute.
+fn for_another_minute(projection: Projection) -> Projection {
+    Projection { valid_until: Some(at(120)), ..projection }
+}
+
+async fn a_balance_that_has_run_out_is_a_miss_that_keeps_its_holds(given: Given) {
+    assert_eq!(given.hold_at(50, "a", 60, 60).await, Ok(60), "until second 65");
+    assert_eq!(given.hold_at(59, "b", 41, 41).await, Err(40));
+    assert_eq!(given.ask(&request("b", 1, 1, 60)).await, LOADED);
+    let again = for_another_minute(balance(1, 100));
+    let filled = given.hot.fill(given.account, FIRST, &again, FillHolds::Besides(&[]), at(60)).await.unwrap();
+    assert_eq!(filled, Filled::Done);
+    assert_eq!(given.hold_at(60, "b", 41, 41).await, Err(40), "a is there still");
+}
+
+/// A hold as PostgreSQL knows it: of this many Credits, granted at second 0.
+fn recorded(given: &Given, name: &str, count: i64, end: Option<HoldEnd>) -> KnownHold {
+    let request = request(name, count, count, 0);
+    let hold = request.hold(given.account.customer, credits(count), None);
+    KnownHold { hold, fingerprint: request.fingerprint, end }
+}
+
+async fn a_fill_brings_the_holds_along(mut given: Given) {
+    given.account = new_account();
+    let live = recorded(&given, "live", 60, None);
+    let ended = recorded(&given, "ended", 30, Some(HoldEnd::Captured));
+    given.fill(&balance(1, 100), &[live.clone(), ended.clone()]).await;
+    assert_eq!(given.hold("a", 41, 41).await, Err(40));
+    let known = [given.find("live").await, given.find("ended").await];
+    assert_eq!(known, [Some(live), Some(ended)]);
+    assert_eq!(given.hold_at(15, "a", 100, 100).await, Ok(100));
+}
+
+async fn a_fill_does_not_bring_back_what_has_ended_meanwhile(mut given: Given) {
+    given.account = new_account();
+    let holds = [("captured", 10), ("released", 20), ("live", 30)];
+    let holds = holds.map(|(name, count)| recorded(&given, name, count, None));
+    given.hot.publish(given.account, FIRST, &balance(1, 100), &[id("captured")]).await.unwrap();
+    given.hot.release(given.account, FIRST, &id("released")).await.unwrap();
+    given.fill(&balance(1, 100), &holds).await;
+    assert_eq!(given.hold("a", 71, 71).await, Err(70));
+}
+
+async fn a_newer_balance_is_taken_and_an_older_one_is_not(given: Given) {
+    given.publish(&balance(3, 30), &[]).await;
+    given.publish(&balance(2, 90), &[]).await;
+    assert_eq!(given.hold("a", 31, 31).await, Err(30));
+    // The floor has gone by itself; what is here is newer all the same.
+    given.redis::<i64>(&["DEL", &given.key("floor:1")]).await;
+    given.fill(&balance(2, 90), &[]).await;
+    assert_eq!(given.hold("a", 31, 31).await, Err(30));
+    given.fill(&balance(4, 50), &[]).await;
+    assert_eq!(given.hold("a", 51, 51).await, Err(50));
+}
+
+async fn what_was_read_before_a_change_is_not_loaded_after_it(mut given: Given) {
+    given.account = new_account();
+    given.publish(&balance(2, 10), &[]).await;
+    given.fill(&balance(1, 100), &[]).await;
+    assert_eq!(given.ask(&request("a", 50, 50, 0)).await, UNLOADED);
+    given.fill(&balance(2, 10), &[]).await;
+    assert_eq!(given.hold("a", 50, 50).await, Err(10));
+}
+
+async fn an_account_that_is_not_loaded_is_not_loaded_by_a_change(mut given: Given) {
+    given.account = new_account();
+    given.publish(&balance(1, 100), &[]).await;
+    assert_eq!(given.ask(&request("a", 1, 1, 0)).await, UNLOADED, "its holds are not here");
+    given.fill(&balance(1, 100), &[]).await;
+    assert_eq!(given.hot.drop_projection(given.account, FIRST).await.unwrap(), Told::Done);
+    given.publish(&balance(2, 50), &[]).await;
+    assert_eq!(given.ask(&request("a", 1, 1, 0)).await, LOADED, "dropped until it is loaded anew");
+}
+
+async fn a_forged_balance_is_dropped_and_what_it_gave_is_taken_back(given: Given) {
+    assert_eq!(given.hold("before", 60, 60).await, Ok(60));
+    let key = given.key("balance:1");
+    let written: String = given.redis(&["HGET", &key, "projection"]).await;
+    let forged = written.replacen("1 100 ", "1 1000000 ", 1);
+    given.redis::<i64>(&["HSET", &key, "projection", &forged]).await;
+    assert_eq!(given.ask(&request("a", 500, 500, 0)).await, LOADED);
+    assert_eq!(given.find("a").await, None);
+    assert_eq!(given.ask(&request("a", 500, 500, 0)).await, LOADED, "dropped for good");
+    given.hot.fill(given.account, FIRST, &balance(1, 100), FillHolds::Besides(&[]), at(0)).await.unwrap();
+    assert_eq!(given.hold("a", 41, 41).await, Err(40), "what was held before still is");
+    // A refusal is believed as little, and what is signed for another account is no better.
+    let rich = new_account();
+    given.hot.fill(rich, FIRST, &balance(9, 900), FillHolds::All(&[]), at(0)).await.unwrap();
+    let foreign: String = given.redis(&["HGET", &key_of(rich, "balance:1"), "projection"]).await;
+    for forged in [written.replacen("1 100 ", "1 10 ", 1), foreign, "nonsense".to_owned()] {
+        given.redis::<i64>(&["HSET", &key, "projection", &forged]).await;
+        assert_eq!(given.ask(&request("b", 30, 30, 0)).await, LOADED);
+        given.hot.fill(given.account, FIRST, &balance(1, 100), FillHolds::Besides(&[]), at(0)).await.unwrap();
+    }
+    assert_eq!(given.hold("b", 30, 30).await, Ok(30));
+}
+
+async fn live_holds_that_were_lost_have_to_be_brought_along(given: Given) {
+    assert_eq!(given.hold("a", 60, 60).await, Ok(60));
+    let held = given.find("a").await.unwrap();
+    // Redis was short of memory and let go of them.
+    given.redis::<i64>(&["DEL", &given.key("live:1"), &given.key("hold:1:a")]).await;
+    given.hot.drop_projection(given.account, FIRST).await.unwrap();
+    assert_eq!(given.ask(&request("b", 1, 1, 0)).await, LOADED);
+    given.hot.fill(given.account, FIRST, &balance(1, 100), FillHolds::Besides(&[]), at(0)).await.unwrap();
+    assert_eq!(given.ask(&request("b", 1, 1, 0)).await, UNLOADED);
+    given.fill(&balance(1, 100), &[held]).await;
+    assert_eq!(given.hold("b", 41, 41).await, Err(40));
+}
+
+async fn accounts_are_peeked_at_and_dropped(given: Given) {
+    assert_eq!(given.hold("a", 60, 60).await, Ok(60));
+    let accounts = [new_account(), given.account];
+    let mut expected = Peeked { projection: balance(1, 100), is_signed: true, held: credits(60) };
+    assert_eq!(given.hot.peek(FIRST, &accounts).await.unwrap(), [None, Some(expected.clone())]);
+
+    let key = given.key("balance:1");
+    let written: String = given.redis(&["HGET", &key, "projection"]).await;
+    given.redis::<i64>(&["HSET", &key, "projection", &written.replacen("1 100 ", "1 200 ", 1)]).await;
+    expected = Peeked { projection: balance(1, 200), is_signed: false, held: credits(60) };
+    assert_eq!(given.hot.peek(FIRST, &accounts).await.unwrap(), [None, Some(expected)]);
+
+    assert_eq!(given.hot.drop_projection(given.account, FIRST).await.unwrap(), Told::Done);
+    assert_eq!(given.hot.peek(FIRST, &accounts).await.unwrap(), [None, None]);
+    assert_eq!(given.ask(&request("b", 1, 1, 0)).await, LOADED);
+    // Nothing comes of dropping what is not there.
+    assert_eq!(given.hot.drop_projection(accounts[0], FIRST).await.unwrap(), Told::Done);
+    assert_eq!(given.hot.hold(accounts[0], FIRST, &request("b", 1, 1, 0)).await.unwrap(), UNLOADED);
+}
+
+async fn gathered_holds_of_many_accounts_each_get_their_own_answer(given: Given) {
+    // 20 accounts of 0, 10, 20 .. 190 Credits, of which every third is not loaded; 10 holds of each.
+    let mut available = BTreeMap::new();
+    for n in 0..20 {
+        let account = new_account();
+        available.insert(account, (n, n * 10));
+        if n % 3 != 0 {
+            let balance = balance(n, n * 10);
+            given.hot.fill(account, FIRST, &balance, FillHolds::All(&[]), at(0)).await.unwrap();
+        }
+    }
+    let asking = (0..10).flat_map(|_| available.keys().copied()).enumerate().map(|(n, account)| {
+        let hot = given.hot.clone();
+        tokio::spawn(async move {
+            let request = request(&format!("h{n}"), 10, 10, 0);
+            (account, request.id.clone(), hot.hold(account, FIRST, &request).await.unwrap())
+        })
+    });
+    let mut granted: BTreeMap<_, i64> = BTreeMap::new();
+    for asked in asking.collect::<Vec<_>>() {
+        let (account, id, answer) = asked.await.unwrap();
+        let (n, _) = available[&account];
+        match answer {
+            HoldAnswer::Held { hold, version } => {
+                assert_eq!((hold.id, hold.customer, version), (id, account.customer, n));
+                *granted.entry(account).or_default() += hold.credits.get();
+            }
+            HoldAnswer::Short { unheld, version, .. } => assert_eq!((unheld, version), (credits(0), n)),
+            answer => assert_eq!((answer, n % 3), (UNLOADED, 0)),
+        }
+    }
+    for (account, (n, all)) in available {
+        let expected = if n % 3 == 0 { 0 } else { all.min(100) };
+        assert_eq!(granted.get(&account).copied().unwrap_or_default(), expected, "{n}");
+    }
+}
+
+async fn the_keys_of_an_account_lie_in_one_slot_and_go_by_themselves(given: Given) {
+    assert_eq!(given.hold("a", 1, 1).await, Ok(1));
+    given.publish(&balance(2, 50), &[]).await;
+    let keys = ["balance:1", "live:1", "floor:1", "hold:1:a"].map(|part| given.key(part));
+    let a_day_ms = 24 * 3_600 * 1_000;
+    for key in &keys {
+        let left_ms: i64 = given.redis(&["PTTL", key]).await;
+        assert!(0 < left_ms && left_ms <= a_day_ms, "{key}: {left_ms}");
+    }
+    if given.is_cluster() {
+        let mut slots = Vec::new();
+        for key in &keys {
+            slots.push(given.redis::<i64>(&["CLUSTER", "KEYSLOT", key]).await);
+        }
+        assert!(slots.iter().all(|slot| *slot == slots[0]), "{slots:?}");
+    }
+}

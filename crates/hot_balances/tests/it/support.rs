@@ -1,0 +1,190 @@
+//! What the tests share: an account on a single Redis or on a cluster.
+
+use std::sync::OnceLock;
+
+use chrono::{DateTime, Duration};
+use domain::id::{CustomerId, ExternalId, TenantId};
+use domain::{Credits, Timestamp};
+use hot_balances::{
+    AccountKey, Epoch, FillHolds, Filled, HoldAnswer, HoldRequest, HotBalances, KnownHold, Projection,
+};
+use testkit::LoneRedis;
+use uuid::Uuid;
+
+/// Runs each named test on a single Redis and on a cluster; it gets what is given.
+macro_rules! on_one_redis_and_on_a_cluster {
+    ($($name:ident)+) => {
+        mod on_one_redis {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name($crate::support::given($crate::support::one_redis()).await).await;
+            })+
+        }
+        mod on_a_cluster {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name($crate::support::given($crate::support::cluster()).await).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_one_redis_and_on_a_cluster;
+
+/// The epoch of most tests.
+pub(crate) const FIRST: Epoch = Epoch(1);
+
+/// Shared by this program's tests, each with a secret of its own.
+pub(crate) fn one_redis() -> &'static LoneRedis {
+    static REDIS: OnceLock<LoneRedis> = OnceLock::new();
+    REDIS.get_or_init(|| testkit::lone_redis("hot"))
+}
+
+/// The same, of three masters.
+pub(crate) fn cluster() -> &'static LoneRedis {
+    static CLUSTER: OnceLock<LoneRedis> = OnceLock::new();
+    CLUSTER.get_or_init(|| testkit::lone_cluster("hot-cluster"))
+}
+
+/// An account of 100 Credits at version 1, loaded, in the first epoch.
+pub(crate) struct Given {
+    pub(crate) hot: HotBalances,
+    pub(crate) account: AccountKey,
+    url: String,
+    secret: Uuid,
+    server_urls: Vec<String>,
+}
+
+pub(crate) async fn given(redis: &LoneRedis) -> Given {
+    let (url, secret) = (redis.url(), Uuid::now_v7());
+    let hot = HotBalances::new(&url, secret.as_bytes()).unwrap();
+    hot.begin_epoch(FIRST).await.unwrap();
+    let given = Given { hot, account: new_account(), url, secret, server_urls: redis.server_urls() };
+    given.fill(&balance(1, 100), &[]).await;
+    given
+}
+
+pub(crate) fn new_account() -> AccountKey {
+    AccountKey {
+        tenant: TenantId::from_uuid(Uuid::now_v7()),
+        customer: CustomerId::from_uuid(Uuid::now_v7()),
+    }
+}
+
+/// The name of one of an account's keys.
+pub(crate) fn key_of(AccountKey { tenant, customer }: AccountKey, part: &str) -> String {
+    format!("{{{}:{}}}:{part}", tenant.uuid().simple(), customer.uuid().simple())
+}
+
+pub(crate) fn at(second: i64) -> Timestamp {
+    DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()
+}
+
+pub(crate) fn credits(count: i64) -> Credits {
+    Credits::new(count).unwrap()
+}
+
+pub(crate) fn id(text: &str) -> ExternalId {
+    text.parse().unwrap()
+}
+
+/// Good for a minute.
+pub(crate) fn balance(version: i64, available: i64) -> Projection {
+    Projection {
+        version,
+        available: credits(available),
+        valid_until: Some(at(60)),
+        refills_at: Some(at(1_000)),
+        cycle_ends_at: None,
+    }
+}
+
+/// Asks for `full` Credits or at least `prompt_only`, for 15 seconds.
+pub(crate) fn request(id: &str, full: i64, prompt_only: i64, second: i64) -> HoldRequest {
+    HoldRequest {
+        id: id.parse().unwrap(),
+        full: credits(full),
+        prompt_only: credits(prompt_only),
+        now: at(second),
+        expires_at: at(second) + Duration::seconds(15),
+        fingerprint: format!("{full}-{prompt_only}"),
+    }
+}
+
+impl Given {
+    /// Another server on the same Redis.
+    pub(crate) fn other_server(&self) -> HotBalances {
+        HotBalances::new(&self.url, self.secret.as_bytes()).unwrap()
+    }
+
+    /// On the same Redis, with a secret of its own.
+    pub(crate) fn other_installation(&self) -> HotBalances {
+        HotBalances::new(&self.url, Uuid::now_v7().as_bytes()).unwrap()
+    }
+
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.server_urls.len() > 1
+    }
+
+    pub(crate) async fn fill(&self, projection: &Projection, holds: &[KnownHold]) {
+        let filled = self.hot.fill(self.account, FIRST, projection, FillHolds::All(holds), at(0)).await;
+        assert_eq!(filled.unwrap(), Filled::Done);
+    }
+
+    pub(crate) async fn publish(&self, projection: &Projection, captured: &[&str]) {
+        let captured: Vec<ExternalId> = captured.iter().copied().map(id).collect();
+        self.hot.publish(self.account, FIRST, projection, &captured).await.unwrap();
+    }
+
+    pub(crate) async fn ask(&self, request: &HoldRequest) -> HoldAnswer {
+        self.hot.hold(self.account, FIRST, request).await.unwrap()
+    }
+
+    /// What is granted at the very first second, or what is left where that is too little.
+    pub(crate) async fn hold(&self, id: &str, full: i64, prompt_only: i64) -> Result<i64, i64> {
+        self.hold_at(0, id, full, prompt_only).await
+    }
+
+    pub(crate) async fn hold_at(
+        &self,
+        second: i64,
+        id: &str,
+        full: i64,
+        prompt_only: i64,
+    ) -> Result<i64, i64> {
+        match self.ask(&request(id, full, prompt_only, second)).await {
+            HoldAnswer::Held { hold, .. } => Ok(hold.credits.get()),
+            HoldAnswer::Known { known, .. } => Ok(known.hold.credits.get()),
+            HoldAnswer::Short { unheld, .. } => Err(unheld.get()),
+            answer => panic!("{answer:?}"),
+        }
+    }
+
+    /// One hold as Redis has it.
+    pub(crate) async fn find(&self, hold: &str) -> Option<KnownHold> {
+        self.hot.find(FIRST, &[(self.account, id(hold))]).await.unwrap().remove(0)
+    }
+
+    /// What the live holds come to, as Redis counts them.
+    pub(crate) async fn held(&self) -> i64 {
+        let peeked = self.hot.peek(FIRST, &[self.account]).await.unwrap().remove(0);
+        peeked.unwrap().held.get()
+    }
+
+    /// The name of one of the account's keys.
+    pub(crate) fn key(&self, part: &str) -> String {
+        key_of(self.account, part)
+    }
+
+    /// Runs a command on the server that has the key it names.
+    pub(crate) async fn redis<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        for url in &self.server_urls {
+            let client = redis::Client::open(url.as_str()).unwrap();
+            let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+            match redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await {
+                Err(error) if error.kind() == redis::ServerErrorKind::Moved.into() => {}
+                answer => return answer.unwrap(),
+            }
+        }
+        panic!("no server has it: {words:?}")
+    }
+}
