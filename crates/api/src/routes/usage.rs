@@ -18,7 +18,9 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::auth::{Administers, Uses};
-use crate::body::{BODY_BYTES_MAX, NoQuery, NotJson, Query, check_json, object, read, read_json, receive, word};
+use crate::body::{
+    BODY_BYTES_MAX, NoQuery, NotJson, Query, check_json, object, read, read_json, receive, word,
+};
 use crate::error::{Error, Problem};
 use crate::page::{List, PageQuery};
 use crate::schema;
