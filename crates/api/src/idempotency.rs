@@ -54,8 +54,9 @@ impl<T: DeserializeOwned + 'static> FromRequest for Keyed<T> {
         let request = request.clone();
         Box::pin(async move {
             checked?;
-            let Body { value, json } = body.await?;
-            Ok(Keyed { value, key: request_key(&request, &json)? })
+            let body: Body<T> = body.await?;
+            let key = request_key(&request, &body.json()?)?;
+            Ok(Keyed { value: body.value, key })
         })
     }
 }

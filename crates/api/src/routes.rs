@@ -24,7 +24,10 @@ use crate::{auth, request_id};
 
 /// Registers every route, and so puts it into the OpenAPI document too.
 pub(crate) fn register(config: &mut ServiceConfig<'_>) {
+    // A path is compared with one route after the other: first those that gateways call all the time.
     let v1 = scope("/v1")
+        .service(authorizations::authorize)
+        .service(usage::record_usage)
         .service(plans::list_plans)
         .service(plans::read_rate_card)
         .service(plans::read_rate_card_version)
@@ -46,11 +49,9 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(subscriptions::cancel_subscription)
         .service(subscriptions::withdraw_cancel)
         .service(subscriptions::set_payment_method)
-        .service(authorizations::authorize)
         .service(authorizations::price_request)
         .service(authorizations::renew_authorization)
         .service(authorizations::release_authorization)
-        .service(usage::record_usage)
         .service(usage::list_unrated)
         .service(invoices::list_invoices)
         .service(invoices::read_invoice)

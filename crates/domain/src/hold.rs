@@ -116,7 +116,7 @@ pub fn request_fingerprint(
     }
     text.field(&output_tokens_max.map(u64::to_be_bytes).unwrap_or_default());
     text.field(&[u8::from(output_tokens_max.is_some())]);
-    text.digest().iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:032x}", u128::from_be_bytes(text.digest()))
 }
 
 /// The longest life of a hold, with renewals: usage that captures one was authorized no longer ago.

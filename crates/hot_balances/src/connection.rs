@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
@@ -14,6 +15,10 @@ use redis::{Cmd, Pipeline, RedisFuture, RedisResult, Value};
 
 use crate::keys::Markers;
 use crate::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
+
+/// When the client gives a call up by itself. Later than any of ours does: what it reports as a broken
+/// connection must be one.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where Redis is.
 pub(crate) enum Target {
@@ -34,7 +39,7 @@ impl Target {
         let nodes = hosts.split(',').map(|host| format!("redis://{login}{at}{host}"));
         ClusterClientBuilder::new(nodes)
             .connection_timeout(CONNECT_TIMEOUT)
-            .response_timeout(RESPONSE_TIMEOUT)
+            .response_timeout(CLIENT_TIMEOUT)
             .retries(1)
             .build()
             .map(|client| Target::Cluster(Box::new(client)))
@@ -45,7 +50,7 @@ impl Target {
             Target::One(client) => {
                 let config = ConnectionManagerConfig::new()
                     .set_connection_timeout(Some(CONNECT_TIMEOUT))
-                    .set_response_timeout(Some(RESPONSE_TIMEOUT))
+                    .set_response_timeout(Some(CLIENT_TIMEOUT))
                     .set_number_of_retries(1)
                     .set_max_delay(RESPONSE_TIMEOUT);
                 ConnectionManager::new_with_config(client.clone(), config).await.map(Connection::One)

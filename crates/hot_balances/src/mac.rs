@@ -16,7 +16,9 @@ impl MacKey {
     pub(crate) fn sign(&self, text: &str) -> String {
         let mut mac = self.0.clone();
         mac.update(text.as_bytes());
-        mac.finalize().into_bytes()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+        let mut first = [0; 16];
+        first.copy_from_slice(&mac.finalize().into_bytes()[..16]);
+        format!("{:032x}", u128::from_be_bytes(first))
     }
 
     pub(crate) fn is_signed(&self, text: &str, signature: &str) -> bool {

@@ -333,6 +333,7 @@ mod tests {
         Setup {
             places: Places::prepare(&root.join("test")).expect("a folder can be made"),
             durable: false,
+            postgres_settings: Vec::new(),
             progress: Arc::new(|line| println!("{line}")),
         }
     }

@@ -109,6 +109,8 @@ pub struct PrivateServers {
 pub(crate) struct Setup {
     pub(crate) places: Places,
     pub(crate) durable: bool,
+    /// Settings of PostgreSQL beside ours; the last of a name counts.
+    pub(crate) postgres_settings: Vec<String>,
     pub(crate) progress: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
@@ -122,9 +124,19 @@ impl PrivateServers {
     /// neither here nor to be had; [`Error::DidNotStart`] with the end of the server's log; other
     /// variants for a folder that cannot be used.
     pub fn start(options: Options) -> Result<Self, Error> {
+        Self::start_tuned(options, &[])
+    }
+
+    /// As [`Self::start`], with further settings of PostgreSQL, each as `name=value`. Decided by the
+    /// process that starts the servers, as [`Options::durable`] is.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; a setting that PostgreSQL refuses keeps it from starting.
+    pub fn start_tuned(options: Options, postgres_settings: &[&str]) -> Result<Self, Error> {
         let setup = Setup {
             places: Places::prepare(&options.dir)?,
             durable: options.durable,
+            postgres_settings: postgres_settings.iter().copied().map(str::to_owned).collect(),
             progress: options.progress,
         };
         let _start = lock_start(&setup)?;

@@ -71,7 +71,12 @@ impl LoneRedis {
 
     fn start_servers(dir: &Path, count: usize) -> Result<LoneRedis, Error> {
         let places = Places::prepare(dir)?;
-        let setup = Setup { places, durable: false, progress: Arc::new(|line| eprintln!("{line}")) };
+        let setup = Setup {
+            places,
+            durable: false,
+            postgres_settings: Vec::new(),
+            progress: Arc::new(|line| eprintln!("{line}")),
+        };
         let program = find_or_fetch(&setup, &mut None)?.redis.clone();
         let password = setup.places.create_password()?;
         let is_cluster = count > 1;

@@ -41,7 +41,7 @@ pub(crate) fn start(
     let mut command = detached(&programs.postgres, setup.places.account);
     without_settings_from_outside(&mut command);
     command.arg("-D").arg(setup.places.postgres_data());
-    for setting in settings(port, setup.durable) {
+    for setting in settings(port, setup.durable).iter().chain(&setup.postgres_settings) {
         command.arg("-c").arg(setting);
     }
     server::launch(setup, KIND, command, record, || accepts_logins(port))

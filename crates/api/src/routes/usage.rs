@@ -18,7 +18,9 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::auth::{Administers, Uses};
-use crate::body::{BODY_BYTES_MAX, NoQuery, NotJson, Query, check_json, object, read_json, receive, word};
+use crate::body::{
+    BODY_BYTES_MAX, NoQuery, NotJson, Query, check_json, object, read, read_json, receive, word,
+};
 use crate::error::{Error, Problem};
 use crate::page::{List, PageQuery};
 use crate::schema;
@@ -309,8 +311,7 @@ fn read_events(text: &str) -> Result<EventsBody, Error> {
     if text.len() > BODY_BYTES_MAX {
         return Err(Error::BodyTooLarge { limit_bytes: BODY_BYTES_MAX });
     }
-    check_json(text)?;
-    Ok(EventsBody::One(Box::new(read_json(text)?)))
+    Ok(EventsBody::One(Box::new(read(text)?)))
 }
 
 /// Where an element is no JSON, the batch is none. All else is the element's own affair.
