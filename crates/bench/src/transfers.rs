@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use catalog::Catalogs;
-use domain::account::{Cause, CauseKind};
+use domain::account::{Cause, CauseKind, EventCost};
 use domain::id::CustomerId;
+use domain::policy::Policies;
 use domain::usage::{Outcome, TokenCounts, UsageSource};
 use domain::{Credits, TenantScope};
 use futures_util::future::try_join_all;
@@ -152,8 +153,16 @@ impl Ours<'_> {
             .transaction(tenant, async |tx| {
                 let mut accounts = ledger::lock(tx, tenant, &customers).await?;
                 for (customer, credits, id) in charged {
-                    let cause = Cause { kind: CauseKind::Usage, id: *id };
-                    accounts.get_mut(*customer)?.charge(*credits, now, cause, now, now)?;
+                    let cost = EventCost {
+                        credits: *credits,
+                        charge_instant: now,
+                        is_captured: false,
+                        received_at: now,
+                        late: Policies::default().late_rules(),
+                        cause: Cause { kind: CauseKind::Usage, id: *id },
+                        event_time: now,
+                    };
+                    accounts.get_mut(*customer)?.charge(&cost, now)?;
                 }
                 ledger::write(tx, tenant, &accounts, now).await
             })

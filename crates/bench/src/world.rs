@@ -120,6 +120,9 @@ impl World {
             });
             adding.await.context("cannot make customers")?;
         }
+        // What a server does by itself within a minute.
+        let mut admin = store::connect(&self.servers().postgres_url("tollgate")).await?;
+        store::execute(&mut admin, "analyze").await?;
         Ok(customers)
     }
 

@@ -60,12 +60,25 @@ impl Gathered {
         needs_sender
     }
 
-    /// The next call's holds; none where nobody waits.
-    fn next(&self, key: LaneKey) -> Vec<Asked> {
+    /// The next call's holds. None where nobody waits: whoever asks has left then, in the same step, so
+    /// that a hold which comes right after finds a sender missing.
+    fn next_or_leave(&self, key: LaneKey) -> Option<Vec<Asked>> {
         let mut lanes = self.lanes();
-        let Some(lane) = lanes.get_mut(&key) else { return Vec::new() };
+        let lane = lanes.get_mut(&key)?;
+        if lane.waiting.is_empty() {
+            lane.calls -= 1;
+            if lane.calls == 0 {
+                lanes.remove(&key);
+            }
+            return None;
+        }
         let rest = lane.waiting.split_off(lane.waiting.len().min(HOLDS_A_CALL));
-        std::mem::replace(&mut lane.waiting, rest)
+        Some(std::mem::replace(&mut lane.waiting, rest))
+    }
+
+    /// Everything that waits.
+    fn take_all(&self, key: LaneKey) -> Vec<Asked> {
+        self.lanes().get_mut(&key).map(|lane| std::mem::take(&mut lane.waiting)).unwrap_or_default()
     }
 
     fn lanes(&self) -> MutexGuard<'_, HashMap<LaneKey, Lane>> {
@@ -78,15 +91,19 @@ impl Gathered {
 struct Sender {
     hot: HotBalances,
     key: LaneKey,
+    has_left: bool,
 }
 
 impl Drop for Sender {
     fn drop(&mut self) {
+        if self.has_left {
+            return;
+        }
         let mut lanes = self.hot.0.gathered.lanes();
         if let Some(lane) = lanes.get_mut(&self.key) {
             lane.calls -= 1;
             if lane.calls == 0 {
-                // Those that still wait, where it did not come to the end, hear that nobody answers.
+                // Those that still wait hear that nobody answers.
                 lanes.remove(&self.key);
             }
         }
@@ -94,22 +111,16 @@ impl Drop for Sender {
 }
 
 impl Sender {
-    async fn send_all(self) {
-        loop {
-            let holds = self.hot.0.gathered.next(self.key);
-            if holds.is_empty() {
-                return;
-            }
+    async fn send_all(mut self) {
+        while let Some(holds) = self.hot.0.gathered.next_or_leave(self.key) {
             if let Err(away) = self.hot.send(holds).await {
                 // Their calls would only wait as long once more.
-                for asked in std::iter::repeat_with(|| self.hot.0.gathered.next(self.key))
-                    .take_while(|holds| !holds.is_empty())
-                    .flatten()
-                {
+                for asked in self.hot.0.gathered.take_all(self.key) {
                     asked.answer(Err(away.clone()));
                 }
             }
         }
+        self.has_left = true;
     }
 }
 
@@ -126,7 +137,7 @@ impl HotBalances {
         let asked = Asked { account, epoch, request: request.clone(), answer };
         let key = self.0.markers.slot(account);
         if self.0.gathered.wait(key, asked) {
-            tokio::spawn(Sender { hot: self.clone(), key }.send_all());
+            tokio::spawn(Sender { hot: self.clone(), key, has_left: false }.send_all());
         }
         let answer = answered.await.unwrap_or_else(|_| Err(Away("the call was given up".to_owned())));
         if begun.elapsed() > CALL_MAX {
