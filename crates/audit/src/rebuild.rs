@@ -35,12 +35,15 @@ pub struct Rebuilt {
     pub accounts: u64,
     pub differences: Vec<Difference>,
     pub written: BTreeSet<CustomerId>,
+    /// Accounts that were loaded into Redis anew; 0 where Redis is away.
+    pub projected: u64,
     /// Accounts whose transfers are not whole, with the reason: nothing was written.
     pub refused: Vec<(CustomerId, Finding)>,
 }
 
 impl Audit {
-    /// Compares all accounts of a tenant with their transfers; writes what differs unless `is_check`.
+    /// Compares all accounts of a tenant with their transfers; unless `is_check` writes what differs, and
+    /// loads all projections anew.
     pub async fn rebuild(&self, scope: &TenantScope, is_check: bool, on_step: OnStep<'_>) -> Result<Rebuilt> {
         let tenant = scope.tenant;
         let mut rebuilt = Rebuilt::default();
@@ -55,7 +58,7 @@ impl Audit {
                     Ok((customers, differences))
                 })
                 .await?;
-            let Some(last) = customers.last() else { return Ok(rebuilt) };
+            let Some(last) = customers.last() else { break };
             after = last.uuid();
             rebuilt.accounts += u64::try_from(customers.len()).unwrap_or_default();
             let differing: BTreeSet<CustomerId> =
@@ -71,6 +74,10 @@ impl Audit {
                 };
             }
         }
+        if !is_check {
+            rebuilt.projected = self.ledger.refill(scope).await?;
+        }
+        Ok(rebuilt)
     }
 
     /// Why the account was not written, if it was not.

@@ -12,7 +12,7 @@
 pub mod account;
 pub mod calendar;
 pub mod command;
-mod holds;
+pub mod holds;
 #[cfg(test)]
 mod one_by_one;
 mod rates;

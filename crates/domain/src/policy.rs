@@ -94,7 +94,7 @@ impl Policies {
         require((1..=120).contains(&self.hold_minutes), "hold_minutes must be 1 to 120");
         require(self.late_grace_minutes <= 10_080, "late_grace_minutes must be at most 10080");
         require(
-            (self.hold_minutes..=120).contains(&self.hold_life_minutes_max),
+            (self.hold_minutes.min(120)..=120).contains(&self.hold_life_minutes_max),
             "hold_life_minutes_max must be hold_minutes to 120",
         );
         require(

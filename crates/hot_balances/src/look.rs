@@ -1,5 +1,7 @@
 //! Looks things up; changes nothing.
 
+use std::collections::BTreeSet;
+
 use domain::id::ExternalId;
 use domain::{Credits, Timestamp};
 use redis::{Cmd, FromRedisValue, from_redis_value};
@@ -20,18 +22,27 @@ pub struct Peeked {
 }
 
 impl HotBalances {
-    /// Holds by their ids, live or ended, in the order asked for. One round trip for all of them.
+    /// Holds by their ids, live or ended, in the order asked for. One round trip for all of them. Away where
+    /// Redis is not in this epoch: what it does not have then may have been granted all the same.
     pub async fn find(
         &self,
         epoch: Epoch,
         named: &[(AccountKey, ExternalId)],
     ) -> Result<Vec<Option<KnownHold>>, Away> {
-        let gets = named.iter().map(|(account, id)| {
+        let get = |key: &str| {
             let mut get = redis::cmd("GET");
-            get.arg(account.keys(epoch).hold(id));
+            get.arg(key);
             get
-        });
-        let texts: Vec<Option<String>> = self.read_all(gets.collect()).await?;
+        };
+        let holds = named.iter().map(|(account, id)| get(&account.keys(epoch).hold(id)));
+        // After the holds: an emptying in between is seen.
+        let markers: BTreeSet<&str> = named.iter().map(|(account, _)| self.0.markers.of(*account)).collect();
+        let mut texts: Vec<Option<String>> =
+            self.read_all(holds.chain(markers.into_iter().map(get)).collect()).await?;
+        let here = texts.split_off(named.len());
+        if here.iter().any(|marker| marker.as_deref() != Some(epoch.0.to_string().as_str())) {
+            return Err(Away("it is in another epoch".to_owned()));
+        }
         let read = |((account, id), text): (&(AccountKey, ExternalId), Option<String>)| {
             text.and_then(|text| KnownHold::read(&text, id, account.customer))
         };

@@ -181,7 +181,9 @@ impl Ledger {
         let as_of = account.last_recorded_at().max(now);
         let version = account.version();
         self.record_earlier_holds(tx, tenant, customer, epoch, now).await?;
-        if let Some(known) = store::hold(tx, tenant, customer, &request.id).await? {
+        let earlier =
+            self.recovered.before(tx, tenant, epoch, now).await?.find(customer, &request.id).cloned();
+        if let Some(known) = store::hold(tx, tenant, customer, &request.id).await?.or(earlier) {
             return Ok(Some((HoldOutcome::Known { known, version }, epoch)));
         }
         let held = store::held(tx, tenant, customer, now).await?;

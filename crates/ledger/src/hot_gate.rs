@@ -116,6 +116,11 @@ impl HotGate {
         *lock(&self.last_read)
     }
 
+    /// Whether who decides has just changed, as far as this server knows, or it does not know.
+    pub(crate) fn is_changing(&self) -> bool {
+        lock(&self.seen).is_none_or(|seen| seen.settles_at > Instant::now())
+    }
+
     /// Returns when this server has begun an epoch with Redis, in which nothing is loaded yet.
     pub(crate) async fn begun(&self) {
         self.begun.notified().await;

@@ -57,18 +57,17 @@ pub async fn find_holds(
             (Epoch(state.epoch), state.is_up)
         }
     };
-    if is_up && ask_redis(ledger, tenant, epoch, &mut found).await.is_err() {
-        look_among_packed(tx, tenant, &mut found, now).await?;
-    }
-    if found.values().any(|found| !matches!(found, FoundHold::Own(_))) {
+    let is_unsure = if is_up {
+        ask_redis(ledger, tenant, epoch, &mut found).await.is_err()
+    } else {
+        ledger.gate.is_changing()
+    };
+    if missing(&found).next().is_some() {
         let earlier = ledger.recovered.before(tx, tenant, epoch, now).await?;
-        for ((customer, id), found) in &mut found {
-            if let (FoundHold::Unknown | FoundHold::Foreign, Some(known)) =
-                (&*found, earlier.find(*customer, id))
-            {
-                *found = FoundHold::Own(known.clone());
-            }
-        }
+        add(&mut found, |customer, id| earlier.find(customer, id).cloned());
+    }
+    if is_unsure && missing(&found).next().is_some() {
+        look_again(tx, tenant, &mut found, now).await?;
     }
     Ok(found)
 }
@@ -80,9 +79,9 @@ async fn ask_redis(
     epoch: Epoch,
     found: &mut BTreeMap<(CustomerId, ExternalId), FoundHold>,
 ) -> std::result::Result<(), Away> {
-    let missing = found.iter().filter(|(_, found)| !matches!(found, FoundHold::Own(_)));
-    let missing: Vec<(AccountKey, ExternalId)> =
-        missing.map(|((customer, id), _)| (AccountKey { tenant, customer: *customer }, id.clone())).collect();
+    let missing: Vec<(AccountKey, ExternalId)> = missing(found)
+        .map(|(customer, id)| (AccountKey { tenant, customer: *customer }, id.clone()))
+        .collect();
     let answers = ledger.hot.find(epoch, &missing).await?;
     for ((account, id), answer) in missing.into_iter().zip(answers) {
         if let Some(own) = answer {
@@ -92,24 +91,47 @@ async fn ask_redis(
     Ok(())
 }
 
-/// Redis has just gone: what it granted, on another server too, is packed a moment later. All packed
+/// Redis has just gone: what it granted, on another server too, is recorded a moment later. All packed
 /// holds are looked through, which takes as long as there are many; it happens once an outage.
-async fn look_among_packed(
+async fn look_again(
     tx: &mut Connection,
     tenant: TenantId,
     found: &mut BTreeMap<(CustomerId, ExternalId), FoundHold>,
     now: Timestamp,
 ) -> Result<()> {
     tokio::time::sleep(RECORDING).await;
+    let mut recorded: BTreeMap<(CustomerId, ExternalId), KnownHold> = BTreeMap::new();
     for batch in store::hold_batches_before(tx, tenant, i64::MAX, now).await? {
         for (hold, fingerprint) in packed::unpack(&batch)? {
             let key = (hold.customer, hold.id.clone());
-            if let Some(FoundHold::Unknown | FoundHold::Foreign) = found.get(&key) {
-                found.insert(key, FoundHold::Own(KnownHold { hold, fingerprint, end: None }));
-            }
+            recorded.insert(key, KnownHold { hold, fingerprint, end: None });
         }
     }
+    let ids: Vec<ExternalId> = missing(found).map(|(_, id)| id.clone()).collect();
+    let ids: Vec<&str> = ids.iter().map(ExternalId::as_str).collect();
+    for row in store::holds_by_id(tx, tenant, &ids).await? {
+        recorded.insert((row.hold.customer, row.hold.id.clone()), row);
+    }
+    add(found, |customer, id| recorded.get(&(customer, id.clone())).cloned());
     Ok(())
+}
+
+fn missing(
+    found: &BTreeMap<(CustomerId, ExternalId), FoundHold>,
+) -> impl Iterator<Item = &(CustomerId, ExternalId)> {
+    found.iter().filter(|(_, found)| !matches!(found, FoundHold::Own(_))).map(|(key, _)| key)
+}
+
+/// Adds what is known elsewhere of those that are missing.
+fn add(
+    found: &mut BTreeMap<(CustomerId, ExternalId), FoundHold>,
+    known: impl Fn(CustomerId, &ExternalId) -> Option<KnownHold>,
+) {
+    for ((customer, id), found) in found {
+        if let (FoundHold::Unknown | FoundHold::Foreign, Some(own)) = (&*found, known(*customer, id)) {
+            *found = FoundHold::Own(own);
+        }
+    }
 }
 
 /// Records the end of holds, whether or not their beginning is recorded yet. A hold ends once:

@@ -2,18 +2,12 @@
 //! Tollgate answers them.
 
 use domain::model::calendar::{DAY, HOUR, MINUTE, Micros};
+use domain::model::holds::Hold;
 use domain::model::tenant::Subscription;
 use domain::model::{Ask, Command, Event, Model};
 
 use super::random::Random;
 use super::sells::{MODELS, PLANS};
-
-/// Whether usage of cycles that are over is made up too.
-const WITH_LATE_USAGE: bool = true;
-
-/// Whether ids of holds that have ended, or run out, are asked for again. Redis, once it has lost what it
-/// had, grants those anew, until the ledger tells it of them.
-const WITH_ENDED_IDS: bool = false;
 
 /// The number of something that is not there.
 const NOWHERE: usize = 1_000_000;
@@ -270,7 +264,8 @@ impl Generator {
 
     fn authorize(&mut self, model: &Model) -> Command {
         let customer = self.customer(model);
-        let is_asked_again = |key: &&(usize, String)| WITH_ENDED_IDS || is_live(model, key);
+        // Live or ended; of one that has run out by itself Redis may have lost the id (R-35b).
+        let is_asked_again = |key: &&(usize, String)| model.now < model.holds[*key].expires;
         let known: Vec<&(usize, String)> = model.holds.keys().filter(is_asked_again).collect();
         if !known.is_empty() && self.random.percent(16) {
             // An id that is taken: mostly for the same request, else for another, or by somebody else.
@@ -286,7 +281,8 @@ impl Generator {
     }
 
     fn release(&mut self, model: &Model) -> Command {
-        let known: Vec<&(usize, String)> = model.holds.keys().collect();
+        let known: Vec<&(usize, String)> =
+            model.holds.iter().filter(|(_, hold)| is_remembered(model, hold)).map(|(key, _)| key).collect();
         let live: Vec<&(usize, String)> = known.iter().copied().filter(|key| is_live(model, key)).collect();
         let from = if !live.is_empty() && self.random.percent(60) { live } else { known };
         if from.is_empty() || self.random.percent(5) {
@@ -301,7 +297,8 @@ impl Generator {
         let sent: Vec<&Event> = model.events.values().map(|counted| &counted.event).collect();
         if !sent.is_empty() && self.random.percent(14) {
             let event = self.random.of(&sent).clone();
-            return self.again(model, event);
+            let again = self.again(model, event);
+            return self.naming_what_is_known(model, again);
         }
         let customer = self.customer(model);
         let mut event = Event {
@@ -330,7 +327,7 @@ impl Generator {
             1..4 => self.random.below(event.tokens[3] + 1),
             _ => 0,
         };
-        self.in_an_open_cycle(model, event)
+        self.naming_what_is_known(model, event)
     }
 
     /// The same event again, often with one thing changed.
@@ -373,18 +370,15 @@ impl Generator {
         }
     }
 
-    /// The event without what would make it late.
-    fn in_an_open_cycle(&self, model: &Model, mut event: Event) -> Event {
-        let Some(own) = model.customers.get(event.customer) else { return event };
-        let ended = own.account.grants.iter().map(|grant| grant.expiry).filter(|end| *end <= model.now);
-        let Some(last_end) = ended.max().filter(|_| !WITH_LATE_USAGE) else { return event };
-        if event.time.is_some_and(|time| time < last_end) {
-            event.time = None;
-        }
-        let hold = event.authorization.clone().and_then(|id| model.holds.get(&(event.customer, id)));
-        if hold.is_some_and(|hold| hold.granted < last_end) {
-            event.authorization = None;
-        }
+    /// The event without the name of a hold that only Redis may know of, and may have lost: another
+    /// customer's that has not ended (R-29 says: known to be another's).
+    fn naming_what_is_known(&self, model: &Model, mut event: Event) -> Event {
+        let Some(id) = event.authorization.clone() else { return event };
+        let is_remembered = match model.holds.get(&(event.customer, id.clone())) {
+            Some(own) => is_remembered(model, own),
+            None => model.holds.iter().all(|((_, other), hold)| *other != id || hold.end.is_some()),
+        };
+        event.authorization = event.authorization.filter(|_| is_remembered);
         event
     }
 
@@ -396,7 +390,7 @@ impl Generator {
             let event = if !events.is_empty() && self.random.percent(15) {
                 let twice = events[self.random.index(events.len())].clone();
                 let again = self.again(model, twice);
-                self.in_an_open_cycle(model, again)
+                self.naming_what_is_known(model, again)
             } else {
                 self.event(model)
             };
@@ -429,6 +423,11 @@ impl Generator {
             _ => now + 1,
         }
     }
+}
+
+/// Whether what became of a hold is known for certain: one that ran out hours ago may be forgotten.
+fn is_remembered(model: &Model, hold: &Hold) -> bool {
+    hold.end.is_some() || model.now < hold.expires + HOUR
 }
 
 fn is_live(model: &Model, key: &(usize, String)) -> bool {

@@ -27,6 +27,7 @@ struct StatementQuery {
     #[param(value_type = Option<u32>, minimum = 0, maximum = 2147483647)]
     cycle: Option<CycleNumber>,
     /// `json` or `csv`; where it is left out, what the `Accept` header prefers.
+    #[param(inline)]
     format: Option<Format>,
 }
 

@@ -48,7 +48,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn print(tenant: TenantId, rebuilt: &Rebuilt) {
-    let Rebuilt { accounts, differences, written, refused } = rebuilt;
+    let Rebuilt { accounts, differences, written, projected, refused } = rebuilt;
     if !differences.is_empty() {
         let mut table = comfy_table::Table::new();
         table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
@@ -68,7 +68,7 @@ fn print(tenant: TenantId, rebuilt: &Rebuilt) {
         println!("{customer} was not written: its transfers are not whole ({why}).");
     }
     println!(
-        "{tenant}: {accounts} accounts recomputed, {} values differ, {} accounts written.",
+        "{tenant}: {accounts} accounts recomputed, {} values differ, {} accounts written, {projected} projections loaded.",
         differences.len(),
         written.len()
     );
