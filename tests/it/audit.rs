@@ -93,6 +93,7 @@ async fn what_is_counted_is_read_on_an_address_of_its_own() {
     let text = answer.text().await.unwrap();
     let counted = |line: &str| assert!(text.lines().any(|counted| counted == line), "{line} in {text}");
     counted("# TYPE tollgate_requests_total counter");
+    counted("# TYPE tollgate_oldest_unrecorded_hold_seconds gauge");
     counted(r#"tollgate_requests_total{method="POST",route="/v1/customers",status="201"} 1"#);
     counted(r#"tollgate_requests_total{method="GET",route="/v1/customers/{id}/balance",status="200"} 1"#);
     assert!(!text.contains(&customer), "no id is a label");

@@ -21,7 +21,7 @@ pub(crate) struct Postgres {
 pub(crate) struct Stores {
     #[command(flatten)]
     pub(crate) postgres: Postgres,
-    /// Redis 7 or newer, or Valkey: redis://:password@host:port
+    /// Redis 7 or newer, or Valkey: redis://:password@host:port, or redis-cluster://:password@host:port,host:port
     #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL")]
     pub(crate) redis_url: String,
 }

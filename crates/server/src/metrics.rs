@@ -26,6 +26,7 @@ impl Metrics {
         let handle = PrometheusBuilder::new().install_recorder().context("metrics are recorded twice")?;
         audit::metric::describe();
         api_metrics::describe();
+        journal_metrics::describe();
         let upkeep = handle.clone();
         tokio::spawn(async move {
             loop {
@@ -56,6 +57,30 @@ impl Metrics {
 
 async fn render(handle: web::Data<PrometheusHandle>) -> HttpResponse {
     HttpResponse::Ok().insert_header(ContentType::plaintext()).body(handle.render())
+}
+
+/// How long the oldest granted hold has been waiting to be recorded.
+pub(crate) mod journal_metrics {
+    use std::time::Duration;
+
+    use ledger::Ledger;
+    use metrics::{describe_gauge, gauge};
+
+    const OLDEST: &str = "tollgate_oldest_unrecorded_hold_seconds";
+    const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+    pub(crate) fn describe() {
+        describe_gauge!(OLDEST, "How long the oldest granted hold has been waiting to be recorded");
+    }
+
+    /// Goes on until it is dropped.
+    pub(crate) async fn show(ledger: Ledger) {
+        loop {
+            let oldest = ledger.oldest_unrecorded_hold().unwrap_or_default();
+            gauge!(OLDEST).set(oldest.as_secs_f64());
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
 }
 
 /// Requests by route and status.

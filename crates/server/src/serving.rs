@@ -9,7 +9,7 @@ use anyhow::Context;
 use ledger::Ledger;
 use tenants::Tenants;
 
-use crate::metrics::api_metrics;
+use crate::metrics::{api_metrics, journal_metrics};
 use crate::refilling::refill_when_lost;
 use crate::shutdown::Stop;
 use crate::wiring::Services;
@@ -58,6 +58,7 @@ impl Api {
         let Api { server, ledger, tenants, mut stop, .. } = self;
         let handle = server.handle();
         let refilling = tokio::spawn(refill_when_lost(ledger.clone(), tenants));
+        let showing = tokio::spawn(journal_metrics::show(ledger.clone()));
         let (journal_stopper, journal_stop) = crate::shutdown::Stopper::new();
         let journal = tokio::spawn(async move { ledger.run_journal(journal_stop).await });
         let draining = tokio::spawn(async move {
@@ -68,6 +69,7 @@ impl Api {
         server.await?;
         draining.await?;
         refilling.abort();
+        showing.abort();
         journal_stopper.stop();
         journal.await?;
         Ok(())
