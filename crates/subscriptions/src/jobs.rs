@@ -85,9 +85,10 @@ fn read<T: DeserializeOwned>(payload: Value) -> Result<T> {
 
 impl Subscriptions {
     async fn stored(&self, job: &OfPayment) -> Result<(TenantScope, Payment)> {
-        let scope = self.tenants.scope(job.tenant).await?;
         let (tenant, id) = (job.tenant, job.payment);
         let payment = self.db.transaction(tenant, async |tx| invoices::payment(tx, tenant, id).await).await?;
+        // After the payment: what comes of it is not recorded at an instant before it was made.
+        let scope = self.tenants.scope(tenant).await?;
         Ok((scope, payment))
     }
 
