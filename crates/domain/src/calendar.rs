@@ -135,6 +135,15 @@ mod tests {
     }
 
     #[test]
+    fn a_zone_and_an_anchor_give_back_what_they_were_made_of() {
+        let noon = at("2026-01-31T12:00:00Z");
+        assert_eq!(Anchor::new(noon, Zone::UTC).instant(), noon);
+        let local = noon.naive_utc();
+        assert_eq!(Zone::UTC.instant_of(local), noon);
+        assert_eq!("Asia/Tokyo".parse::<Zone>().unwrap().instant_of(local), at("2026-01-31T03:00:00Z"));
+    }
+
+    #[test]
     fn the_31st_is_clamped_and_comes_back() {
         assert_eq!(
             ends("2026-01-31T10:00:00Z", "UTC", 4),

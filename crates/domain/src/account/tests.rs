@@ -1,6 +1,7 @@
 //! Rules of the account, as features.
 
 mod properties;
+mod standing;
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,58 @@
+//! What an account knows of itself besides its Credits: its cycle, whether it is parked, its books' range.
+
+use super::*;
+
+#[test]
+fn the_cycle_ends_with_the_refill_or_else_with_the_plans_last_live_grant() {
+    let mut account = account_of(&[
+        (GrantSource::Plan, 10, Some(100)),
+        (GrantSource::Upgrade, 10, Some(200)),
+        (GrantSource::Promotion, 10, Some(900)),
+    ]);
+    assert_eq!(account.refills_at(), None);
+    assert_eq!(account.cycle_ends_at(after(1)), Some(after(200)), "no promotion's end is a cycle's");
+    assert_eq!(account.cycle_ends_at(after(200)), None, "nothing of the plan's is live any more");
+    account.set_refills_at(Some(after(300)));
+    assert_eq!(account.refills_at(), Some(after(300)));
+    assert_eq!(account.cycle_ends_at(after(1)), Some(after(300)));
+}
+
+#[test]
+fn a_plans_grant_that_is_used_up_does_not_say_when_the_cycle_ends() {
+    let mut account = account_of(&[(GrantSource::Plan, 10, Some(100)), (GrantSource::TopUp, 10, Some(500))]);
+    charge(&mut account, 10, 1, 1);
+    assert_eq!(account.cycle_ends_at(after(2)), None);
+}
+
+#[test]
+fn a_parked_account_does_not_spend_and_any_other_does() {
+    let opened = AccountHead::opened(
+        TenantId::from_uuid(Uuid::from_u128(2)),
+        CustomerId::from_uuid(Uuid::from_u128(1)),
+        after(0),
+    );
+    for (is_parked, answer) in [(false, Ok(())), (true, Err(Refusal::AccountParked))] {
+        let account = Account::new(AccountHead { is_parked, ..opened }, Vec::new());
+        assert_eq!((account.is_parked(), account.check_spends()), (is_parked, answer));
+    }
+}
+
+#[test]
+fn a_book_goes_to_the_end_of_its_range_and_not_past_it() {
+    let mut books = Books::default();
+    books.post(Book::Issued, Book::Available, Credits::MAX).unwrap();
+    assert_eq!((books.issued, books.available), (-Credits::MAX.get(), Credits::MAX.get()));
+    let full = books;
+    assert_eq!(books.post(Book::Issued, Book::Spent, credits(1)), Err(Refusal::AmountOverflow));
+    assert_eq!(books.post(Book::Overage, Book::Available, credits(1)), Err(Refusal::AmountOverflow));
+    assert_eq!(books, full, "a refused posting changes nothing");
+}
+
+#[test]
+fn the_sum_of_the_books_counts_each_of_them() {
+    for book in Book::ALL {
+        let mut books = Books::default();
+        *books.of(book) = 7;
+        assert_eq!(books.sum(), 7, "{}", book.name());
+    }
+}
