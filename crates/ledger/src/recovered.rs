@@ -33,26 +33,32 @@ impl EarlierHolds {
 }
 
 #[derive(Debug, Default)]
+struct HaveRows {
+    epoch: Option<Epoch>,
+    accounts: HashSet<(TenantId, CustomerId)>,
+}
+
+#[derive(Debug, Default)]
 pub(crate) struct Recovered {
     read: Mutex<HashMap<TenantId, (Epoch, Arc<EarlierHolds>)>>,
     /// The accounts whose earlier holds have rows, and the epoch that this was in.
-    have_rows: Mutex<(Option<Epoch>, HashSet<(TenantId, CustomerId)>)>,
+    have_rows: Mutex<HaveRows>,
 }
 
 impl Recovered {
     /// Whether this server has given the account's earlier holds rows in this epoch.
     pub(crate) fn has_rows(&self, tenant: TenantId, customer: CustomerId, epoch: Epoch) -> bool {
         let have_rows = self.have_rows.lock().unwrap_or_else(PoisonError::into_inner);
-        have_rows.0 == Some(epoch) && have_rows.1.contains(&(tenant, customer))
+        have_rows.epoch == Some(epoch) && have_rows.accounts.contains(&(tenant, customer))
     }
 
     /// Notes it, once that is committed.
     pub(crate) fn note_rows(&self, tenant: TenantId, customer: CustomerId, epoch: Epoch) {
         let mut have_rows = self.have_rows.lock().unwrap_or_else(PoisonError::into_inner);
-        if have_rows.0 != Some(epoch) {
-            *have_rows = (Some(epoch), HashSet::new());
+        if have_rows.epoch != Some(epoch) {
+            *have_rows = HaveRows { epoch: Some(epoch), accounts: HashSet::new() };
         }
-        have_rows.1.insert((tenant, customer));
+        have_rows.accounts.insert((tenant, customer));
     }
 
     /// A tenant's holds of the epochs before `epoch`.

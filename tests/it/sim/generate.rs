@@ -425,9 +425,9 @@ impl Generator {
     }
 }
 
-/// Whether what became of a hold is known for certain: one that ran out hours ago may be forgotten.
+/// Whether what became of a hold is known for certain: of one that ran out Redis may have lost the id.
 fn is_remembered(model: &Model, hold: &Hold) -> bool {
-    hold.end.is_some() || model.now < hold.expires + HOUR
+    hold.end.is_some() || model.now < hold.expires
 }
 
 fn is_live(model: &Model, key: &(usize, String)) -> bool {

@@ -5,7 +5,7 @@ use db::{Connection, Error, Result};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bytea, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
-use domain::hold::{Hold, HoldEnd, LIFE_MAX};
+use domain::hold::{Hold, HoldEnd};
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{Credits, Timestamp};
 use hot_balances::KnownHold;
@@ -169,7 +169,7 @@ pub(crate) async fn insert_hold_batch(
     Ok(inserted == 1)
 }
 
-/// The packed holds of the epochs before `epoch`, but for those that have all run out long ago.
+/// The packed holds of the epochs before `epoch`, but for those that have all run out.
 pub(crate) async fn hold_batches_before(
     tx: &mut Connection,
     tenant: TenantId,
@@ -179,17 +179,17 @@ pub(crate) async fn hold_batches_before(
     Ok(hold_batches::table
         .filter(hold_batches::tenant_id.eq(tenant.uuid()))
         .filter(hold_batches::epoch.lt(epoch))
-        .filter(hold_batches::expires_max.gt(now - LIFE_MAX))
+        .filter(hold_batches::expires_max.gt(now))
         .select(hold_batches::holds)
         .load(tx)
         .await?)
 }
 
-/// Deletes the packed holds that have all run out long ago, each by its tenant's time; answers how many rows.
+/// Deletes the packed holds that have all run out, each by its tenant's time; answers how many rows.
 pub(crate) async fn prune_hold_batches_all_tenants(tx: &mut Connection, now: Timestamp) -> Result<usize> {
     Ok(diesel::sql_query(
         "delete from hold_batches b using tenants t
-         where t.tenant_id = b.tenant_id and b.expires_max < coalesce(t.clock_at, $1) - interval '2 hours'",
+         where t.tenant_id = b.tenant_id and b.expires_max < coalesce(t.clock_at, $1)",
     )
     .bind::<Timestamptz, _>(now)
     .execute(tx)
