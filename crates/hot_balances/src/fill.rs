@@ -7,6 +7,9 @@ use crate::known_hold::KnownHold;
 use crate::projection::Projection;
 use crate::{AccountKey, Away, Epoch, HotBalances, LIFE, keep_ms, ms};
 
+/// The most holds that one call brings.
+const HOLDS_A_CALL: usize = 500;
+
 /// What a load knows of the account's holds.
 #[derive(Debug, Clone, Copy)]
 pub enum FillHolds<'a> {
@@ -39,6 +42,25 @@ impl HotBalances {
             FillHolds::All(holds) => ("all", holds),
             FillHolds::Besides(holds) => ("besides", holds),
         };
+        // Many holds come in several calls, so that none keeps Redis from everybody else for long; the last
+        // one brings the balance, and before it the account is a miss.
+        let (most, rest) = holds.split_at(holds.len() - holds.len().min(HOLDS_A_CALL));
+        for some in most.chunks(HOLDS_A_CALL) {
+            if self.bring(account, epoch, projection, ("more", some), now).await? == Filled::Lost {
+                return Ok(Filled::Lost);
+            }
+        }
+        self.bring(account, epoch, projection, (brought, rest), now).await
+    }
+
+    async fn bring(
+        &self,
+        account: AccountKey,
+        epoch: Epoch,
+        projection: &Projection,
+        (brought, holds): (&str, &[KnownHold]),
+        now: Timestamp,
+    ) -> Result<Filled, Away> {
         let keys = account.keys(epoch);
         let marker = self.0.markers.of(account).to_owned();
         let mut names = vec![marker, keys.balance(), keys.live(), keys.floor()];

@@ -2,7 +2,7 @@
 -- meanwhile, and the holds that PostgreSQL knows.
 -- KEYS: marker, balance, live holds, floor, known holds...
 -- ARGV: epoch, life (ms), projection, whether every live hold is here or brought along ('all' or
---       'besides'), then of each known hold: id, credits, granted at, expires at, counts until,
+--       'besides'), or more calls follow that bring the rest ('more'), then of each known hold: id, credits, granted at, expires at, counts until,
 --       fingerprint, state, time to keep (ms)
 -- Answers 'done' or 'lost'.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
@@ -23,7 +23,7 @@ local function count_live()
 end
 
 local here = redis.call('HMGET', KEYS[2], 'projection', 'held')
-if ARGV[4] ~= 'all' and tonumber(here[2]) ~= count_live() then
+if ARGV[4] == 'besides' and tonumber(here[2]) ~= count_live() then
     -- Live holds were lost here (evicted, say): the next miss says that all of them have to come along.
     redis.call('DEL', KEYS[2])
     return 'done'
@@ -49,6 +49,10 @@ for index = 5, #KEYS do
     end
 end
 
+if ARGV[4] == 'more' then
+    redis.call('PEXPIRE', KEYS[3], ARGV[2])
+    return 'done'
+end
 local held, next_end = count_live()
 redis.call('HSET', KEYS[2], 'held', string.format('%.0f', held), 'next', next_end)
 local here_version = tonumber(string.match(here[1] or '', '^%d+'))

@@ -13,6 +13,7 @@ on_one_redis_and_on_a_cluster! {
     an_account_that_was_never_loaded_is_a_miss
     a_balance_that_has_run_out_is_a_miss_that_keeps_its_holds
     a_fill_brings_the_holds_along
+    a_fill_brings_many_holds_as_well
     a_fill_does_not_bring_back_what_has_ended_meanwhile
     a_newer_balance_is_taken_and_an_older_one_is_not
     what_was_read_before_a_change_is_not_loaded_after_it
@@ -63,6 +64,14 @@ async fn a_fill_brings_the_holds_along(mut given: Given) {
     let known = [given.find("live").await, given.find("ended").await];
     assert_eq!(known, [Some(live), Some(ended)]);
     assert_eq!(given.hold_at(15, "a", 100, 100).await, Ok(100));
+}
+
+async fn a_fill_brings_many_holds_as_well(mut given: Given) {
+    given.account = new_account();
+    let many: Vec<KnownHold> = (0..1_200).map(|n| recorded(&given, &format!("h{n}"), 1, None)).collect();
+    given.fill(&balance(1, 1_201), &many).await;
+    assert_eq!(given.hold("more", 2, 2).await, Err(1), "1,200 of 1,201 are held");
+    assert_eq!(given.hold("one", 1, 1).await, Ok(1));
 }
 
 async fn a_fill_does_not_bring_back_what_has_ended_meanwhile(mut given: Given) {
