@@ -19,11 +19,11 @@ const TELL_AGAIN_EVERY: Duration = Duration::from_millis(100);
 const TRIES_MAX: usize = 3;
 
 /// What was committed, for Redis.
-#[derive(Clone)]
-struct News {
+#[derive(Clone, Copy)]
+struct News<'a> {
     tenant: TenantId,
-    accounts: Accounts,
-    captured: BTreeMap<CustomerId, Vec<ExternalId>>,
+    accounts: &'a Accounts,
+    captured: &'a BTreeMap<CustomerId, Vec<ExternalId>>,
     now: Timestamp,
 }
 
@@ -52,25 +52,32 @@ impl Ledger {
         captured: &BTreeMap<CustomerId, Vec<ExternalId>>,
         now: Timestamp,
     ) {
-        let news = News { tenant, accounts: accounts.clone(), captured: captured.clone(), now };
-        if let Err(error) = self.tell(&news).await {
+        let news = News { tenant, accounts, captured, now };
+        if let Err(error) = self.tell(news).await {
             tracing::warn!(%error, "committed balances are told again");
-            tokio::spawn(self.clone().tell_again(news));
+            tokio::spawn(self.clone().tell_again(tenant, accounts.clone(), captured.clone(), now));
         }
     }
 
-    async fn tell_again(self, news: News) {
+    async fn tell_again(
+        self,
+        tenant: TenantId,
+        accounts: Accounts,
+        captured: BTreeMap<CustomerId, Vec<ExternalId>>,
+        now: Timestamp,
+    ) {
+        let news = News { tenant, accounts: &accounts, captured: &captured, now };
         let until = tokio::time::Instant::now() + TELL_AGAIN;
         while tokio::time::Instant::now() < until {
             tokio::time::sleep(TELL_AGAIN_EVERY).await;
-            if self.tell(&news).await.is_ok() {
+            if self.tell(news).await.is_ok() {
                 return;
             }
         }
         tracing::error!("committed balances were not published; they are loaded anew by now");
     }
 
-    async fn tell(&self, news: &News) -> Result<()> {
+    async fn tell(&self, news: News<'_>) -> Result<()> {
         // Known without PostgreSQL, which may have died right after the commit.
         let mut known = self.gate.last_seen().filter(|(_, is_up)| *is_up).map(|(epoch, _)| epoch);
         for _ in 0..TRIES_MAX {
@@ -91,7 +98,7 @@ impl Ledger {
         Err(db::Error::Unavailable("who decides about holds is changing".to_owned()))
     }
 
-    async fn tell_in(&self, news: &News, epoch: Epoch) -> std::result::Result<Told, Away> {
+    async fn tell_in(&self, news: News<'_>, epoch: Epoch) -> std::result::Result<Told, Away> {
         // Side by side on the one connection, which sends them as they come.
         let publishing = news.accounts.iter().map(async |account| {
             let key = project::key(news.tenant, account);
