@@ -25,7 +25,7 @@
 //!
 //! | call | round trips |
 //! |---|---|
-//! | [`HotBalances::hold`], `renew`, `fill`, `publish`, `release`, `held`, `find`, `peek`, `drop_projection` | 1 |
+//! | [`HotBalances::hold`], `renew`, `fill`, `publish`, `held`, `find`, `peek`, `drop_projection` | 1 |
 //!
 //! A call that fails, or takes longer than [`RESPONSE_TIMEOUT`] twice, says [`Away`]. What follows
 //! from that, and from a lost epoch, is the ledger's business: it starts a new [`Epoch`].
@@ -68,12 +68,12 @@ use scripts::Scripts;
 /// How long a script may take; after a second one that took longer Redis counts as away.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long a first connection may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(150);
 /// How long all markers of a cluster may take, a call of which is sent only when the one before it was
 /// answered.
 const MARKING_MAX: Duration = Duration::from_secs(2);
 /// The longest that a call goes on after it was begun.
-pub const CALL_MAX: Duration = Duration::from_millis(450);
+pub const CALL_MAX: Duration = Duration::from_millis(350);
 /// How long a mark is kept that tells a load under way what has changed since it read: longer than any
 /// load of an account takes, from its reading in PostgreSQL to its writing here.
 const MARK_LIFE: Duration = Duration::from_secs(10);

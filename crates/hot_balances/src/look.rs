@@ -29,6 +29,25 @@ impl HotBalances {
         epoch: Epoch,
         named: &[(AccountKey, ExternalId)],
     ) -> Result<Vec<Option<KnownHold>>, Away> {
+        let (found, is_here) = self.find_in(epoch, named).await?;
+        if is_here { Ok(found) } else { Err(Away("it is in another epoch".to_owned())) }
+    }
+
+    /// The same of an epoch that Redis is no longer in: what it has is true, and may not be all.
+    pub async fn find_left_behind(
+        &self,
+        epoch: Epoch,
+        named: &[(AccountKey, ExternalId)],
+    ) -> Result<Vec<Option<KnownHold>>, Away> {
+        Ok(self.find_in(epoch, named).await?.0)
+    }
+
+    /// What Redis has, and whether it is in this epoch.
+    async fn find_in(
+        &self,
+        epoch: Epoch,
+        named: &[(AccountKey, ExternalId)],
+    ) -> Result<(Vec<Option<KnownHold>>, bool), Away> {
         let get = |key: &str| {
             let mut get = redis::cmd("GET");
             get.arg(key);
@@ -39,14 +58,12 @@ impl HotBalances {
         let markers: BTreeSet<&str> = named.iter().map(|(account, _)| self.0.markers.of(*account)).collect();
         let mut texts: Vec<Option<String>> =
             self.read_all(holds.chain(markers.into_iter().map(get)).collect()).await?;
-        let here = texts.split_off(named.len());
-        if here.iter().any(|marker| marker.as_deref() != Some(epoch.0.to_string().as_str())) {
-            return Err(Away("it is in another epoch".to_owned()));
-        }
+        let markers = texts.split_off(named.len());
+        let is_here = markers.iter().all(|marker| marker.as_deref() == Some(epoch.0.to_string().as_str()));
         let read = |((account, id), text): (&(AccountKey, ExternalId), Option<String>)| {
             text.and_then(|text| KnownHold::read(&text, id, account.customer))
         };
-        Ok(named.iter().zip(texts).map(read).collect())
+        Ok((named.iter().zip(texts).map(read).collect(), is_here))
     }
 
     /// What Redis has of accounts, in the order asked for: `None` where it has nothing that reads as a

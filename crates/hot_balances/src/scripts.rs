@@ -54,7 +54,6 @@ pub(crate) struct Scripts {
     pub(crate) renew: Script,
     pub(crate) fill: Script,
     pub(crate) publish: Script,
-    pub(crate) release: Script,
     pub(crate) drop: Script,
 }
 
@@ -66,7 +65,6 @@ impl Default for Scripts {
             renew: Script::new(include_str!("scripts/renew.lua")),
             fill: Script::new(include_str!("scripts/fill.lua")),
             publish: Script::new(include_str!("scripts/publish.lua")),
-            release: Script::new(include_str!("scripts/release.lua")),
             drop: Script::new(include_str!("scripts/drop.lua")),
         }
     }

@@ -1,5 +1,6 @@
 //! Tells Redis what was committed: a new balance, the end of holds, or that what it has is no good.
 
+use domain::hold::HoldEnd;
 use domain::id::ExternalId;
 
 use crate::projection::Projection;
@@ -15,32 +16,23 @@ pub enum Told {
 }
 
 impl HotBalances {
-    /// Publishes a committed balance and ends the holds that the same change captured.
+    /// Publishes a committed balance and ends the holds that the same change ended.
     pub async fn publish(
         &self,
         account: AccountKey,
         epoch: Epoch,
         projection: &Projection,
-        captured: &[ExternalId],
+        ended: &[(ExternalId, HoldEnd)],
     ) -> Result<Told, Away> {
         let keys = account.keys(epoch);
         let marker = self.0.markers.of(account).to_owned();
         let mut names = vec![marker, keys.balance(), keys.live(), keys.floor()];
-        names.extend(captured.iter().map(|id| keys.hold(id)));
+        names.extend(ended.iter().map(|(id, _)| keys.hold(id)));
         let mut call = self.0.scripts.publish.on(&names);
         call.arg(epoch.0).arg(projection.write(account, epoch, &self.0.mac_key)).arg(ms(MARK_LIFE));
-        for id in captured {
-            call.arg(id.as_str());
+        for (id, end) in ended {
+            call.arg(id.as_str()).arg(end.name());
         }
-        self.tell(&call).await
-    }
-
-    /// Ends a hold without a charge, if it is live here.
-    pub async fn release(&self, account: AccountKey, epoch: Epoch, id: &ExternalId) -> Result<Told, Away> {
-        let keys = account.keys(epoch);
-        let marker = self.0.markers.of(account).to_owned();
-        let mut call = self.0.scripts.release.on(&[marker, keys.balance(), keys.live(), keys.hold(id)]);
-        call.arg(epoch.0).arg(id.as_str()).arg(ms(MARK_LIFE));
         self.tell(&call).await
     }
 

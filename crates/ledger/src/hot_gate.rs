@@ -26,9 +26,9 @@ use crate::store;
 use crate::store::HotState;
 
 /// How long a server goes on with Redis after it last read that Redis is up.
-const LEASE: Duration = Duration::from_millis(400);
+const LEASE: Duration = Duration::from_millis(300);
 /// How old a reading may be before a request takes a new one.
-const FRESH: Duration = Duration::from_millis(150);
+const FRESH: Duration = Duration::from_millis(100);
 /// How long holds take to be recorded after they were granted, with some to spare.
 pub(crate) const RECORDING: Duration = Duration::from_millis(150);
 /// How long after a change it is in force on every server.
@@ -79,6 +79,8 @@ pub(crate) struct HotGate {
     seen: Mutex<Option<Seen>>,
     /// The epoch that was read last, also once it may no longer be used for deciding.
     last_read: Mutex<Option<(Epoch, bool)>>,
+    /// The epoch with Redis that this server was in before the one that was read last.
+    left: Mutex<Option<Epoch>>,
     reading: tokio::sync::Mutex<()>,
     pinged_at: Mutex<Option<Instant>>,
     /// Told when this server has begun an epoch with Redis.
@@ -116,9 +118,9 @@ impl HotGate {
         *lock(&self.last_read)
     }
 
-    /// Whether who decides has just changed, as far as this server knows, or it does not know.
-    pub(crate) fn is_changing(&self) -> bool {
-        lock(&self.seen).is_none_or(|seen| seen.settles_at > Instant::now())
+    /// The epoch with Redis before the one that was read last: Redis may still have its holds.
+    pub(crate) fn left_epoch(&self) -> Option<Epoch> {
+        *lock(&self.left)
     }
 
     /// Returns when this server has begun an epoch with Redis, in which nothing is loaded yet.
@@ -229,7 +231,12 @@ impl HotGate {
             settles_at: Instant::now() + unsettled,
         };
         *lock(&self.seen) = Some(seen);
-        *lock(&self.last_read) = Some((seen.epoch, seen.is_up));
+        let before = lock(&self.last_read).replace((seen.epoch, seen.is_up));
+        if let Some((before, true)) = before
+            && before != seen.epoch
+        {
+            *lock(&self.left) = Some(before);
+        }
         Ok(seen)
     }
 }

@@ -57,6 +57,7 @@ pub use lock::{Accounts, lock, lock_for_usage};
 pub use movements::{Cut, Movements};
 pub use open::{begin_clock, open};
 pub use park::{park, unpark};
+pub use publish::EndedHolds;
 pub use release::{FoundHold, end_holds, find_holds};
 pub use sweep::Swept;
 pub use write::write;

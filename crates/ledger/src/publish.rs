@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use db::Result;
+use domain::hold::HoldEnd;
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{TenantScope, Timestamp};
 use futures_util::future::try_join_all;
@@ -18,12 +19,15 @@ const TELL_AGAIN_EVERY: Duration = Duration::from_millis(100);
 /// Epochs that one telling goes through.
 const TRIES_MAX: usize = 3;
 
+/// The holds that a change ended, and how, by their customers.
+pub type EndedHolds = BTreeMap<CustomerId, Vec<(ExternalId, HoldEnd)>>;
+
 /// What was committed, for Redis.
 #[derive(Clone, Copy)]
 struct News<'a> {
     tenant: TenantId,
     accounts: &'a Accounts,
-    captured: &'a BTreeMap<CustomerId, Vec<ExternalId>>,
+    ended: &'a EndedHolds,
     now: Timestamp,
 }
 
@@ -41,32 +45,26 @@ impl Ledger {
     /// servers, and what it has of this epoch is not used again. Where PostgreSQL cannot be told that
     /// either, both are told again until one of them takes it.
     pub async fn publish(&self, tenant: TenantId, accounts: &Accounts, now: Timestamp) {
-        self.publish_captures(tenant, accounts, &BTreeMap::new(), now).await;
+        self.publish_ended(tenant, accounts, &EndedHolds::new(), now).await;
     }
 
-    /// The same, and ends the holds that this change captured.
-    pub async fn publish_captures(
+    /// The same, and ends the holds that this change ended.
+    pub async fn publish_ended(
         &self,
         tenant: TenantId,
         accounts: &Accounts,
-        captured: &BTreeMap<CustomerId, Vec<ExternalId>>,
+        ended: &EndedHolds,
         now: Timestamp,
     ) {
-        let news = News { tenant, accounts, captured, now };
+        let news = News { tenant, accounts, ended, now };
         if let Err(error) = self.tell(news).await {
             tracing::warn!(%error, "committed balances are told again");
-            tokio::spawn(self.clone().tell_again(tenant, accounts.clone(), captured.clone(), now));
+            tokio::spawn(self.clone().tell_again(tenant, accounts.clone(), ended.clone(), now));
         }
     }
 
-    async fn tell_again(
-        self,
-        tenant: TenantId,
-        accounts: Accounts,
-        captured: BTreeMap<CustomerId, Vec<ExternalId>>,
-        now: Timestamp,
-    ) {
-        let news = News { tenant, accounts: &accounts, captured: &captured, now };
+    async fn tell_again(self, tenant: TenantId, accounts: Accounts, ended: EndedHolds, now: Timestamp) {
+        let news = News { tenant, accounts: &accounts, ended: &ended, now };
         let until = tokio::time::Instant::now() + TELL_AGAIN;
         while tokio::time::Instant::now() < until {
             tokio::time::sleep(TELL_AGAIN_EVERY).await;
@@ -102,8 +100,8 @@ impl Ledger {
         // Side by side on the one connection, which sends them as they come.
         let publishing = news.accounts.iter().map(async |account| {
             let key = project::key(news.tenant, account);
-            let ended = news.captured.get(&account.customer()).map(Vec::as_slice).unwrap_or_default();
-            self.hot.publish(key, epoch, &project::projection(account, news.now), ended).await
+            let of_account = news.ended.get(&account.customer()).map(Vec::as_slice).unwrap_or_default();
+            self.hot.publish(key, epoch, &project::projection(account, news.now), of_account).await
         });
         let told = try_join_all(publishing).await?;
         Ok(if told.contains(&Told::Lost) { Told::Lost } else { Told::Done })

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use db::{Connection, Result};
+use db::{Connection, Error, Result};
 use domain::hold::{Hold, HoldEnd};
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{Refusal, TenantScope, Timestamp};
-use hot_balances::{AccountKey, Away, Epoch, KnownHold, Told};
+use hot_balances::{AccountKey, Away, Epoch, KnownHold};
 
-use crate::hot_gate::RECORDING;
-use crate::{Ledger, lock, packed, store};
+use crate::hot_gate::{RECORDING, SETTLE};
+use crate::{EndedHolds, Ledger, lock, packed, store};
 
 /// What is known of a hold id that an event of `customer` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,26 +50,45 @@ pub async fn find_holds(
         };
         found.insert((*customer, id.clone()), answer);
     }
-    let (epoch, is_up) = match ledger.gate.last_seen() {
-        Some(seen) => seen,
-        None => {
-            let state = store::hot_state(tx).await?;
-            (Epoch(state.epoch), state.is_up)
-        }
-    };
-    let is_unsure = if is_up {
-        ask_redis(ledger, tenant, epoch, &mut found).await.is_err()
-    } else {
-        ledger.gate.is_changing()
-    };
+    if missing(&found).next().is_none() {
+        return Ok(found);
+    }
+    let (epoch, is_sure) = look_in_redis(tx, ledger, tenant, &mut found).await?;
     if missing(&found).next().is_some() {
         let earlier = ledger.recovered.before(tx, tenant, epoch, now).await?;
         add(&mut found, |customer, id| earlier.find(customer, id).cloned());
     }
-    if is_unsure && missing(&found).next().is_some() {
+    if let Some(left) = ledger.gate.left_epoch() {
+        // Granted right before by a server that died before it had recorded it.
+        ask_for_left_behind(ledger, tenant, left, &mut found).await;
+    }
+    if !is_sure && missing(&found).next().is_some() {
         look_again(tx, tenant, &mut found, now).await?;
+        if missing(&found).next().is_some() {
+            return Err(Error::Unavailable("what was authorized last is not known yet".to_owned()));
+        }
     }
     Ok(found)
+}
+
+/// Looks in Redis for the holds that are not recorded. Says in which epoch, and whether none can turn up
+/// later: while who decides is changing, a server may still be about to record what Redis granted.
+async fn look_in_redis(
+    tx: &mut Connection,
+    ledger: &Ledger,
+    tenant: TenantId,
+    found: &mut BTreeMap<(CustomerId, ExternalId), FoundHold>,
+) -> Result<(Epoch, bool)> {
+    if let Some((epoch, true)) = ledger.gate.last_seen()
+        && ask_redis(ledger, tenant, epoch, found).await.is_ok()
+    {
+        return Ok((epoch, true));
+    }
+    // What this server knows of who decides may be old.
+    let state = store::hot_state(tx).await?;
+    let epoch = Epoch(state.epoch);
+    let is_answered = !state.is_up || ask_redis(ledger, tenant, epoch, found).await.is_ok();
+    Ok((epoch, is_answered && state.changed_since >= SETTLE))
 }
 
 /// Looks in Redis for the holds that are not recorded.
@@ -79,16 +98,42 @@ async fn ask_redis(
     epoch: Epoch,
     found: &mut BTreeMap<(CustomerId, ExternalId), FoundHold>,
 ) -> std::result::Result<(), Away> {
-    let missing: Vec<(AccountKey, ExternalId)> = missing(found)
-        .map(|(customer, id)| (AccountKey { tenant, customer: *customer }, id.clone()))
-        .collect();
+    let missing = missing_keys(tenant, found);
     let answers = ledger.hot.find(epoch, &missing).await?;
-    for ((account, id), answer) in missing.into_iter().zip(answers) {
+    add_answers(found, missing, answers);
+    Ok(())
+}
+
+/// Looks in Redis for what it may still have of an epoch that has ended. A Redis that is away has nothing.
+async fn ask_for_left_behind(
+    ledger: &Ledger,
+    tenant: TenantId,
+    epoch: Epoch,
+    found: &mut BTreeMap<(CustomerId, ExternalId), FoundHold>,
+) {
+    let missing = missing_keys(tenant, found);
+    if let Ok(answers) = ledger.hot.find_left_behind(epoch, &missing).await {
+        add_answers(found, missing, answers);
+    }
+}
+
+fn missing_keys(
+    tenant: TenantId,
+    found: &BTreeMap<(CustomerId, ExternalId), FoundHold>,
+) -> Vec<(AccountKey, ExternalId)> {
+    missing(found).map(|(customer, id)| (AccountKey { tenant, customer: *customer }, id.clone())).collect()
+}
+
+fn add_answers(
+    found: &mut BTreeMap<(CustomerId, ExternalId), FoundHold>,
+    asked: Vec<(AccountKey, ExternalId)>,
+    answers: Vec<Option<KnownHold>>,
+) {
+    for ((account, id), answer) in asked.into_iter().zip(answers) {
         if let Some(own) = answer {
             found.insert((account.customer, id), FoundHold::Own(own));
         }
     }
-    Ok(())
 }
 
 /// Redis has just gone: what it granted, on another server too, is recorded a moment later. All packed
@@ -152,11 +197,11 @@ impl Ledger {
     pub async fn release(&self, scope: &TenantScope, customer: CustomerId, id: &ExternalId) -> Result<i64> {
         let (tenant, now) = (scope.tenant, scope.now);
         let named = [(customer, id.clone())];
-        let version = self
+        let (accounts, version) = self
             .db
             .transaction(tenant, async |tx| {
                 // A capture takes this lock too: a hold ends in one way.
-                lock(tx, tenant, &[customer]).await?;
+                let accounts = lock(tx, tenant, &[customer]).await?;
                 let found = find_holds(tx, self, tenant, &named, now).await?;
                 let Some(FoundHold::Own(known)) = found.get(&named[0]) else {
                     return Err(Refusal::NotFound { what: "authorization" }.into());
@@ -170,17 +215,13 @@ impl Ledger {
                         store::end_holds(tx, tenant, &[hold], HoldEnd::Released, now).await?;
                     }
                 }
-                store::version(tx, tenant, customer).await
+                let version = store::version(tx, tenant, customer).await?;
+                Ok((accounts, version))
             })
             .await?;
-        let key = AccountKey { tenant, customer };
-        if let Some(epoch) = self.gate.epoch_in_redis(&self.db, &self.hot).await? {
-            match self.hot.release(key, epoch, id).await {
-                Ok(Told::Done) => {}
-                Ok(Told::Lost) => self.gate.redis_is_emptied(&self.db, epoch).await?,
-                Err(away) => self.gate.redis_is_away(&self.db, epoch, &away).await?,
-            }
-        }
+        // With its balance: nobody is to see an older one in Redis than this answer names.
+        let ended = EndedHolds::from([(customer, vec![(id.clone(), HoldEnd::Released)])]);
+        self.publish_ended(tenant, &accounts, &ended, now).await;
         Ok(version)
     }
 }

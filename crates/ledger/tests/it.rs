@@ -1,6 +1,5 @@
 //! The ledger on real stores: transfers, and holds in Redis and without it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Duration};
@@ -14,7 +13,7 @@ use domain::id::{CustomerId, ExternalId, GrantId, TenantId};
 use domain::scope::TenantMode;
 use domain::{Credits, Refusal, TenantScope, Timestamp};
 use hot_balances::{FillHolds, HotBalances};
-use ledger::{FoundHold, HoldRequest, Ledger};
+use ledger::{EndedHolds, FoundHold, HoldRequest, Ledger};
 use testkit::{LoneServers, Stores};
 use uuid::Uuid;
 
@@ -130,8 +129,8 @@ impl Given {
             })
             .await
             .unwrap();
-        let captured = BTreeMap::from([(customer, named.into_iter().map(|(_, id)| id).collect())]);
-        self.ledger.publish_captures(tenant, &accounts, &captured, now).await;
+        let captured = named.into_iter().map(|(_, id)| (id, HoldEnd::Captured)).collect();
+        self.ledger.publish_ended(tenant, &accounts, &EndedHolds::from([(customer, captured)]), now).await;
     }
 
     /// Rises whenever the store that decides about holds has changed.

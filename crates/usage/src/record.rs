@@ -11,7 +11,7 @@ use domain::policy::LateRules;
 use domain::rating::{NoCost, Rated, Unrated, rate};
 use domain::usage::{EventContent, Outcome, TokenCounts, TokenKind, UsageSource, event_identity};
 use domain::{Credits, Refusal, TenantScope, Timestamp};
-use ledger::{Accounts, FoundHold};
+use ledger::{Accounts, EndedHolds, FoundHold};
 use uuid::Uuid;
 
 use crate::charge::ToCharge;
@@ -104,7 +104,7 @@ pub(crate) struct Recorded<'a> {
 struct Committed {
     results: Vec<EventResult>,
     accounts: Accounts,
-    ended_holds: BTreeMap<CustomerId, Vec<ExternalId>>,
+    ended_holds: EndedHolds,
 }
 
 /// Records the events of several requests of one tenant in one transaction.
@@ -119,7 +119,7 @@ pub(crate) async fn record_batch(parts: &Parts, requests: &[Request]) -> Result<
         .transaction(scope.tenant, async |tx| record_in(tx, parts, scope.tenant, &checked, latest).await)
         .await?;
     let Committed { results, accounts, ended_holds } = committed;
-    parts.ledger.publish_captures(scope.tenant, &accounts, &ended_holds, latest).await;
+    parts.ledger.publish_ended(scope.tenant, &accounts, &ended_holds, latest).await;
     Ok(results)
 }
 
@@ -334,11 +334,11 @@ impl HoldEnds {
         }
     }
 
-    fn by_customer(&self) -> BTreeMap<CustomerId, Vec<ExternalId>> {
-        let mut ids: BTreeMap<CustomerId, Vec<ExternalId>> = BTreeMap::new();
-        for (hold, _) in self.captured.iter().chain(&self.released) {
-            ids.entry(hold.customer).or_default().push(hold.id.clone());
+    fn by_customer(self) -> EndedHolds {
+        let mut ended = EndedHolds::new();
+        for ((customer, id), end) in self.seen {
+            ended.entry(customer).or_default().push((id, end));
         }
-        ids
+        ended
     }
 }

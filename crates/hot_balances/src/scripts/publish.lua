@@ -1,8 +1,8 @@
--- Takes over a balance that is not older, and ends the holds that the same change captured (R-35).
+-- Takes over a balance that is not older, and ends the holds that the same change ended (R-35).
 -- An account that is not loaded, or was dropped, stays so: the next miss loads it. What was read before
 -- this change must not come after it: the floor says so to a fill under way.
 -- KEYS: marker, balance, live holds, floor, ended holds...
--- ARGV: epoch, projection, floor's life (ms), then of each ended hold: id
+-- ARGV: epoch, projection, floor's life (ms), then of each ended hold: id, how it ended
 -- Answers 'done' or 'lost'.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
     return 'lost'
@@ -11,13 +11,15 @@ local freed, has_freed = 0, false
 for index = 5, #KEYS do
     local known = redis.call('GET', KEYS[index])
     local credits, rest = string.match(known or '', '^(%d+) (.*) live$')
+    local id, how = ARGV[2 * index - 6], ARGV[2 * index - 5]
     if credits then
-        if redis.call('ZREM', KEYS[3], credits .. '|' .. ARGV[index - 1]) == 1 then
+        if redis.call('ZREM', KEYS[3], credits .. '|' .. id) == 1 then
             freed, has_freed = freed + tonumber(credits), true
         end
-        redis.call('SET', KEYS[index], credits .. ' ' .. rest .. ' captured', 'KEEPTTL')
+        redis.call('SET', KEYS[index], credits .. ' ' .. rest .. ' ' .. how, 'KEEPTTL')
     elseif not known then
-        redis.call('SET', KEYS[index], '0 0 0 0 - captured', 'PX', ARGV[3])
+        -- Marked, so that a fill under way does not bring it back.
+        redis.call('SET', KEYS[index], '0 0 0 0 - ' .. how, 'PX', ARGV[3])
     end
 end
 

@@ -6,7 +6,7 @@ use domain::hold::HoldEnd;
 use hot_balances::{FillHolds, Filled, HoldAnswer, KnownHold, Peeked, Projection, Told};
 
 use crate::support::{
-    FIRST, Given, at, balance, credits, id, key_of, new_account, on_one_redis_and_on_a_cluster, request,
+    FIRST, Given, at, balance, credits, key_of, new_account, on_one_redis_and_on_a_cluster, request,
 };
 
 on_one_redis_and_on_a_cluster! {
@@ -78,8 +78,8 @@ async fn a_fill_does_not_bring_back_what_has_ended_meanwhile(mut given: Given) {
     given.account = new_account();
     let holds = [("captured", 10), ("released", 20), ("live", 30)];
     let holds = holds.map(|(name, count)| recorded(&given, name, count, None));
-    given.hot.publish(given.account, FIRST, &balance(1, 100), &[id("captured")]).await.unwrap();
-    given.hot.release(given.account, FIRST, &id("released")).await.unwrap();
+    given.end(&balance(1, 100), &["captured"], HoldEnd::Captured).await;
+    given.end(&balance(1, 100), &["released"], HoldEnd::Released).await;
     given.fill(&balance(1, 100), &holds).await;
     assert_eq!(given.hold("a", 71, 71).await, Err(70));
 }

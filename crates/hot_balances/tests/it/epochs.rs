@@ -1,5 +1,6 @@
 //! Epochs, and a Redis that was emptied or is gone.
 
+use domain::hold::HoldEnd;
 use hot_balances::{Epoch, FillHolds, Filled, HoldAnswer, RenewAnswer, Told};
 
 use crate::support::{
@@ -21,8 +22,10 @@ async fn assert_all_lost(given: &Given, epoch: Epoch) {
     for holds in [FillHolds::All(&[]), FillHolds::Besides(&[])] {
         assert_eq!(hot.fill(account, epoch, &projection, holds, at(0)).await.unwrap(), Filled::Lost);
     }
-    assert_eq!(hot.publish(account, epoch, &projection, &[id("a")]).await.unwrap(), Told::Lost);
-    assert_eq!(hot.release(account, epoch, &id("a")).await.unwrap(), Told::Lost);
+    assert_eq!(
+        hot.publish(account, epoch, &projection, &[(id("a"), HoldEnd::Released)]).await.unwrap(),
+        Told::Lost
+    );
     assert_eq!(hot.drop_projection(account, epoch).await.unwrap(), Told::Lost);
     assert!(hot.find(epoch, &[(account, id("a"))]).await.is_err());
 }

@@ -2,7 +2,7 @@
 
 use domain::Timestamp;
 use domain::hold::HoldEnd;
-use hot_balances::{HoldAnswer, Projection, RenewAnswer, Told};
+use hot_balances::{HoldAnswer, Projection, RenewAnswer};
 
 use crate::support::{FIRST, Given, at, balance, credits, id, on_one_redis_and_on_a_cluster, request};
 
@@ -73,7 +73,7 @@ async fn a_release_frees_the_hold_once(given: Given) {
     assert_eq!(given.hold("a", 60, 60).await, Ok(60));
     assert_eq!(given.hold("b", 30, 30).await, Ok(30));
     for _ in 0..2 {
-        assert_eq!(given.hot.release(given.account, FIRST, &id("a")).await.unwrap(), Told::Done);
+        given.end(&balance(1, 100), &["a"], HoldEnd::Released).await;
         assert_eq!(given.held().await, 30);
     }
     assert_eq!(given.hold("c", 71, 71).await, Err(70));
@@ -85,7 +85,7 @@ async fn a_hold_of_nothing_ends_like_any_other(given: Given) {
         assert_eq!(given.hold(name, 0, 0).await, Ok(0));
     }
     given.publish(&balance(2, 100), &["a"]).await;
-    given.hot.release(given.account, FIRST, &id("b")).await.unwrap();
+    given.end(&balance(2, 100), &["b"], HoldEnd::Released).await;
     assert_eq!(given.hold("c", 100, 100).await, Ok(100));
     assert_eq!(given.find("a").await.unwrap().end, Some(HoldEnd::Captured));
     assert_eq!(given.find("b").await.unwrap().end, Some(HoldEnd::Released));
@@ -148,7 +148,7 @@ async fn an_ended_hold_is_not_renewed(given: Given) {
         assert_eq!(given.hold(name, 10, 10).await, Ok(10));
     }
     given.publish(&balance(2, 90), &["captured"]).await;
-    given.hot.release(given.account, FIRST, &id("released")).await.unwrap();
+    given.end(&balance(2, 90), &["released"], HoldEnd::Released).await;
     for (name, end) in [("captured", Some(HoldEnd::Captured)), ("released", Some(HoldEnd::Released))] {
         assert!(matches!(renew(&given, name, 40, 1).await, RenewAnswer::Ended(known) if known.end == end));
     }

@@ -3,10 +3,11 @@
 use std::sync::OnceLock;
 
 use chrono::{DateTime, Duration};
+use domain::hold::HoldEnd;
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{Credits, Timestamp};
 use hot_balances::{
-    AccountKey, Epoch, FillHolds, Filled, HoldAnswer, HoldRequest, HotBalances, KnownHold, Projection,
+    AccountKey, Epoch, FillHolds, Filled, HoldAnswer, HoldRequest, HotBalances, KnownHold, Projection, Told,
 };
 use testkit::LoneRedis;
 use uuid::Uuid;
@@ -131,8 +132,13 @@ impl Given {
     }
 
     pub(crate) async fn publish(&self, projection: &Projection, captured: &[&str]) {
-        let captured: Vec<ExternalId> = captured.iter().copied().map(id).collect();
-        self.hot.publish(self.account, FIRST, projection, &captured).await.unwrap();
+        self.end(projection, captured, HoldEnd::Captured).await;
+    }
+
+    /// Publishes a balance with holds that the same change ended.
+    pub(crate) async fn end(&self, projection: &Projection, names: &[&str], end: HoldEnd) {
+        let ended: Vec<(ExternalId, HoldEnd)> = names.iter().map(|name| (id(name), end)).collect();
+        assert_eq!(self.hot.publish(self.account, FIRST, projection, &ended).await.unwrap(), Told::Done);
     }
 
     pub(crate) async fn ask(&self, request: &HoldRequest) -> HoldAnswer {
