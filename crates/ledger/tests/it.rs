@@ -12,8 +12,8 @@ use domain::hold::HoldEnd;
 use domain::id::{CustomerId, ExternalId, GrantId, TenantId};
 use domain::scope::TenantMode;
 use domain::{Credits, Refusal, TenantScope, Timestamp};
-use hot_balances::{FillHolds, HotBalances};
-use ledger::{EndedHolds, FoundHold, HoldRequest, Ledger};
+use hot_balances::{Epoch, FillHolds, HotBalances};
+use ledger::{Accounts, EndedHolds, FoundHold, HoldRequest, Ledger};
 use testkit::{LoneServers, Stores};
 use uuid::Uuid;
 
@@ -56,7 +56,11 @@ async fn given(stores: Stores) -> Given {
 impl Given {
     /// Another server on the same stores.
     fn other_ledger(&self) -> Ledger {
-        Ledger::new(self.db.clone(), HotBalances::new(&self.stores.redis_url, &self.stores.secret()).unwrap())
+        Ledger::new(self.db.clone(), self.hot())
+    }
+
+    fn hot(&self) -> HotBalances {
+        HotBalances::new(&self.stores.redis_url, &self.stores.secret()).unwrap()
     }
 
     fn at(&self, second: i64) -> TenantScope {
@@ -64,9 +68,14 @@ impl Given {
     }
 
     async fn grant(&self, count: i64, expires: Option<i64>) {
+        let accounts = self.grant_unpublished(count, expires).await;
+        self.ledger.publish(self.scope.tenant, &accounts, at(0)).await;
+    }
+
+    /// Grants, and dies before Redis is told.
+    async fn grant_unpublished(&self, count: i64, expires: Option<i64>) -> Accounts {
         let (tenant, now) = (self.scope.tenant, at(0));
-        let accounts = self
-            .db
+        self.db
             .transaction(tenant, async |tx| {
                 let mut accounts = ledger::lock(tx, tenant, &[self.customer]).await?;
                 let cause = Cause { kind: CauseKind::Purchase, id: Uuid::now_v7() };
@@ -82,8 +91,7 @@ impl Given {
                 Ok(accounts)
             })
             .await
-            .unwrap();
-        self.ledger.publish(tenant, &accounts, now).await;
+            .unwrap()
     }
 
     /// Says when the current cycle ends.
@@ -233,6 +241,55 @@ async fn a_release_frees_the_hold_once() {
     assert_eq!(given.hold("b", 100, 100).await, Ok(100));
     let unknown = given.ledger.release(&given.scope, given.customer, &"x".parse().unwrap()).await;
     assert!(matches!(unknown, Err(Error::Refused(Refusal::NotFound { .. }))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_released_a_hold_sees_no_older_balance_afterwards() {
+    let given = given(Stores::fresh().await).await;
+    given.grant(100, None).await;
+    given.hold("a", 100, 50).await.unwrap();
+    given.grant_unpublished(700, None).await;
+    let released = given.ledger.release(&given.scope, given.customer, &"a".parse().unwrap()).await.unwrap();
+    let granted =
+        given.ledger.hold(&given.scope, given.customer, &request(&given.scope, "b", 800, 800)).await;
+    let granted = granted.unwrap();
+    assert_eq!((released, granted.version, granted.hold.credits), (2, 2, credits(800)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_who_decides_is_changing_no_hold_is_called_unknown() {
+    let lone = LoneServers::start("changing").await;
+    let given = given(lone.stores()).await;
+    given.grant(100, None).await;
+    given.hold("a", 10, 10).await.unwrap();
+    let release =
+        async || given.ledger.release(&given.scope, given.customer, &"from-elsewhere".parse().unwrap()).await;
+    lone.servers().stop_redis().unwrap();
+    let unsure = release().await;
+    assert!(matches!(unsure, Err(Error::Unavailable(_))), "{unsure:?}");
+    // PostgreSQL decides by now, and all that Redis granted is recorded.
+    given.hold("b", 10, 10).await.unwrap();
+    let unknown = release().await;
+    assert!(matches!(unknown, Err(Error::Refused(Refusal::NotFound { .. }))), "{unknown:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_died_with_its_server_is_captured_from_the_epoch_that_was_left() {
+    let given = given(Stores::fresh().await).await;
+    given.grant(100, None).await;
+    given.hold("mine", 10, 10).await.unwrap();
+    // Granted by a server that never records it.
+    hold(&given.other_ledger(), &given.scope, given.customer, "lost", 20, 20).await.unwrap();
+    let next = given.epoch().await + 1;
+    let mut superuser = given.stores.superuser().await;
+    let begin = format!("update hot_state set epoch = {next}, changed_at = now() - interval '1 minute'");
+    superuser.batch_execute(&begin).await.unwrap();
+    given.hot().begin_epoch(Epoch(next)).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    given.hold("in-the-next", 10, 10).await.unwrap();
+    given.charge(&given.scope, 5, Some("lost")).await;
+    let balance = given.ledger.balance(&given.scope, given.customer).await.unwrap();
+    assert_eq!(balance.settled, credits(95));
 }
 
 #[tokio::test(flavor = "multi_thread")]
