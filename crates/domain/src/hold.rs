@@ -234,6 +234,35 @@ mod tests {
     }
 
     #[test]
+    fn only_the_same_request_has_the_same_fingerprint() {
+        let customer = |n| CustomerId::from_uuid(Uuid::from_u128(n));
+        let prompt = |input| TokenCounts { input, ..TokenCounts::default() };
+        let of = |customer, model, prompt, max| request_fingerprint(customer, model, &prompt, max);
+        let one = of(customer(1), "pro", prompt(7), Some(9));
+        assert_eq!(one, of(customer(1), "pro", prompt(7), Some(9)));
+        let cached = TokenCounts { cache_read: 7, ..TokenCounts::default() };
+        let others = [
+            of(customer(2), "pro", prompt(7), Some(9)),
+            of(customer(1), "lite", prompt(7), Some(9)),
+            of(customer(1), "pro", prompt(8), Some(9)),
+            of(customer(1), "pro", cached, Some(9)),
+            of(customer(1), "pro", prompt(7), Some(0)),
+            of(customer(1), "pro", prompt(7), None),
+        ];
+        let all: std::collections::BTreeSet<&String> = others.iter().chain([&one]).collect();
+        assert_eq!(all.len(), 7, "{all:?}");
+        assert!(all.iter().all(|hex| hex.len() == 32));
+    }
+
+    #[test]
+    fn what_is_stored_of_an_end_has_a_name_of_its_own() {
+        assert_eq!([HoldEnd::Captured, HoldEnd::Released].map(HoldEnd::name), ["captured", "released"]);
+        let codes = [NoHold::NotNamed, NoHold::Unknown, NoHold::Expired, NoHold::Captured, NoHold::Released];
+        let named = ["not-named", "unknown", "expired", "captured", "released"];
+        assert_eq!(codes.map(NoHold::code), named);
+    }
+
+    #[test]
     fn how_a_hold_ended_is_said_whether_or_not_its_time_is_over() {
         for now in [hold().granted_at, hold().expires_at] {
             let of = |end| capture(&hold(), Some(end), now);

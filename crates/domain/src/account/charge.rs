@@ -97,7 +97,7 @@ impl Account {
             left = left.minus_floor_zero(credits);
         }
         if !overage.is_zero() {
-            self.post(Posting { grant: None, ..cost.spends(Book::Overage, overage) }, now)?;
+            self.post(cost.spends(Book::Overage, overage), now)?;
         }
         Ok(Charge { draws, overage, balance_after: self.available(recorded_at), version: self.head.version })
     }
