@@ -64,7 +64,7 @@ pub fn configure(services: Services) -> db::Result<impl Fn(&mut ServiceConfig) +
     let document = Data::new(openapi::Document::new()?);
     let (db, tenants, catalogs) = (Data::new(db), Data::new(tenants), Data::new(catalogs));
     let (subscriptions, invoices) = (Data::new(subscriptions), Data::new(invoices));
-    let ledger = Data::new(ledger);
+    let (usage, ledger) = (Data::new(usage), Data::new(ledger));
     let (webhooks, idempotency) = (Data::new(webhooks), Data::new(idempotency));
     Ok(move |config: &mut ServiceConfig| {
         config
@@ -74,7 +74,7 @@ pub fn configure(services: Services) -> db::Result<impl Fn(&mut ServiceConfig) +
             .app_data(catalogs.clone())
             .app_data(subscriptions.clone())
             .app_data(invoices.clone())
-            .app_data(Data::new(usage.on_own_connection()))
+            .app_data(usage.clone())
             .app_data(ledger.clone())
             .app_data(webhooks.clone())
             .app_data(idempotency.clone());

@@ -62,14 +62,11 @@ impl HotBalances {
         now: Timestamp,
     ) -> Result<Filled, Away> {
         let keys = account.keys(epoch);
-        let marker = self.0.fixed.markers.of(account).to_owned();
+        let marker = self.0.markers.of(account).to_owned();
         let mut names = vec![marker, keys.balance(), keys.live(), keys.floor()];
         names.extend(holds.iter().map(|known| keys.hold(&known.hold.id)));
-        let mut call = self.0.fixed.scripts.fill.on(&names);
-        call.arg(epoch.0)
-            .arg(ms(LIFE))
-            .arg(projection.write(account, epoch, &self.0.fixed.mac_key))
-            .arg(brought);
+        let mut call = self.0.scripts.fill.on(&names);
+        call.arg(epoch.0).arg(ms(LIFE)).arg(projection.write(account, epoch, &self.0.mac_key)).arg(brought);
         for KnownHold { hold, fingerprint, end } in holds {
             call.arg(hold.id.as_str())
                 .arg(hold.credits.get())

@@ -135,7 +135,7 @@ impl HotBalances {
         let begun = Instant::now();
         let (answer, answered) = oneshot::channel();
         let asked = Asked { account, epoch, request: request.clone(), answer };
-        let key = self.0.fixed.markers.slot(account);
+        let key = self.0.markers.slot(account);
         if self.0.gathered.wait(key, asked) {
             tokio::spawn(Sender { hot: self.clone(), key, has_left: false }.send_all());
         }

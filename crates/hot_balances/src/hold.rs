@@ -78,14 +78,14 @@ impl HotBalances {
     /// The script's call; `asked` lie together by account.
     fn call_of(&self, asked: &[Asked]) -> ScriptCall {
         let first = &asked[0];
-        let mut names = vec![self.0.fixed.markers.of(first.account).to_owned()];
+        let mut names = vec![self.0.markers.of(first.account).to_owned()];
         let accounts = || asked.chunk_by(|one, next| (one.account, one.epoch) == (next.account, next.epoch));
         for of_account in accounts() {
             let keys = of_account[0].account.keys(of_account[0].epoch);
             names.extend([keys.balance(), keys.live()]);
             names.extend(of_account.iter().map(|asked| keys.hold(&asked.request.id)));
         }
-        let mut call = self.0.fixed.scripts.hold.on(&names);
+        let mut call = self.0.scripts.hold.on(&names);
         call.arg(ms(LIFE));
         for of_account in accounts() {
             call.arg(of_account[0].epoch.0).arg(of_account.len());
@@ -109,7 +109,7 @@ impl HotBalances {
             let (account, epoch) = (*account, *epoch);
             let text = reply.next().unwrap_or_default();
             // Checked once for all of the account's.
-            let projection = Projection::read_signed(&text, account, epoch, &self.0.fixed.mac_key);
+            let projection = Projection::read_signed(&text, account, epoch, &self.0.mac_key);
             let mut unread = Vec::new();
             while let Some(one) = asked.next_if(|next| (next.account, next.epoch) == (account, epoch)) {
                 let answer = reply.next().unwrap_or_default();

@@ -93,17 +93,12 @@ pub struct HotBalances(Arc<Shared>);
 
 /// What the clones share.
 pub(crate) struct Shared {
-    fixed: Arc<Fixed>,
-    connection: OnceCell<Connection>,
-    gathered: Gathered,
-}
-
-/// What never changes, whatever the connection.
-pub(crate) struct Fixed {
     target: Target,
+    connection: OnceCell<Connection>,
     scripts: Scripts,
     mac_key: MacKey,
     markers: Markers,
+    gathered: Gathered,
 }
 
 impl HotBalances {
@@ -117,25 +112,14 @@ impl HotBalances {
             Target::One(_) => Markers::one(&mac_key),
             Target::Cluster(_) => Markers::per_slot(&mac_key),
         };
-        let scripts = Scripts::default();
-        Ok(HotBalances::unconnected(Arc::new(Fixed { target, scripts, mac_key, markers })))
-    }
-
-    /// The same Redis over another connection, with holds gathered by themselves: for a thread that is
-    /// to wait for no other.
-    pub fn on_own_connection(&self) -> HotBalances {
-        HotBalances::unconnected(self.0.fixed.clone())
-    }
-
-    fn unconnected(fixed: Arc<Fixed>) -> HotBalances {
-        let (connection, gathered) = Default::default();
-        HotBalances(Arc::new(Shared { fixed, connection, gathered }))
+        let (connection, scripts, gathered) = Default::default();
+        Ok(HotBalances(Arc::new(Shared { target, connection, scripts, mac_key, markers, gathered })))
     }
 
     /// Tells Redis that this epoch begins: from now on it answers no call of another one. Called by
     /// whoever starts an epoch, before the first call of it.
     pub async fn begin_epoch(&self, epoch: Epoch) -> Result<(), Away> {
-        let marking = self.connection().await?.mark(&self.0.fixed.markers, epoch.0);
+        let marking = self.connection().await?.mark(&self.0.markers, epoch.0);
         match tokio::time::timeout(MARKING_MAX, marking).await {
             Ok(marked) => marked.map_err(|error| Away(error.to_string())),
             Err(_) => Err(Away(format!("no epoch begun within {} ms", MARKING_MAX.as_millis()))),
@@ -175,7 +159,7 @@ impl HotBalances {
     }
 
     async fn connection(&self) -> Result<Connection, Away> {
-        let connecting = self.0.connection.get_or_try_init(|| self.0.fixed.target.connect());
+        let connecting = self.0.connection.get_or_try_init(|| self.0.target.connect());
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(connected) => connected.cloned().map_err(|error| Away(error.to_string())),
             Err(_) => Err(Away("no connection".to_owned())),

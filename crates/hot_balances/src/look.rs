@@ -55,8 +55,7 @@ impl HotBalances {
         };
         let holds = named.iter().map(|(account, id)| get(&account.keys(epoch).hold(id)));
         // After the holds: an emptying in between is seen.
-        let markers: BTreeSet<&str> =
-            named.iter().map(|(account, _)| self.0.fixed.markers.of(*account)).collect();
+        let markers: BTreeSet<&str> = named.iter().map(|(account, _)| self.0.markers.of(*account)).collect();
         let mut texts: Vec<Option<String>> =
             self.read_all(holds.chain(markers.into_iter().map(get)).collect()).await?;
         let markers = texts.split_off(named.len());
@@ -80,7 +79,7 @@ impl HotBalances {
             let text = text?;
             Some(Peeked {
                 projection: Projection::read(&text)?,
-                is_signed: is_signed(&text, *account, epoch, &self.0.fixed.mac_key),
+                is_signed: is_signed(&text, *account, epoch, &self.0.mac_key),
                 held: read_credits(&held?)?,
             })
         };
@@ -96,8 +95,8 @@ impl HotBalances {
         now: Timestamp,
     ) -> Result<Option<Credits>, Away> {
         let keys = account.keys(epoch);
-        let marker = self.0.fixed.markers.of(account).to_owned();
-        let mut call = self.0.fixed.scripts.held.on(&[marker, keys.balance(), keys.live()]);
+        let marker = self.0.markers.of(account).to_owned();
+        let mut call = self.0.scripts.held.on(&[marker, keys.balance(), keys.live()]);
         call.arg(epoch.0).arg(now.timestamp_micros());
         let answer: String = self.run(|connection| call.run(connection)).await?;
         Ok(read_credits(&answer))

@@ -35,8 +35,8 @@ impl HotBalances {
         now: Timestamp,
     ) -> Result<RenewAnswer, Away> {
         let keys = account.keys(epoch);
-        let marker = self.0.fixed.markers.of(account).to_owned();
-        let mut call = self.0.fixed.scripts.renew.on(&[marker, keys.balance(), keys.live(), keys.hold(id)]);
+        let marker = self.0.markers.of(account).to_owned();
+        let mut call = self.0.scripts.renew.on(&[marker, keys.balance(), keys.live(), keys.hold(id)]);
         call.arg(epoch.0)
             .arg(now.timestamp_micros())
             .arg(id.as_str())
@@ -73,7 +73,7 @@ impl HotBalances {
             Some(("ended", text)) => known(text).map(RenewAnswer::Ended),
             Some(("renewed", text)) => {
                 let Projection { version, .. } =
-                    Projection::read_signed(projection, account, epoch, &self.0.fixed.mac_key)?;
+                    Projection::read_signed(projection, account, epoch, &self.0.mac_key)?;
                 Some(RenewAnswer::Renewed { known: known(text)?, version })
             }
             Some(_) => None,

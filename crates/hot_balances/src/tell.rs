@@ -25,11 +25,11 @@ impl HotBalances {
         ended: &[(ExternalId, HoldEnd)],
     ) -> Result<Told, Away> {
         let keys = account.keys(epoch);
-        let marker = self.0.fixed.markers.of(account).to_owned();
+        let marker = self.0.markers.of(account).to_owned();
         let mut names = vec![marker, keys.balance(), keys.live(), keys.floor()];
         names.extend(ended.iter().map(|(id, _)| keys.hold(id)));
-        let mut call = self.0.fixed.scripts.publish.on(&names);
-        call.arg(epoch.0).arg(projection.write(account, epoch, &self.0.fixed.mac_key)).arg(ms(MARK_LIFE));
+        let mut call = self.0.scripts.publish.on(&names);
+        call.arg(epoch.0).arg(projection.write(account, epoch, &self.0.mac_key)).arg(ms(MARK_LIFE));
         for (id, end) in ended {
             call.arg(id.as_str()).arg(end.name());
         }
@@ -63,9 +63,9 @@ impl HotBalances {
         given: &[ExternalId],
     ) -> Result<Told, Away> {
         let keys = account.keys(epoch);
-        let mut names = vec![self.0.fixed.markers.of(account).to_owned(), keys.balance(), keys.live()];
+        let mut names = vec![self.0.markers.of(account).to_owned(), keys.balance(), keys.live()];
         names.extend(given.iter().map(|id| keys.hold(id)));
-        let mut call = self.0.fixed.scripts.drop.on(&names);
+        let mut call = self.0.scripts.drop.on(&names);
         call.arg(epoch.0).arg(projection);
         for id in given {
             call.arg(id.as_str());

@@ -85,11 +85,6 @@ impl Ledger {
         }
     }
 
-    /// The same ledger over a connection to Redis of its own; see [`HotBalances::on_own_connection`].
-    pub fn on_own_connection(&self) -> Ledger {
-        Ledger { hot: self.hot.on_own_connection(), ..self.clone() }
-    }
-
     /// Whether Redis answers; the ledger works without, at PostgreSQL's speed.
     pub async fn ping_hot(&self) -> Result<(), hot_balances::Away> {
         self.hot.ping().await

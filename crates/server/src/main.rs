@@ -15,11 +15,6 @@ mod wiring;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use mimalloc::MiMalloc;
-
-/// Each request allocates some hundred small things, which the system's allocator is slow at.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// A billing backend for AI-model APIs that are sold by token plan.
 #[derive(Parser)]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use actix_web::dev::Server;
-use actix_web::middleware::{Condition, from_fn};
+use actix_web::middleware::from_fn;
 use anyhow::Context;
 use ledger::Ledger;
 use tenants::Tenants;
@@ -32,17 +32,10 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// Counts its requests where that is asked for: somebody has to be there who reads the counts.
-    pub(crate) fn bind(
-        services: &Services,
-        listen: SocketAddr,
-        stop: Stop,
-        is_counted: bool,
-    ) -> anyhow::Result<Api> {
+    pub(crate) fn bind(services: &Services, listen: SocketAddr, stop: Stop) -> anyhow::Result<Api> {
         let api = api::configure(services.for_api())?;
         let http = actix_web::HttpServer::new(move || {
-            let counting = Condition::new(is_counted, from_fn(api_metrics::count));
-            actix_web::App::new().wrap(counting).configure(api.clone())
+            actix_web::App::new().wrap(from_fn(api_metrics::count)).configure(api.clone())
         })
         .client_request_timeout(HEAD_TIMEOUT)
         .client_disconnect_timeout(LINGER)

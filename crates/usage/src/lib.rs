@@ -66,12 +66,4 @@ impl Usage {
         let parts = Arc::new(Parts { db, catalogs, ledger });
         Usage { parts: parts.clone(), gatherer: gather::Gatherer::start(parts) }
     }
-
-    /// The same service, whose authorizations go over a connection to Redis of their own: for each of the
-    /// threads that answer requests, so that none has to wake another.
-    pub fn on_own_connection(&self) -> Usage {
-        let Parts { db, catalogs, ledger } = &*self.parts;
-        let (db, catalogs, ledger) = (db.clone(), catalogs.clone(), ledger.on_own_connection());
-        Usage { parts: Arc::new(Parts { db, catalogs, ledger }), gatherer: self.gatherer.clone() }
-    }
 }
