@@ -104,7 +104,7 @@ pub(crate) fn receive(
             Ok(body)
         };
         let body = tokio::time::timeout(BODY_TIME_MAX, receiving).await.map_err(|_| Error::BodyTimeout)??;
-        String::from_utf8(body.to_vec()).map_err(|_| Error::InvalidJson)
+        String::from_utf8(body.into()).map_err(|_| Error::InvalidJson)
     }
 }
 
@@ -242,6 +242,9 @@ impl FromRequest for NoQuery {
     type Future = std::future::Ready<Result<Self, Error>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        if request.query_string().is_empty() {
+            return std::future::ready(Ok(NoQuery));
+        }
         let read = read_query::<Nothing>(request.query_string());
         std::future::ready(read.map(|Nothing {}| NoQuery).map_err(Error::from))
     }

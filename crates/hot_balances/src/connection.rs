@@ -1,7 +1,8 @@
-//! The connection: to one Redis, or to a cluster of them.
+//! The connections: to one Redis, or to a cluster of them.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -12,6 +13,8 @@ use redis::cluster_routing::{
     MultipleNodeRoutingInfo, Route, RoutingInfo, SingleNodeRoutingInfo, Slot, SlotAddr,
 };
 use redis::{Cmd, Pipeline, RedisFuture, RedisResult, Value};
+use tokio::runtime;
+use tokio::sync::OnceCell;
 
 use crate::keys::Markers;
 use crate::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
@@ -57,6 +60,29 @@ impl Target {
             }
             Target::Cluster(client) => client.get_async_connection().await.map(Connection::Cluster),
         }
+    }
+}
+
+/// A connection for each runtime that calls: its answers arrive where they are waited for, and wake no
+/// other thread.
+#[derive(Default)]
+pub(crate) struct Connections(Mutex<HashMap<runtime::Id, Arc<OnceCell<Connection>>>>);
+
+impl Connections {
+    /// The one of the runtime that asks; empty before it was first connected.
+    pub(crate) fn of_this_runtime(&self) -> Arc<OnceCell<Connection>> {
+        self.locked().entry(runtime::Handle::current().id()).or_default().clone()
+    }
+
+    /// Once one connection is broken the others are too, if only they have not seen it yet: it is not to
+    /// be found out, and Redis taken for away, once more by each of them.
+    pub(crate) fn forget_all(&self) {
+        self.locked().clear();
+    }
+
+    fn locked(&self) -> MutexGuard<'_, HashMap<runtime::Id, Arc<OnceCell<Connection>>>> {
+        // A panic elsewhere leaves the map whole: every change to it is one call.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

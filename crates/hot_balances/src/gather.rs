@@ -3,13 +3,15 @@
 //! that finds nobody calling is sent at once.
 //!
 //! The calls are made by a task of their own, so a caller that goes away breaks none of the others. It
-//! ends when nobody waits. On a cluster the holds of each slot are gathered by themselves.
+//! ends when nobody waits. The holds of each runtime are gathered by themselves, so that no answer has to
+//! wake another thread of the web server; on a cluster those of each slot as well.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use redis::cluster_routing::Slot;
+use tokio::runtime;
 use tokio::sync::oneshot;
 
 use crate::hold::{HoldAnswer, HoldRequest};
@@ -35,8 +37,8 @@ impl Asked {
     }
 }
 
-/// What can share a call: everything, or on a cluster what lies in one slot.
-type LaneKey = Option<Slot>;
+/// What can share a call: all that one runtime asks for, or on a cluster what of it lies in one slot.
+type LaneKey = (runtime::Id, Option<Slot>);
 
 #[derive(Default)]
 struct Lane {
@@ -135,7 +137,7 @@ impl HotBalances {
         let begun = Instant::now();
         let (answer, answered) = oneshot::channel();
         let asked = Asked { account, epoch, request: request.clone(), answer };
-        let key = self.0.markers.slot(account);
+        let key = (runtime::Handle::current().id(), self.0.markers.slot(account));
         if self.0.gathered.wait(key, asked) {
             tokio::spawn(Sender { hot: self.clone(), key, has_left: false }.send_all());
         }

@@ -48,7 +48,6 @@ use std::time::Duration;
 
 use domain::Timestamp;
 use redis::RedisResult;
-use tokio::sync::OnceCell;
 
 pub use fill::{FillHolds, Filled};
 pub use hold::{HoldAnswer, HoldRequest};
@@ -59,7 +58,7 @@ pub use projection::Projection;
 pub use renew::RenewAnswer;
 pub use tell::Told;
 
-use connection::{Connection, Target};
+use connection::{Connection, Connections, Target};
 use gather::Gathered;
 use keys::Markers;
 use mac::MacKey;
@@ -94,7 +93,7 @@ pub struct HotBalances(Arc<Shared>);
 /// What the clones share.
 pub(crate) struct Shared {
     target: Target,
-    connection: OnceCell<Connection>,
+    connections: Connections,
     scripts: Scripts,
     mac_key: MacKey,
     markers: Markers,
@@ -112,8 +111,8 @@ impl HotBalances {
             Target::One(_) => Markers::one(&mac_key),
             Target::Cluster(_) => Markers::per_slot(&mac_key),
         };
-        let (connection, scripts, gathered) = Default::default();
-        Ok(HotBalances(Arc::new(Shared { target, connection, scripts, mac_key, markers, gathered })))
+        let (connections, scripts, gathered) = Default::default();
+        Ok(HotBalances(Arc::new(Shared { target, connections, scripts, mac_key, markers, gathered })))
     }
 
     /// Tells Redis that this epoch begins: from now on it answers no call of another one. Called by
@@ -151,7 +150,13 @@ impl HotBalances {
         let connection = self.connection().await?;
         for _ in 0..2 {
             match tokio::time::timeout(RESPONSE_TIMEOUT, call(connection.clone())).await {
-                Ok(answer) => return answer.map_err(|error| Away(error.to_string())),
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => {
+                    if error.is_io_error() {
+                        self.0.connections.forget_all();
+                    }
+                    return Err(Away(error.to_string()));
+                }
                 Err(_) => continue,
             }
         }
@@ -159,7 +164,8 @@ impl HotBalances {
     }
 
     async fn connection(&self) -> Result<Connection, Away> {
-        let connecting = self.0.connection.get_or_try_init(|| self.0.target.connect());
+        let connection = self.0.connections.of_this_runtime();
+        let connecting = connection.get_or_try_init(|| self.0.target.connect());
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(connected) => connected.cloned().map_err(|error| Away(error.to_string())),
             Err(_) => Err(Away("no connection".to_owned())),

@@ -15,6 +15,11 @@ mod wiring;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
+
+/// A request makes some dozens of small allocations, and this allocator makes them cheaper than libc's.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// A billing backend for AI-model APIs that are sold by token plan.
 #[derive(Parser)]

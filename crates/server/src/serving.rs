@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use actix_web::dev::Server;
-use actix_web::middleware::from_fn;
+use actix_web::middleware::{Condition, from_fn};
 use anyhow::Context;
 use ledger::Ledger;
 use tenants::Tenants;
@@ -32,10 +32,17 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    pub(crate) fn bind(services: &Services, listen: SocketAddr, stop: Stop) -> anyhow::Result<Api> {
+    /// Its requests are counted where somebody can look at the numbers.
+    pub(crate) fn bind(
+        services: &Services,
+        listen: SocketAddr,
+        is_counted: bool,
+        stop: Stop,
+    ) -> anyhow::Result<Api> {
         let api = api::configure(services.for_api())?;
         let http = actix_web::HttpServer::new(move || {
-            actix_web::App::new().wrap(from_fn(api_metrics::count)).configure(api.clone())
+            let counting = Condition::new(is_counted, from_fn(api_metrics::count));
+            actix_web::App::new().wrap(counting).configure(api.clone())
         })
         .client_request_timeout(HEAD_TIMEOUT)
         .client_disconnect_timeout(LINGER)

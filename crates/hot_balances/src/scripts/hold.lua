@@ -7,40 +7,41 @@
 -- Instants are microseconds; every number stays below 2^53, where Lua's doubles are exact.
 -- `next` is no later than the first instant at which a live hold stops counting; '' if there is none.
 
-local marker = redis.call('GET', KEYS[1])
+local call = redis.call
+
+-- Puts holds among the live ones of an account; the first of them begins the set's life.
+local function add(live, added, is_first)
+    if #added > 0 then
+        call('ZADD', live, unpack(added))
+    end
+    if is_first then
+        call('PEXPIRE', live, ARGV[1])
+    end
+end
+
+local marker = call('GET', KEYS[1])
 local reply, replies, key, arg = {}, 0, 2, 2
 while KEYS[key] do
     local balance, live = KEYS[key], KEYS[key + 1]
     local is_ours, count = marker == ARGV[arg], tonumber(ARGV[arg + 1])
-    local projection, held, next_end
+    local projection, held, next_end, next_here, available, valid_until, cycle_ends_at
     if is_ours then
-        local here = redis.call('HMGET', balance, 'projection', 'held', 'next')
+        local here = call('HMGET', balance, 'projection', 'held', 'next')
         held, next_end = tonumber(here[2]), tonumber(here[3]) or math.huge
-        projection = held and here[1]
+        projection, next_here = held and here[1], next_end
     end
-    local available, valid_until, cycle_ends_at =
-        string.match(projection or '', '^%d+ (%d+) (%S+) %S+ (%S+)')
-    available, valid_until, cycle_ends_at =
-        tonumber(available), tonumber(valid_until) or math.huge, tonumber(cycle_ends_at) or 0
+    if projection then
+        available, valid_until, cycle_ends_at = string.match(projection, '^%d+ (%d+) (%S+) %S+ (%S+)')
+        available, valid_until, cycle_ends_at =
+            tonumber(available), tonumber(valid_until) or math.huge, tonumber(cycle_ends_at) or 0
+    end
     replies = replies + 1
     reply[replies] = projection or ''
 
     local added, is_first, is_changed = {}, false, false
-    local function add()
-        if #added > 0 then
-            redis.call('ZADD', live, unpack(added))
-            added = {}
-        end
-        if is_first then
-            redis.call('PEXPIRE', live, ARGV[1])
-            is_first = false
-        end
-    end
-
     for index = 1, count do
-        local now, id, full, prompt, expires_at, fingerprint, keep =
-            unpack(ARGV, arg + index * 7 - 5, arg + index * 7 + 1)
-        local own, instant, answer = KEYS[key + 1 + index], tonumber(now), nil
+        local now, own, answer = ARGV[arg + 2], KEYS[key + 1 + index], nil
+        local instant = tonumber(now)
         if not is_ours then
             answer = 'lost'
         elseif not projection then
@@ -49,51 +50,56 @@ while KEYS[key] do
             answer = 'out'
         else
             if instant >= next_end then
-                add()
-                for _, member in ipairs(redis.call('ZRANGEBYSCORE', live, '-inf', now)) do
+                add(live, added, is_first)
+                added, is_first = {}, false
+                for _, member in ipairs(call('ZRANGEBYSCORE', live, '-inf', now)) do
                     held = held - tonumber(string.match(member, '^%d+'))
                 end
-                redis.call('ZREMRANGEBYSCORE', live, '-inf', now)
-                next_end = tonumber(redis.call('ZRANGE', live, 0, 0, 'WITHSCORES')[2]) or math.huge
+                call('ZREMRANGEBYSCORE', live, '-inf', now)
+                next_end = tonumber(call('ZRANGE', live, 0, 0, 'WITHSCORES')[2]) or math.huge
                 is_changed = true
             end
-            local unheld = math.max(0, available - held)
-            local credits = full
-            if tonumber(full) > unheld then
-                credits = unheld > 0 and tonumber(prompt) <= unheld and string.format('%.0f', unheld)
+            local credits, expires_at = ARGV[arg + 4], ARGV[arg + 6]
+            local amount, unheld = tonumber(credits), math.max(0, available - held)
+            if amount > unheld then
+                amount = unheld > 0 and tonumber(ARGV[arg + 5]) <= unheld and unheld
+                credits = amount and string.format('%.0f', amount)
             end
             if credits then
                 -- A hold of an ended cycle no longer reduces what is available (R-19a).
-                local counts_until = expires_at
-                if instant < cycle_ends_at and cycle_ends_at < tonumber(expires_at) then
-                    counts_until = string.format('%.0f', cycle_ends_at)
+                local counts_until, counted = expires_at, tonumber(expires_at)
+                if instant < cycle_ends_at and cycle_ends_at < counted then
+                    counts_until, counted = string.format('%.0f', cycle_ends_at), cycle_ends_at
                 end
-                local text = table.concat({credits, now, expires_at, counts_until, fingerprint, 'live'}, ' ')
-                local known = redis.call('SET', own, text, 'PX', keep, 'NX', 'GET')
+                local text = credits .. ' ' .. now .. ' ' .. expires_at .. ' ' .. counts_until .. ' '
+                    .. ARGV[arg + 7] .. ' live'
+                local known = call('SET', own, text, 'PX', ARGV[arg + 8], 'NX', 'GET')
                 if known then
                     answer = 'known ' .. known
                 else
                     answer = 'held ' .. credits
-                    held = held + tonumber(credits)
+                    held = held + amount
                     is_first = is_first or next_end == math.huge
-                    next_end = math.min(next_end, tonumber(counts_until))
-                    added[#added + 1], added[#added + 2] = counts_until, credits .. '|' .. id
+                    next_end = math.min(next_end, counted)
+                    added[#added + 1], added[#added + 2] = counts_until, credits .. '|' .. ARGV[arg + 3]
                     is_changed = true
                 end
             else
-                local known = redis.call('GET', own)
+                local known = call('GET', own)
                 answer = known and 'known ' .. known or 'short ' .. string.format('%.0f', unheld)
             end
         end
         replies = replies + 1
         reply[replies] = answer
+        arg = arg + 7
     end
 
-    add()
-    if is_changed then
-        redis.call('HSET', balance, 'held', string.format('%.0f', held),
-            'next', next_end < math.huge and string.format('%.0f', next_end) or '')
+    add(live, added, is_first)
+    if next_end ~= next_here then
+        call('HSET', balance, 'held', held, 'next', next_end < math.huge and next_end or '')
+    elseif is_changed then
+        call('HSET', balance, 'held', held)
     end
-    key, arg = key + 2 + count, arg + 2 + count * 7
+    key, arg = key + 2 + count, arg + 2
 end
 return reply

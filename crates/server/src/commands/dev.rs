@@ -91,9 +91,9 @@ async fn stores(dir: &Path) -> anyhow::Result<(Option<PrivateServers>, Stores)> 
 }
 
 fn bind(services: &Services, listen: SocketAddr, stop: crate::shutdown::Stop) -> anyhow::Result<Api> {
-    Api::bind(services, listen, stop.clone()).or_else(|taken| {
+    Api::bind(services, listen, false, stop.clone()).or_else(|taken| {
         say(&format!("{taken:#}; using a free port."));
-        Api::bind(services, SocketAddr::new(listen.ip(), 0), stop)
+        Api::bind(services, SocketAddr::new(listen.ip(), 0), false, stop)
     })
 }
 

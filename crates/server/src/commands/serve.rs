@@ -26,7 +26,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let services = Services::new(&args.common.settings()?, For::Requests)?;
     services.check_login().await?;
     let (stopper, stop) = Stopper::new();
-    let api = Api::bind(&services, args.listen.listen, stop)?;
+    let api = Api::bind(&services, args.listen.listen, metrics.is_some(), stop)?;
     let metrics = metrics.map(Metrics::start);
     println!("Tollgate listens on http://{}", api.address());
     let serving = tokio::spawn(api.run());
