@@ -257,23 +257,6 @@ async fn whoever_released_a_hold_sees_no_older_balance_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_who_decides_is_changing_no_hold_is_called_unknown() {
-    let lone = LoneServers::start("changing").await;
-    let given = given(lone.stores()).await;
-    given.grant(100, None).await;
-    given.hold("a", 10, 10).await.unwrap();
-    let release =
-        async || given.ledger.release(&given.scope, given.customer, &"from-elsewhere".parse().unwrap()).await;
-    lone.servers().stop_redis().unwrap();
-    let unsure = release().await;
-    assert!(matches!(unsure, Err(Error::Unavailable(_))), "{unsure:?}");
-    // PostgreSQL decides by now, and all that Redis granted is recorded.
-    given.hold("b", 10, 10).await.unwrap();
-    let unknown = release().await;
-    assert!(matches!(unknown, Err(Error::Refused(Refusal::NotFound { .. }))), "{unknown:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_hold_that_died_with_its_server_is_captured_from_the_epoch_that_was_left() {
     let given = given(Stores::fresh().await).await;
     given.grant(100, None).await;
