@@ -76,15 +76,18 @@ async fn look_in_redis(
     tenant: TenantId,
     found: &mut BTreeMap<(CustomerId, ExternalId), FoundHold>,
 ) -> Result<(Epoch, bool)> {
-    if let Some((epoch, true)) = ledger.gate.last_seen()
+    let asked = ledger.gate.last_seen().filter(|(_, is_up)| *is_up).map(|(epoch, _)| epoch);
+    if let Some(epoch) = asked
         && ask_redis(ledger, tenant, epoch, found).await.is_ok()
     {
         return Ok((epoch, true));
     }
-    // What this server knows of who decides may be old.
+    // What this server knows of who decides may be old. A Redis that has just not answered is not waited
+    // for once more: the account is locked.
     let state = store::hot_state(tx).await?;
     let epoch = Epoch(state.epoch);
-    let is_answered = !state.is_up || ask_redis(ledger, tenant, epoch, found).await.is_ok();
+    let is_answered =
+        !state.is_up || (asked != Some(epoch) && ask_redis(ledger, tenant, epoch, found).await.is_ok());
     Ok((epoch, is_answered && state.changed_since >= SETTLE))
 }
 
@@ -198,7 +201,7 @@ impl Ledger {
             .db
             .transaction(tenant, async |tx| {
                 // A capture takes this lock too: a hold ends in one way.
-                let accounts = lock(tx, tenant, &[customer]).await?;
+                let mut accounts = lock(tx, tenant, &[customer]).await?;
                 let found = find_holds(tx, self, tenant, &named, now).await?;
                 let Some(FoundHold::Own(known)) = found.get(&named[0]) else {
                     return Err(Refusal::NotFound { what: "authorization" }.into());
@@ -212,7 +215,8 @@ impl Ledger {
                         store::end_holds(tx, tenant, &[hold], HoldEnd::Released, now).await?;
                     }
                 }
-                let version = store::version(tx, tenant, customer).await?;
+                // No Credits move: the version is the one that was locked.
+                let version = accounts.get_mut(customer)?.version();
                 Ok((accounts, version))
             })
             .await?;

@@ -268,6 +268,7 @@ async fn a_hold_that_died_with_its_server_is_captured_from_the_epoch_that_was_le
     let begin = format!("update hot_state set epoch = {next}, changed_at = now() - interval '1 minute'");
     superuser.batch_execute(&begin).await.unwrap();
     given.hot().begin_epoch(Epoch(next)).await.unwrap();
+    // Longer than a lease: the next request reads who decides.
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     given.hold("in-the-next", 10, 10).await.unwrap();
     given.charge(&given.scope, 5, Some("lost")).await;

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 
-/// A request makes some dozens of small allocations, and this allocator makes them cheaper than libc's.
+/// The allocator that the benchmarks were measured with: nearly every step of a request allocates.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
