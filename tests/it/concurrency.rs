@@ -1,5 +1,8 @@
 //! Whatever is done twice, or through two server processes at once, has one effect.
 
+use std::time::Duration;
+
+use diesel_async::SimpleAsyncConnection;
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Client, World, event, subscribe};
@@ -178,4 +181,31 @@ async fn a_server_killed_in_the_middle_loses_nothing_it_has_accepted() {
     }
     let settled = server.client.balance(&customer).await["settled"].as_i64().unwrap();
     assert_eq!(settled, 1_600_000_000 - i64::try_from(sent).unwrap() * 1_000);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_read_while_its_payment_is_applied_is_of_before_or_after() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = server.client.clone();
+    let ada = client.customer("ada").await;
+    let declined = subscribe(&ada, "lite", "pm_sandbox_declines");
+    let declined = client.post("/v1/subscriptions", declined).await.expect(402);
+    let (invoice, subscription) = (&declined["invoice"], declined["subscription"].as_str().unwrap());
+    let method = json!({"payment_method": "pm_sandbox_pends"});
+    client.put(&format!("/v1/subscriptions/{subscription}/payment-method"), method).await.expect(200);
+    // The lines are read between the invoice and its payments: while they cannot be, the payment arrives.
+    let mut provider = world.stores.superuser().await;
+    provider.batch_execute("begin; lock table invoice_lines").await.unwrap();
+    let pay = format!("/v1/invoices/{}/pay", invoice.as_str().unwrap());
+    let paying = client.post(&pay, json!({}));
+    let arriving = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let arrive = "update invoices set status = 'paid', paid_at = created_at;
+             update payments set status = 'succeeded', succeeded_at = created_at where status = 'pending';
+             commit";
+        provider.batch_execute(arrive).await.unwrap();
+    };
+    let (paid, ()) = tokio::join!(paying, arriving);
+    assert_eq!(paid.expect(202)["invoice"]["id"], *invoice, "pending, as it was, and not declined");
 }

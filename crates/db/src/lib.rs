@@ -6,7 +6,7 @@
 //! everywhere say so ([`Db::all_tenants_transaction`]).
 //!
 //! Everything runs at READ COMMITTED with explicit row locks (R-35a), but for snapshots that only
-//! compare ([`Db::snapshot`]). A serialization failure or a
+//! read ([`Db::snapshot`]). A serialization failure or a
 //! deadlock is retried with jitter, so a transaction's body may run more than once: it must not
 //! touch anything but its connection and its own return value. Every transaction has a deadline;
 //! what passes it closes its connection, so nothing half-done is ever handed to the next caller.

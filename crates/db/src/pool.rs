@@ -103,7 +103,8 @@ impl Db {
     }
 
     /// Runs `body` on a snapshot: what it reads of the tenant's rows, in however many statements, is as
-    /// of one instant, and it can write nothing. For comparing rows while others are writing.
+    /// of one instant, and it can write nothing. For comparing rows while others are writing, and for
+    /// answers that are put together from several.
     pub async fn snapshot<R, F>(&self, tenant: TenantId, body: F) -> Result<R>
     where
         for<'c> F: AsyncFn(&'c mut AsyncPgConnection) -> Result<R>

@@ -6,18 +6,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
+use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{
     MultipleNodeRoutingInfo, Route, RoutingInfo, SingleNodeRoutingInfo, Slot, SlotAddr,
 };
-use redis::{Cmd, Pipeline, RedisFuture, RedisResult, Value};
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisFuture, RedisResult, Value};
 use tokio::runtime;
 use tokio::sync::OnceCell;
 
+use crate::CONNECT_TIMEOUT;
 use crate::keys::Markers;
-use crate::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
 
 /// When the client gives a call up by itself. Later than any of ours does: what it reports as a broken
 /// connection must be one.
@@ -48,47 +48,80 @@ impl Target {
             .map(|client| Target::Cluster(Box::new(client)))
     }
 
-    pub(crate) async fn connect(&self) -> RedisResult<Connection> {
+    async fn connect(&self) -> RedisResult<Connection> {
         match self {
             Target::One(client) => {
-                let config = ConnectionManagerConfig::new()
+                // One that breaks stays broken: it never turns into one to another run of Redis.
+                let config = AsyncConnectionConfig::new()
                     .set_connection_timeout(Some(CONNECT_TIMEOUT))
-                    .set_response_timeout(Some(CLIENT_TIMEOUT))
-                    .set_number_of_retries(1)
-                    .set_max_delay(RESPONSE_TIMEOUT);
-                ConnectionManager::new_with_config(client.clone(), config).await.map(Connection::One)
+                    .set_response_timeout(Some(CLIENT_TIMEOUT));
+                client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::One)
             }
             Target::Cluster(client) => client.get_async_connection().await.map(Connection::Cluster),
         }
     }
+
+    /// Connects and asks which run of Redis that is.
+    pub(crate) async fn connect_to_run(&self) -> RedisResult<Connected> {
+        let connection = self.connect().await?;
+        let run_id = connection.clone().run_id().await?;
+        Ok(Connected { connection, run_id })
+    }
+}
+
+/// A connection, and the run of Redis that it leads to.
+pub(crate) struct Connected {
+    pub(crate) connection: Connection,
+    run_id: String,
 }
 
 /// A connection for each runtime that calls: its answers arrive where they are waited for, and wake no
 /// other thread.
 #[derive(Default)]
-pub(crate) struct Connections(Mutex<HashMap<runtime::Id, Arc<OnceCell<Connection>>>>);
+pub(crate) struct Connections(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    by_runtime: HashMap<runtime::Id, Arc<OnceCell<Connected>>>,
+    /// The run of Redis that all servers use; none before that was first asked.
+    run_id: Option<String>,
+}
 
 impl Connections {
     /// The one of the runtime that asks; empty before it was first connected.
-    pub(crate) fn of_this_runtime(&self) -> Arc<OnceCell<Connection>> {
-        self.locked().entry(runtime::Handle::current().id()).or_default().clone()
+    pub(crate) fn of_this_runtime(&self) -> Arc<OnceCell<Connected>> {
+        self.locked().by_runtime.entry(runtime::Handle::current().id()).or_default().clone()
     }
 
     /// Once one connection is broken the others are too, if only they have not seen it yet: it is not to
     /// be found out, and Redis taken for away, once more by each of them.
     pub(crate) fn forget_all(&self) {
-        self.locked().clear();
+        self.locked().by_runtime.clear();
     }
 
-    fn locked(&self) -> MutexGuard<'_, HashMap<runtime::Id, Arc<OnceCell<Connection>>>> {
-        // A panic elsewhere leaves the map whole: every change to it is one call.
+    /// From now on this run of Redis is the one that is used.
+    pub(crate) fn use_run(&self, run_id: &str) {
+        let mut known = self.locked();
+        if known.run_id.as_deref() != Some(run_id) {
+            known.run_id = Some(run_id.to_owned());
+        }
+    }
+
+    /// Whether a connection leads to the run that is used: a thread that connects right after Redis was
+    /// restarted meets another one, maybe with the balances of an old dump.
+    pub(crate) fn is_used(&self, connected: &Connected) -> bool {
+        self.locked().run_id.as_ref().is_none_or(|run_id| *run_id == connected.run_id)
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Known> {
+        // A panic elsewhere leaves these whole: every change to them is one call.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[derive(Clone)]
 pub(crate) enum Connection {
-    One(ConnectionManager),
+    One(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
 

@@ -26,6 +26,7 @@
 //! | call | round trips |
 //! |---|---|
 //! | [`HotBalances::hold`], `renew`, `fill`, `publish`, `held`, `find`, `peek`, `drop_projection` | 1 |
+//! | [`HotBalances::live`] | 2 |
 //!
 //! A call that fails, or takes longer than [`RESPONSE_TIMEOUT`] twice, says [`Away`]. What follows
 //! from that, and from a lost epoch, is the ledger's business: it starts a new [`Epoch`].
@@ -48,6 +49,7 @@ use std::time::Duration;
 
 use domain::Timestamp;
 use redis::RedisResult;
+use tokio::sync::OnceCell;
 
 pub use fill::{FillHolds, Filled};
 pub use hold::{HoldAnswer, HoldRequest};
@@ -58,7 +60,7 @@ pub use projection::Projection;
 pub use renew::RenewAnswer;
 pub use tell::Told;
 
-use connection::{Connection, Connections, Target};
+use connection::{Connected, Connection, Connections, Target};
 use gather::Gathered;
 use keys::Markers;
 use mac::MacKey;
@@ -118,7 +120,7 @@ impl HotBalances {
     /// Tells Redis that this epoch begins: from now on it answers no call of another one. Called by
     /// whoever starts an epoch, before the first call of it.
     pub async fn begin_epoch(&self, epoch: Epoch) -> Result<(), Away> {
-        let marking = self.connection().await?.mark(&self.0.markers, epoch.0);
+        let marking = self.connection_to_any_run().await?.mark(&self.0.markers, epoch.0);
         match tokio::time::timeout(MARKING_MAX, marking).await {
             Ok(marked) => marked.map_err(|error| Away(error.to_string())),
             Err(_) => Err(Away(format!("no epoch begun within {} ms", MARKING_MAX.as_millis()))),
@@ -127,8 +129,17 @@ impl HotBalances {
 
     /// Which run of Redis this is: another one after every restart. In a cluster, of any master.
     pub async fn run_id(&self) -> Result<String, Away> {
-        let run_id = self.run(Connection::run_id).await?;
+        let connection = self.connection_to_any_run().await?;
+        let run_id = self.run_on(connection, Connection::run_id).await?;
         if run_id.is_empty() { Err(Away("it does not say which run it is".to_owned())) } else { Ok(run_id) }
+    }
+
+    /// Checks that Redis is this run still, which is the one that all servers use: from now on every call
+    /// but this, [`run_id`](HotBalances::run_id) and [`begin_epoch`](HotBalances::begin_epoch) is `Away`
+    /// on a connection to any other.
+    pub async fn check_run(&self, run_id: &str) -> Result<(), Away> {
+        self.0.connections.use_run(run_id);
+        if self.run_id().await? == run_id { Ok(()) } else { Err(another_run()) }
     }
 
     /// Whether Redis answers.
@@ -148,6 +159,17 @@ impl HotBalances {
         Fut: Future<Output = RedisResult<T>>,
     {
         let connection = self.connection().await?;
+        self.run_on(connection, call).await
+    }
+
+    async fn run_on<T, Fut>(
+        &self,
+        connection: Connection,
+        call: impl Fn(Connection) -> Fut,
+    ) -> Result<T, Away>
+    where
+        Fut: Future<Output = RedisResult<T>>,
+    {
         for _ in 0..2 {
             match tokio::time::timeout(RESPONSE_TIMEOUT, call(connection.clone())).await {
                 Ok(Ok(answer)) => return Ok(answer),
@@ -164,13 +186,40 @@ impl HotBalances {
     }
 
     async fn connection(&self) -> Result<Connection, Away> {
-        let connection = self.0.connections.of_this_runtime();
-        let connecting = connection.get_or_try_init(|| self.0.target.connect());
-        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(connected) => connected.cloned().map_err(|error| Away(error.to_string())),
-            Err(_) => Err(Away("no connection".to_owned())),
+        let connected = self.connected().await?;
+        let connected = connected.get().filter(|connected| self.0.connections.is_used(connected));
+        match connected {
+            Some(connected) => Ok(connected.connection.clone()),
+            None => {
+                self.0.connections.forget_all();
+                Err(another_run())
+            }
         }
     }
+
+    async fn connection_to_any_run(&self) -> Result<Connection, Away> {
+        let connected = self.connected().await?;
+        connected.get().map(|connected| connected.connection.clone()).ok_or_else(no_connection)
+    }
+
+    /// This runtime's connection, made.
+    async fn connected(&self) -> Result<Arc<OnceCell<Connected>>, Away> {
+        let connected = self.0.connections.of_this_runtime();
+        let connecting = connected.get_or_try_init(|| self.0.target.connect_to_run());
+        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(Ok(_)) => Ok(connected),
+            Ok(Err(error)) => Err(Away(error.to_string())),
+            Err(_) => Err(no_connection()),
+        }
+    }
+}
+
+fn another_run() -> Away {
+    Away("it was restarted, or is another one".to_owned())
+}
+
+fn no_connection() -> Away {
+    Away("no connection".to_owned())
 }
 
 /// How long Redis keeps a hold's own key: past its expiry, counted in the tenant's time.

@@ -86,6 +86,24 @@ impl HotBalances {
         Ok(accounts.iter().zip(here).map(read).collect())
     }
 
+    /// The live holds of accounts: those that nobody has ended; some may have run out. Two round trips for
+    /// all of them. Away where Redis is not in this epoch.
+    pub async fn live(&self, epoch: Epoch, accounts: &[AccountKey]) -> Result<Vec<KnownHold>, Away> {
+        let ranges = accounts.iter().map(|account| {
+            let mut range = redis::cmd("ZRANGE");
+            range.arg(account.keys(epoch).live()).arg(0).arg(-1);
+            range
+        });
+        let members: Vec<Vec<String>> = self.read_all(ranges.collect()).await?;
+        let mut named = Vec::new();
+        for (account, members) in accounts.iter().zip(members) {
+            let ids = members.iter().filter_map(|member| member.split_once('|')?.1.parse().ok());
+            named.extend(ids.map(|id: ExternalId| (*account, id)));
+        }
+        let found = self.find(epoch, &named).await?;
+        Ok(found.into_iter().flatten().filter(|known| known.end.is_none()).collect())
+    }
+
     /// What an account's live holds come to at `now`; `None` where Redis does not have the account, or is
     /// not in this epoch.
     pub async fn held(

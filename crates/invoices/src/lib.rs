@@ -140,7 +140,7 @@ impl Invoices {
 
     /// An invoice with its lines and payments; `not-found` for another tenant's.
     pub async fn read(&self, tenant: domain::id::TenantId, invoice: InvoiceId) -> db::Result<InvoiceView> {
-        self.db.transaction(tenant, async |tx| read(tx, tenant, invoice).await).await
+        self.db.snapshot(tenant, async |tx| read(tx, tenant, invoice).await).await
     }
 
     /// A customer's invoices from the oldest, `limit` of those after `after`. A customer that does

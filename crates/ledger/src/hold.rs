@@ -8,7 +8,7 @@ use domain::{Refusal, TenantScope};
 use hot_balances::{AccountKey, Away, Epoch, HoldAnswer, HoldRequest, KnownHold};
 
 use crate::hot_gate::{Decider, Lease, SETTLE};
-use crate::{Ledger, lock, store};
+use crate::{Ledger, lock, still_changing, store};
 
 /// A granted hold and the account's version that it was granted at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Ledger {
                 }
             }
         }
-        Err(Error::Unavailable("who decides about holds is changing".to_owned()))
+        Err(still_changing())
     }
 
     /// What Redis decided; none where somebody has to be asked again.

@@ -30,7 +30,7 @@ const LEASE: Duration = Duration::from_millis(300);
 /// How old a reading may be before a request takes a new one.
 const FRESH: Duration = Duration::from_millis(100);
 /// How long holds take to be recorded after they were granted, with some to spare.
-pub(crate) const RECORDING: Duration = Duration::from_millis(150);
+const RECORDING: Duration = Duration::from_millis(150);
 /// How long after a change it is in force on every server.
 pub(crate) const SETTLE: Duration = LEASE.saturating_add(CALL_MAX).saturating_add(RECORDING);
 /// How often one server looks whether Redis is back.
@@ -103,6 +103,15 @@ impl HotGate {
                 (false, false) => tokio::time::sleep_until(seen.settles_at.into()).await,
             }
         }
+    }
+
+    /// Returns when all that Redis granted before it was last found away is recorded.
+    pub(crate) async fn until_settled(&self, db: &Db, hot: &HotBalances) -> Result<()> {
+        let seen = self.current(db, hot).await?;
+        if !seen.is_up {
+            tokio::time::sleep_until(seen.settles_at.into()).await;
+        }
+        Ok(())
     }
 
     /// The epoch in which Redis may be told something; `None` while it does not decide.
@@ -200,26 +209,28 @@ impl HotGate {
     /// take for the same run.
     async fn is_same_run(&self, db: &Db, hot: &HotBalances, row: &HotState) -> Result<bool> {
         let epoch = Epoch(row.epoch);
-        match (hot.run_id().await, &row.run_id) {
-            (Ok(run_id), Some(known)) if run_id == *known => return Ok(true),
+        let Some(run_id) = &row.run_id else {
             // The very first epoch: nobody uses Redis before its run is noted.
-            (Ok(run_id), None) => match hot.begin_epoch(epoch).await {
-                Ok(()) => note_run(db, epoch, &run_id).await?,
+            match begin_first(hot, epoch).await {
+                Ok(run_id) => note_run(db, epoch, &run_id).await?,
                 Err(away) => self.redis_is_away(db, epoch, &away).await?,
-            },
-            (Ok(_), Some(_)) => {
-                tracing::warn!("Redis was restarted; PostgreSQL decides about holds for a moment");
-                self.end_epoch(db, epoch).await?;
             }
-            (Err(away), _) => self.redis_is_away(db, epoch, &away).await?,
+            return Ok(false);
+        };
+        match hot.check_run(run_id).await {
+            Ok(()) => Ok(true),
+            Err(away) => {
+                self.redis_is_away(db, epoch, &away).await?;
+                Ok(false)
+            }
         }
-        Ok(false)
     }
 
     async fn read(&self, db: &Db, hot: &HotBalances) -> Result<Seen> {
         let mut seen_at = Instant::now();
         let mut row = hot_state(db).await?;
-        if row.is_up && !self.is_same_run(db, hot, &row).await? {
+        // Boxed: every request's future would be as deep as this one, which is seldom run.
+        if row.is_up && !Box::pin(self.is_same_run(db, hot, &row)).await? {
             seen_at = Instant::now();
             row = hot_state(db).await?;
         }
@@ -239,6 +250,13 @@ impl HotGate {
         }
         Ok(seen)
     }
+}
+
+/// Begins an epoch with whatever run of Redis answers, and says which.
+async fn begin_first(hot: &HotBalances, epoch: Epoch) -> std::result::Result<String, Away> {
+    let run_id = hot.run_id().await?;
+    hot.begin_epoch(epoch).await?;
+    Ok(run_id)
 }
 
 async fn hot_state(db: &Db) -> Result<HotState> {

@@ -19,6 +19,7 @@
 //! is away a hold is granted and recorded in one PostgreSQL transaction under the account's lock (R-36
 //! `strict`); `hot_gate` says which of the two decides, for all servers at once.
 
+mod adopt;
 mod as_of;
 mod balance;
 mod history;
@@ -58,7 +59,9 @@ pub use movements::{Cut, Movements};
 pub use open::{begin_clock, open};
 pub use park::{park, unpark};
 pub use publish::EndedHolds;
-pub use release::{FoundHold, end_holds, find_holds};
+pub use release::{
+    Changing, FoundHold, FoundHolds, LOOKS_MAX, Looked, end_holds, find_holds, still_changing,
+};
 pub use sweep::Swept;
 pub use write::write;
 

@@ -10,7 +10,7 @@ use domain::{TenantScope, Timestamp};
 use futures_util::future::try_join_all;
 use hot_balances::{Away, Epoch, Told};
 
-use crate::{Accounts, Ledger, lock, project};
+use crate::{Accounts, Ledger, lock, project, still_changing};
 
 /// How long a committed balance is told again and again, where neither Redis nor PostgreSQL takes it: as
 /// long as a projection lives that does not have it.
@@ -93,7 +93,7 @@ impl Ledger {
                 Err(away) => return self.gate.redis_is_away(&self.db, epoch, &away).await,
             }
         }
-        Err(db::Error::Unavailable("who decides about holds is changing".to_owned()))
+        Err(still_changing())
     }
 
     async fn tell_in(&self, news: News<'_>, epoch: Epoch) -> std::result::Result<Told, Away> {

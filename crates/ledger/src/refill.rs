@@ -58,7 +58,7 @@ impl Ledger {
 
     /// Waits until Redis decides, where it is up: for as long as PostgreSQL decides still, what Redis is
     /// told of an account's holds would not stay complete.
-    async fn first_lease(&self) -> Result<Option<Lease>> {
+    pub(crate) async fn first_lease(&self) -> Result<Option<Lease>> {
         loop {
             if let Decider::Redis(lease) = self.gate.decider(&self.db, &self.hot).await? {
                 return Ok(Some(lease));

@@ -8,7 +8,7 @@ use hot_balances::{AccountKey, Epoch, KnownHold, RenewAnswer};
 
 use crate::hold::{Granted, Hot, TRIES_MAX};
 use crate::hot_gate::{Decider, Lease, SETTLE};
-use crate::{Ledger, lock, store};
+use crate::{Ledger, lock, still_changing, store};
 
 /// What Redis says about a hold that is to be renewed.
 enum Renewal {
@@ -51,7 +51,7 @@ impl Ledger {
                 }
             }
         }
-        Err(Error::Unavailable("who decides about holds is changing".to_owned()))
+        Err(still_changing())
     }
 
     async fn renew_hot(

@@ -13,7 +13,7 @@ use domain::id::{CustomerId, ExternalId, GrantId, TenantId};
 use domain::scope::TenantMode;
 use domain::{Credits, Refusal, TenantScope, Timestamp};
 use hot_balances::{Epoch, FillHolds, HotBalances};
-use ledger::{Accounts, EndedHolds, FoundHold, HoldRequest, Ledger};
+use ledger::{Accounts, EndedHolds, FoundHold, HoldRequest, Ledger, Looked};
 use testkit::{LoneServers, Stores};
 use uuid::Uuid;
 
@@ -115,7 +115,8 @@ impl Given {
         let accounts = self
             .db
             .transaction(tenant, async |tx| {
-                let found = ledger::find_holds(tx, &self.ledger, tenant, &named, now).await?;
+                let looked = ledger::find_holds(tx, &self.ledger, tenant, &named, now).await?;
+                let Looked::Found(found) = looked else { panic!("{looked:?}") };
                 let mut accounts = ledger::lock_for_usage(tx, tenant, &[customer], now).await?;
                 let cost = EventCost {
                     credits: credits(cost),
@@ -274,6 +275,42 @@ async fn a_hold_that_died_with_its_server_is_captured_from_the_epoch_that_was_le
     given.charge(&given.scope, 5, Some("lost")).await;
     let balance = given.ledger.balance(&given.scope, given.customer).await.unwrap();
     assert_eq!(balance.settled, credits(95));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_starts_records_what_one_that_died_had_granted() {
+    let lone = LoneServers::start("adopted").await;
+    let given = given(lone.stores()).await;
+    given.grant(100, None).await;
+    hold(&given.other_ledger(), &given.scope, given.customer, "old", 5, 5).await.unwrap();
+    let later = given.at(200);
+    hold(&given.other_ledger(), &later, given.customer, "a", 60, 60).await.unwrap();
+    assert_eq!(given.ledger.adopt(&later).await.unwrap(), 1, "the one of a moment ago");
+    lone.servers().stop_redis().unwrap();
+    let without = hold(&given.ledger, &later, given.customer, "b", 41, 41).await;
+    assert_eq!(without.map_err(remaining), Err(40), "a counts without Redis too");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_is_about_to_be_recorded_is_waited_for_while_redis_goes() {
+    let lone = LoneServers::start("waited").await;
+    let given = given(lone.stores()).await;
+    given.grant(100, None).await;
+    let other = given.other_ledger();
+    hold(&other, &given.scope, given.customer, "a", 60, 60).await.unwrap();
+    given.hold("warm", 0, 0).await.unwrap();
+    lone.servers().stop_redis().unwrap();
+    // The other server records it a moment after this one was asked to release it.
+    let (stopper, stop) = tokio::sync::watch::channel(false);
+    let recording = tokio::spawn(async move {
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        other.run_journal(stop).await;
+    });
+    assert_eq!(given.ledger.release(&given.scope, given.customer, &"a".parse().unwrap()).await.unwrap(), 1);
+    let unknown = given.ledger.release(&given.scope, given.customer, &"x".parse().unwrap()).await;
+    assert!(matches!(unknown, Err(Error::Refused(Refusal::NotFound { .. }))), "{unknown:?}");
+    stopper.send(true).unwrap();
+    recording.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,8 +4,8 @@
 
 mod commands;
 mod config;
+mod keeping_hot;
 mod metrics;
-mod refilling;
 mod replay;
 mod secrets;
 mod serving;

@@ -9,8 +9,8 @@ use anyhow::Context;
 use ledger::Ledger;
 use tenants::Tenants;
 
+use crate::keeping_hot::keep_hot;
 use crate::metrics::{api_metrics, journal_metrics};
-use crate::refilling::refill_when_lost;
 use crate::shutdown::Stop;
 use crate::wiring::Services;
 
@@ -64,7 +64,7 @@ impl Api {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let Api { server, ledger, tenants, mut stop, .. } = self;
         let handle = server.handle();
-        let refilling = tokio::spawn(refill_when_lost(ledger.clone(), tenants));
+        let keeping_hot = tokio::spawn(keep_hot(ledger.clone(), tenants));
         let showing = tokio::spawn(journal_metrics::show(ledger.clone()));
         let (journal_stopper, journal_stop) = crate::shutdown::Stopper::new();
         let journal = tokio::spawn(async move { ledger.run_journal(journal_stop).await });
@@ -75,7 +75,7 @@ impl Api {
         });
         server.await?;
         draining.await?;
-        refilling.abort();
+        keeping_hot.abort();
         showing.abort();
         journal_stopper.stop();
         journal.await?;

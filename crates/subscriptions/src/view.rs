@@ -71,7 +71,7 @@ impl Subscriptions {
     pub async fn read(&self, scope: &TenantScope, subscription: SubscriptionId) -> Result<SubscriptionView> {
         let tenant = scope.tenant;
         self.db
-            .transaction(tenant, async |tx| {
+            .snapshot(tenant, async |tx| {
                 let subscription = store::subscriptions::find(tx, tenant, subscription).await?;
                 one(tx, scope, subscription).await
             })
@@ -89,7 +89,7 @@ impl Subscriptions {
     ) -> Result<Vec<SubscriptionView>> {
         let tenant = scope.tenant;
         self.db
-            .transaction(tenant, async |tx| {
+            .snapshot(tenant, async |tx| {
                 let found = store::subscriptions::of_customer(tx, tenant, customer, after, limit).await?;
                 let ids: Vec<SubscriptionId> = found.iter().map(|subscription| subscription.id).collect();
                 let pending = store::purchases::pending(tx, tenant, &ids).await?;
@@ -104,12 +104,13 @@ impl Subscriptions {
     }
 
     /// What the purchase behind an invoice has come to, from what is stored: the answer of the verb
-    /// that made it, and of every repeat. Refused: `payment-declined` where no payment is left to
+    /// that made it, and of every repeat. A snapshot: an invoice read before its payment's commit and
+    /// payments read after it would look like a decline. Refused: `payment-declined` where no payment is left to
     /// wait for; where the money went back, with what ended in the meantime.
     pub(crate) async fn purchased(&self, scope: &TenantScope, invoice: InvoiceId) -> Result<Purchased> {
         let tenant = scope.tenant;
         self.db
-            .transaction(tenant, async |tx| {
+            .snapshot(tenant, async |tx| {
                 let purchase = store::purchases::of_invoice(tx, tenant, invoice).await?;
                 let subscription = store::subscriptions::find(tx, tenant, purchase.subscription).await?;
                 let invoice = invoices::read(tx, tenant, invoice).await?;

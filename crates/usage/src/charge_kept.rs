@@ -11,7 +11,7 @@ use domain::id::{CustomerId, ExternalId};
 use domain::rating::{NoCost, Unrated, rate};
 use domain::usage::TokenCounts;
 use domain::{Credits, Timestamp};
-use ledger::{Accounts, FoundHold};
+use ledger::{Accounts, FoundHold, Looked};
 use uuid::Uuid;
 
 use crate::charge::ToCharge;
@@ -75,7 +75,11 @@ impl Usage {
         let kept = store::kept_events(tx, tenant, customer, Unrated::AccountParked, BATCH).await?;
         let named: Vec<_> =
             kept.iter().filter_map(|event| Some((customer, event.captured.clone()?))).collect();
-        let holds = ledger::find_holds(tx, &self.parts.ledger, tenant, &named, scope.now).await?;
+        let holds = match ledger::find_holds(tx, &self.parts.ledger, tenant, &named, scope.now).await? {
+            Looked::Found(holds) => holds,
+            // A captured hold has a row.
+            Looked::TooEarly(_) => return Err(ledger::still_changing()),
+        };
         let oldest = kept.iter().map(|event| event.event_time.min(event.received_at - hold::LIFE_MAX)).min();
         let mut accounts =
             ledger::lock_for_usage(tx, tenant, &[customer], oldest.unwrap_or(scope.now)).await?;

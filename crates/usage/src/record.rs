@@ -11,7 +11,7 @@ use domain::policy::LateRules;
 use domain::rating::{NoCost, Rated, Unrated, rate};
 use domain::usage::{EventContent, Outcome, TokenCounts, TokenKind, UsageSource, event_identity};
 use domain::{Credits, Refusal, TenantScope, Timestamp};
-use ledger::{Accounts, EndedHolds, FoundHold};
+use ledger::{Accounts, Changing, EndedHolds, FoundHold, Looked};
 use uuid::Uuid;
 
 use crate::charge::ToCharge;
@@ -107,6 +107,13 @@ struct Committed {
     ended_holds: EndedHolds,
 }
 
+/// How a batch's transaction ended.
+enum Written {
+    Committed(Committed),
+    /// Nothing was written: a hold that the batch names may not be recorded yet.
+    TooEarly(Changing),
+}
+
 /// Records the events of several requests of one tenant in one transaction.
 pub(crate) async fn record_batch(parts: &Parts, requests: &[Request]) -> Result<Vec<EventResult>> {
     let Some(scope) = requests.first().map(|request| &request.scope) else {
@@ -114,13 +121,20 @@ pub(crate) async fn record_batch(parts: &Parts, requests: &[Request]) -> Result<
     };
     let checked = check(parts, requests).await?;
     let latest = requests.iter().map(|request| request.scope.now).max().unwrap_or(scope.now);
-    let committed = parts
-        .db
-        .transaction(scope.tenant, async |tx| record_in(tx, parts, scope.tenant, &checked, latest).await)
-        .await?;
-    let Committed { results, accounts, ended_holds } = committed;
-    parts.ledger.publish_ended(scope.tenant, &accounts, &ended_holds, latest).await;
-    Ok(results)
+    for _ in 0..ledger::LOOKS_MAX {
+        let written = parts
+            .db
+            .transaction(scope.tenant, async |tx| record_in(tx, parts, scope.tenant, &checked, latest).await)
+            .await?;
+        match written {
+            Written::Committed(Committed { results, accounts, ended_holds }) => {
+                parts.ledger.publish_ended(scope.tenant, &accounts, &ended_holds, latest).await;
+                return Ok(results);
+            }
+            Written::TooEarly(changing) => parts.ledger.until_changed(changing).await?,
+        }
+    }
+    Err(ledger::still_changing())
 }
 
 /// All that can be decided about each event by itself: its identity, its cost, or its rejection.
@@ -178,7 +192,7 @@ async fn record_in(
     tenant: TenantId,
     checked: &[std::result::Result<Item<'_>, Refusal>],
     now: Timestamp,
-) -> Result<Committed> {
+) -> Result<Written> {
     let named: Vec<(CustomerId, ExternalId)> = checked
         .iter()
         .flatten()
@@ -188,7 +202,10 @@ async fn record_in(
     let customers: Vec<CustomerId> = customers.into_iter().collect();
     let mut accounts = ledger::lock_for_usage(tx, tenant, &customers, oldest_charge(checked, now)).await?;
     // Under the accounts' locks: a hold ends in one way.
-    let holds = ledger::find_holds(tx, &parts.ledger, tenant, &named, now).await?;
+    let holds = match ledger::find_holds(tx, &parts.ledger, tenant, &named, now).await? {
+        Looked::Found(holds) => holds,
+        Looked::TooEarly(changing) => return Ok(Written::TooEarly(changing)),
+    };
 
     let usable = checked.iter().map(|checked| match checked {
         Ok(item) if !accounts.contains(item.event.customer) => Err(Refusal::NotFound { what: "customer" }),
@@ -228,6 +245,7 @@ async fn record_in(
             });
             if is_same {
                 ends.end(hold.as_ref(), HoldEnd::Released, now);
+                ends.tell_again(hold.as_ref());
             }
             continue;
         }
@@ -257,7 +275,7 @@ async fn record_in(
     store::insert_events(tx, tenant, &recorded, now).await?;
     ledger::end_holds(tx, tenant, &ends.captured, HoldEnd::Captured, now).await?;
     ledger::end_holds(tx, tenant, &ends.released, HoldEnd::Released, now).await?;
-    Ok(Committed { results, accounts, ended_holds: ends.by_customer() })
+    Ok(Written::Committed(Committed { results, accounts, ended_holds: ends.by_customer() }))
 }
 
 /// No event of the batch that is charged has an earlier charge instant (R-19a).
@@ -334,6 +352,16 @@ impl HoldEnds {
         }
     }
 
+    /// A repeat's first try may have ended the hold and died before Redis was told.
+    fn tell_again(&mut self, found: Option<&FoundHold>) {
+        if let Some(FoundHold::Own(known)) = found
+            && let Some(end) = known.end
+        {
+            self.seen.insert((known.hold.customer, known.hold.id.clone()), end);
+        }
+    }
+
+    /// For Redis: what this batch has ended, and what it was sent again for.
     fn by_customer(self) -> EndedHolds {
         let mut ended = EndedHolds::new();
         for ((customer, id), end) in self.seen {

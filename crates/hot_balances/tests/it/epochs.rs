@@ -121,6 +121,25 @@ async fn a_run_of_redis_is_named_by_its_masters() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_to_another_run_of_redis_is_not_used() {
+    let redis = testkit::lone_redis("hot-other-run");
+    let given = given(&redis).await;
+    let run_id = given.hot.run_id().await.unwrap();
+    given.hot.check_run(&run_id).await.unwrap();
+    assert_eq!(given.hold("a", 60, 60).await, Ok(60));
+    // A server that comes to another run, which says that it is in the same epoch and has the account: as
+    // one that was restarted with an old dump does.
+    let newcomer = given.other_server();
+    assert!(newcomer.check_run("a run of before").await.is_err());
+    assert!(newcomer.hold(given.account, FIRST, &request("b", 1, 1, 0)).await.is_err());
+    assert!(newcomer.find(FIRST, &[(given.account, id("a"))]).await.is_err());
+    assert!(newcomer.begin_epoch(FIRST).await.is_ok(), "but the next epoch can begin with it");
+    newcomer.check_run(&run_id).await.unwrap();
+    let held = newcomer.hold(given.account, FIRST, &request("b", 1, 1, 0)).await.unwrap();
+    assert!(matches!(held, HoldAnswer::Held { .. }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn all_who_wait_hear_that_redis_is_away() {
     for redis in [testkit::lone_redis("hot-away"), testkit::lone_cluster("hot-away")] {
         let given = given(&redis).await;
