@@ -41,6 +41,8 @@ struct HaveRows {
 #[derive(Debug, Default)]
 pub(crate) struct Recovered {
     read: Mutex<HashMap<TenantId, (Epoch, Arc<EarlierHolds>)>>,
+    /// Held by whoever reads: after a loss everybody needs them at once, and there may be a million.
+    reading: tokio::sync::Mutex<()>,
     /// The accounts whose earlier holds have rows, and the epoch that this was in.
     have_rows: Mutex<HaveRows>,
 }
@@ -69,10 +71,12 @@ impl Recovered {
         epoch: Epoch,
         now: Timestamp,
     ) -> Result<Arc<EarlierHolds>> {
-        if let Some((read_in, holds)) = self.read.lock().unwrap_or_else(PoisonError::into_inner).get(&tenant)
-            && *read_in == epoch
-        {
-            return Ok(holds.clone());
+        if let Some(holds) = self.have_read(tenant, epoch) {
+            return Ok(holds);
+        }
+        let _reading = self.reading.lock().await;
+        if let Some(holds) = self.have_read(tenant, epoch) {
+            return Ok(holds);
         }
         let mut earlier = EarlierHolds::default();
         for batch in store::hold_batches_before(tx, tenant, epoch.0, now).await? {
@@ -89,5 +93,10 @@ impl Recovered {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         read.insert(tenant, (epoch, earlier.clone()));
         Ok(earlier)
+    }
+
+    fn have_read(&self, tenant: TenantId, epoch: Epoch) -> Option<Arc<EarlierHolds>> {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.get(&tenant).filter(|(read_in, _)| *read_in == epoch).map(|(_, holds)| holds.clone())
     }
 }

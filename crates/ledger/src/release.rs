@@ -74,8 +74,9 @@ pub async fn find_holds(
         return Ok(Looked::Found(found));
     }
     let row = store::hot_state(tx).await?;
-    let epoch = Epoch(row.epoch);
-    if row.is_up && answer.as_ref().is_none_or(|(asked, _)| *asked != epoch) {
+    let (epoch, has_settled) = (Epoch(row.epoch), row.changed_since >= SETTLE);
+    let redis_decides = row.is_up && has_settled;
+    if redis_decides && answer.as_ref().is_none_or(|(asked, _)| *asked != epoch) {
         answer = Some((epoch, ask_redis(ledger, tenant, epoch, &mut found).await));
     }
     let earlier = ledger.recovered.before(tx, tenant, epoch, now).await?;
@@ -87,20 +88,21 @@ pub async fn find_holds(
     if !has_missing(&found) {
         return Ok(Looked::Found(found));
     }
-    if row.is_up {
-        let is_certain = match (answer, &row.run_id) {
-            (Some((_, Err(away))), _) => Err(away),
-            // Another run does not know what the first one had granted.
-            (_, Some(run_id)) => ledger.hot.check_run(run_id).await,
-            (_, None) => Ok(()),
-        };
-        return Ok(match is_certain {
-            Ok(()) => Looked::Found(found),
-            Err(away) => Looked::TooEarly(Changing::EpochEnds(epoch, away)),
-        });
+    if !redis_decides {
+        // Back and not deciding yet, it has granted nothing; gone, its last grants are being recorded.
+        let is_certain = row.is_up || has_settled;
+        return Ok(if is_certain { Looked::Found(found) } else { Looked::TooEarly(Changing::Settling) });
     }
-    let is_settled = row.changed_since >= SETTLE;
-    Ok(if is_settled { Looked::Found(found) } else { Looked::TooEarly(Changing::Settling) })
+    let is_certain = match (answer, &row.run_id) {
+        (Some((_, Err(away))), _) => Err(away),
+        // Another run does not know what the first one had granted.
+        (_, Some(run_id)) => ledger.hot.check_run(run_id).await,
+        (_, None) => Ok(()),
+    };
+    Ok(match is_certain {
+        Ok(()) => Looked::Found(found),
+        Err(away) => Looked::TooEarly(Changing::EpochEnds(epoch, away)),
+    })
 }
 
 /// The holds that have rows, and those that this server is about to record.
