@@ -45,6 +45,14 @@ impl Named for ExternalId {
     const WHAT: &'static str = "authorization";
 }
 
+/// A segment of a path as it was meant: the router leaves `%`, `/` and `+` encoded.
+pub(crate) fn decoded_segment(request: &HttpRequest, name: &str) -> String {
+    let segment = request.match_info().get(name).unwrap_or_default();
+    [("%2F", "/"), ("%2f", "/"), ("%2B", "+"), ("%2b", "+"), ("%25", "%")]
+        .into_iter()
+        .fold(segment.to_owned(), |segment, (encoded, plain)| segment.replace(encoded, plain))
+}
+
 /// The `id` in a path.
 pub(crate) struct Id<T>(pub(crate) T);
 

@@ -4,6 +4,7 @@ mod api_keys;
 mod authorizations;
 mod customers;
 mod documents;
+mod estimates;
 mod health;
 mod invoices;
 mod ledger;
@@ -13,6 +14,7 @@ mod statements;
 mod subscriptions;
 mod test_clock;
 mod usage;
+mod usage_reports;
 mod webhook_endpoints;
 
 use actix_web::middleware::from_fn;
@@ -53,6 +55,10 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(authorizations::renew_authorization)
         .service(authorizations::release_authorization)
         .service(usage::list_unrated)
+        .service(usage_reports::read_event)
+        .service(usage_reports::read_usage)
+        .service(estimates::estimate_sessions)
+        .service(estimates::forecast_usage)
         .service(invoices::list_invoices)
         .service(invoices::read_invoice)
         .service(invoices::pay_invoice)

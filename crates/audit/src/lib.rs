@@ -26,7 +26,7 @@
 //! | I-10 | `replay`: recorded time; `I10_ACCOUNTS`, `I10_HOLDS` |
 //! | I-11 | `I11_COLUMNS` |
 //! | I-12 | `I12_IDENTITIES`, `I12_EFFECTS`; `rerate`: each identity from its source and id. What a conflict said is not stored |
-//! | I-13 | `I13_SUMS`, `I13_RECEIPTS`. There is no pay-as-you-go and no voiding yet: all of a cost is spent, covered or overage |
+//! | I-13 | `I13_SUMS`, `I13_RECEIPTS`, `I13_HOURS`. There is no pay-as-you-go and no voiding yet: all of a cost is spent, covered or overage |
 //! | I-14 | `rerate` |
 //! | I-15, I-16 | `replay`. The receipt's instant is stored to within ten seconds; nothing that hangs on less is called wrong |
 //! | I-17 | `I17_EXPIRIES`, `I17_CLOSED`, `I17_ENDS`; `replay`: an expiry takes all that is left |

@@ -51,7 +51,7 @@ impl Check {
 }
 
 /// What is checked of each tenant, in the order of the invariants.
-pub(crate) const OF_A_TENANT: [&Check; 35] = [
+pub(crate) const OF_A_TENANT: [&Check; 36] = [
     &ledger::I01_TRANSFERS,
     &ledger::I02_BOOKS,
     &ledger::I03_BALANCES,
@@ -69,6 +69,7 @@ pub(crate) const OF_A_TENANT: [&Check; 35] = [
     &usage::I12_EFFECTS,
     &usage::I13_SUMS,
     &usage::I13_RECEIPTS,
+    &usage::I13_HOURS,
     &usage::I17_EXPIRIES,
     &usage::I17_CLOSED,
     &usage::I17_ENDS,

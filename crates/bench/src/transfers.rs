@@ -193,6 +193,7 @@ impl Ours<'_> {
                 usage_source: UsageSource::Provider,
                 time: None,
                 authorization: None,
+                api_key: None,
             };
             let scope = TenantScope { now: now(), ..scope.clone() };
             let results = self.usage.record(&scope, vec![event]).await?;

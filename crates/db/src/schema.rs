@@ -344,6 +344,26 @@ diesel::table! {
         draws -> Jsonb,
         balance_after -> BigInt,
         account_version -> BigInt,
+        api_key -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    usage_hours (tenant_id, customer_id, hour, model, band_prompt_tokens_max, api_key) {
+        tenant_id -> Uuid,
+        customer_id -> Uuid,
+        hour -> Timestamptz,
+        model -> Text,
+        band_prompt_tokens_max -> BigInt,
+        api_key -> Text,
+        events -> BigInt,
+        input_tokens -> BigInt,
+        cache_read_tokens -> BigInt,
+        cache_write_tokens -> BigInt,
+        output_tokens -> BigInt,
+        reasoning_tokens -> BigInt,
+        credits -> BigInt,
+        overage -> BigInt,
     }
 }
 
@@ -407,6 +427,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     tenants,
     transfers,
     usage_events,
+    usage_hours,
     usage_identities,
     webhook_deliveries,
     webhook_endpoints,

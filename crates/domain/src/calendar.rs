@@ -2,7 +2,9 @@
 
 use std::str::FromStr;
 
-use chrono::{Datelike, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Utc};
+use chrono::{
+    Datelike, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Timelike, Utc,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{Refusal, Timestamp};
@@ -17,6 +19,19 @@ impl Zone {
 
     pub fn name(self) -> &'static str {
         self.0.name()
+    }
+
+    /// When the hour of local time began that an instant lies in.
+    pub fn hour_of(self, instant: Timestamp) -> Timestamp {
+        let local = instant.with_timezone(&self.0).naive_local().time();
+        let into_the_hour = TimeDelta::seconds(i64::from(local.minute() * 60 + local.second()))
+            + TimeDelta::nanoseconds(i64::from(local.nanosecond()));
+        instant - into_the_hour
+    }
+
+    /// When the local day began that an instant lies in.
+    pub fn day_of(self, instant: Timestamp) -> Timestamp {
+        self.instant_of(instant.with_timezone(&self.0).date_naive().and_time(NaiveTime::MIN))
     }
 
     /// The UTC instant of a local time. One that does not exist becomes the first instant after

@@ -7,10 +7,11 @@
 //! Where a rule lives: amounts in [`credits`] and [`money`], days and cycles in [`calendar`],
 //! what is sold in [`catalog`], what a request costs in [`rating`], which grant pays in
 //! [`account`], the life of a subscription in [`subscription`], of an invoice and its payments in
-//! [`invoice`], and every expected "no" in [`refusal`]. [`model`] is none of them: it is what tests
+//! [`invoice`], what a plan would cost in [`advice`], and every expected "no" in [`refusal`]. [`model`] is none of them: it is what tests
 //! compare them with.
 
 pub mod account;
+pub mod advice;
 pub mod calendar;
 pub mod card;
 pub mod catalog;

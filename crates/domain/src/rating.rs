@@ -69,8 +69,20 @@ pub fn rate(
     usage: &TokenCounts,
     event_time: Timestamp,
 ) -> Result<Rated, NoCost> {
+    rate_in_band_of(catalog, model_code, usage.prompt()?, usage, event_time)
+}
+
+/// The same in the band of a prompt of this length, whatever the usage's own prompts come to: for many
+/// requests together.
+pub fn rate_in_band_of(
+    catalog: Option<&Catalog>,
+    model_code: &str,
+    prompt_tokens: u64,
+    usage: &TokenCounts,
+    event_time: Timestamp,
+) -> Result<Rated, NoCost> {
     usage.check()?;
-    let (catalog, _, band) = find_band(catalog, model_code, usage.prompt()?)?;
+    let (catalog, _, band) = find_band(catalog, model_code, prompt_tokens)?;
     // Asked for also where nothing was used: a band without Credit rates is no free band.
     let in_force = rates_in_force(band, event_time).map_err(NoCost::Unrated)?;
     let mut cost = MilliCredits::default();

@@ -51,6 +51,20 @@ impl TokenCounts {
         }
     }
 
+    /// The sum, kind by kind; refused with `amount-overflow`.
+    pub fn plus(&self, other: &TokenCounts) -> Result<TokenCounts, Refusal> {
+        let sum = |a: u64, b: u64| {
+            a.checked_add(b).filter(|sum| *sum <= Self::COUNT_MAX).ok_or(Refusal::AmountOverflow)
+        };
+        Ok(TokenCounts {
+            input: sum(self.input, other.input)?,
+            cache_read: sum(self.cache_read, other.cache_read)?,
+            cache_write: sum(self.cache_write, other.cache_write)?,
+            output: sum(self.output, other.output)?,
+            reasoning: sum(self.reasoning, other.reasoning)?,
+        })
+    }
+
     /// All input kinds together: what chooses the context band.
     pub fn prompt(&self) -> Result<u64, Refusal> {
         self.input

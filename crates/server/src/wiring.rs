@@ -117,7 +117,9 @@ impl Services {
 
     /// Does jobs, and ticks, until told to stop; returns when the running jobs have ended.
     pub(crate) async fn work(&self, stop: Stop) -> anyhow::Result<()> {
-        let ticks = [&TICKS[..], &webhooks::jobs::TICKS, &audit::jobs::TICKS].concat();
+        let usage = Usage::start(self.db.clone(), self.catalogs.clone(), self.ledger.clone());
+        usage.open_months(chrono::Utc::now()).await?;
+        let ticks = [&TICKS[..], &webhooks::jobs::TICKS, &audit::jobs::TICKS, &usage::jobs::TICKS].concat();
         let ticker = Ticker::start(self.db.clone(), &ticks).await?;
         let subscriptions = Arc::new(self.subscriptions.clone());
         let mut worker = Worker::new(self.db.clone(), scheduler::Options::default());
@@ -125,6 +127,9 @@ impl Services {
             worker = worker.on(kind, handler);
         }
         for (kind, handler) in audit::jobs::handlers(&Arc::new(self.audit())) {
+            worker = worker.on(kind, handler);
+        }
+        for (kind, handler) in usage::jobs::handlers(&usage) {
             worker = worker.on(kind, handler);
         }
         let idempotency = self.idempotency.clone();

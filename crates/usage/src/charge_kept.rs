@@ -15,6 +15,7 @@ use ledger::{Accounts, FoundHold, Looked};
 use uuid::Uuid;
 
 use crate::charge::ToCharge;
+use crate::hours::{HourKey, Hours};
 use crate::record::Receipt;
 use crate::{Usage, store};
 
@@ -39,6 +40,7 @@ pub(crate) struct KeptEvent {
     pub(crate) received_at: Timestamp,
     /// The hold that it captured.
     pub(crate) captured: Option<ExternalId>,
+    pub(crate) api_key: Option<ExternalId>,
 }
 
 impl Usage {
@@ -103,6 +105,18 @@ impl Usage {
         }
         ledger::write(tx, tenant, &accounts, scope.now).await?;
         store::update_receipts(tx, tenant, customer, &kept, &receipts).await?;
+        let mut hours = Hours::default();
+        for (event, receipt) in kept.iter().zip(&receipts) {
+            let key = HourKey {
+                customer,
+                hour: scope.zone.hour_of(event.event_time),
+                model: event.model.clone(),
+                band_prompt_tokens_max: receipt.band_prompt_tokens_max,
+                api_key: event.api_key.clone(),
+            };
+            hours.add(key, event.usage, receipt)?;
+        }
+        store::add_to_hours(tx, tenant, &hours).await?;
         Ok((receipts, accounts))
     }
 }

@@ -15,10 +15,14 @@
 //! | read what the others were answered | 0 or 1 |
 //! | write transfers, grants, accounts | at most 3 |
 //! | insert events | 1 |
+//! | add to the sums by the hour | 1 |
 //! | end holds | at most 2 |
 //!
 //! **Charge what was kept** ([`Usage::charge_kept`]): a parked account's usage is kept without a charge; once
 //! it is un-parked, each such event is charged as it would have been.
+//!
+//! **Report** ([`Usage::report`]) reads the sums by the hour that each charge adds to (`hours`), so a month is
+//! read without its events. Events lie in a partition a month (`open_months`).
 //!
 //! An event is acknowledged after the commit, so what was accepted is never lost, and its
 //! identity is unique in the database, so it counts once.
@@ -28,7 +32,12 @@ mod by_model;
 mod charge;
 mod charge_kept;
 mod gather;
+mod hours;
+pub mod jobs;
+mod open_months;
+mod read_event;
 mod record;
+mod report;
 mod store;
 mod unrated;
 
@@ -40,7 +49,10 @@ use ledger::Ledger;
 
 pub use authorize::{AuthorizeRequest, Authorized};
 pub use charge_kept::ChargedKept;
+pub use hours::UsageSums;
+pub use read_event::RecordedEvent;
 pub use record::{EventResult, Receipt, UsageEvent};
+pub use report::{Interval, Report, ReportKey, ReportQuery};
 pub use unrated::UnratedEvent;
 
 /// The most events in one batch.

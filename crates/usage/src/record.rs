@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::charge::ToCharge;
 use crate::gather::Request;
+use crate::hours::{HourKey, Hours};
 use crate::{Parts, Usage, store};
 
 /// What a gateway reports after a request.
@@ -33,6 +34,8 @@ pub struct UsageEvent {
     pub time: Option<Timestamp>,
     /// The authorization that it captures.
     pub authorization: Option<ExternalId>,
+    /// The customer's own key that the request was made with; no part of the content.
+    pub api_key: Option<ExternalId>,
 }
 
 /// What became of one event.
@@ -86,6 +89,8 @@ pub(crate) struct Item<'a> {
     pub(crate) identity: Uuid,
     pub(crate) content: Uuid,
     pub(crate) event_time: Timestamp,
+    /// When the hour began that it is summed up in.
+    pub(crate) hour: Timestamp,
     /// When the request that brought it was received.
     pub(crate) received_at: Timestamp,
     /// Whether its time lies in the accepted window; the repeat of one that did is still a repeat.
@@ -179,6 +184,7 @@ fn check_one<'a>(
         identity: Uuid::from_bytes(event_identity(scope.tenant, &event.source, &event.id)),
         content: Uuid::from_bytes(content.digest()),
         event_time,
+        hour: scope.zone.hour_of(event_time),
         received_at: scope.now,
         is_in_time: scope.policies.accepts_event_time(event_time, scope.now),
         late: scope.policies.late_rules(),
@@ -273,9 +279,25 @@ async fn record_in(
 
     ledger::write(tx, tenant, &accounts, now).await?;
     store::insert_events(tx, tenant, &recorded, now).await?;
+    store::add_to_hours(tx, tenant, &hours_of(&recorded)?).await?;
     ledger::end_holds(tx, tenant, &ends.captured, HoldEnd::Captured, now).await?;
     ledger::end_holds(tx, tenant, &ends.released, HoldEnd::Released, now).await?;
     Ok(Written::Committed(Committed { results, accounts, ended_holds: ends.by_customer() }))
+}
+
+fn hours_of(recorded: &[Recorded<'_>]) -> Result<Hours> {
+    let mut hours = Hours::default();
+    for Recorded { item, receipt } in recorded {
+        let key = HourKey {
+            customer: item.event.customer,
+            hour: item.hour,
+            model: item.event.model.clone(),
+            band_prompt_tokens_max: receipt.band_prompt_tokens_max,
+            api_key: item.event.api_key.clone(),
+        };
+        hours.add(key, item.event.usage, receipt)?;
+    }
+    Ok(hours)
 }
 
 /// No event of the batch that is charged has an earlier charge instant (R-19a).

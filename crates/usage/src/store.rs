@@ -2,23 +2,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use db::schema::usage_events;
+use chrono::NaiveDate;
+use db::schema::{usage_events, usage_hours};
 use db::{Connection, Error, Result};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Bool, Date, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use diesel_async::RunQueryDsl;
 use domain::account::Draw;
 use domain::credits::RateMilli;
-use domain::id::{CustomerId, GrantId, TenantId};
+use domain::id::{CustomerId, ExternalId, GrantId, TenantId};
 use domain::rating::Unrated;
 use domain::statement::ModelUse;
-use domain::usage::{TokenCounts, TokenKind};
+use domain::usage::{Outcome, TokenCounts, TokenKind, UsageSource};
 use domain::{Credits, Timestamp};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::UnratedEvent;
 use crate::charge_kept::KeptEvent;
+use crate::hours::{HourKey, Hours, UsageSums};
+use crate::read_event::RecordedEvent;
 use crate::record::{Item, Receipt, Recorded};
 
 /// Inserts the identities that are not there yet and returns those. `items` are in identity order.
@@ -50,6 +55,16 @@ pub(crate) async fn insert_new_identities(
     .await?;
     Ok(inserted.into_iter().map(|row| row.identity).collect())
 }
+
+/// The columns of an [`AnsweredRow`].
+const ANSWERED_COLUMNS: &str =
+    "i.identity, i.content, e.credits, e.overage, e.unrated_reason, e.catalog_version,
+    e.band_prompt_tokens_max, e.rates, e.draws, e.hold_reason, e.balance_after, e.account_version";
+/// Events by their identities, of the tenant `$1`.
+const OF_IDENTITIES: &str = "from usage_identities i
+    join usage_events e on e.tenant_id = i.tenant_id and e.customer_id = i.customer_id
+        and e.event_time = i.event_time and e.identity = i.identity
+    where i.tenant_id = $1";
 
 #[derive(QueryableByName)]
 struct AnsweredRow {
@@ -88,18 +103,12 @@ pub(crate) async fn answered(
     if identities.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let rows: Vec<AnsweredRow> = diesel::sql_query(
-        "select i.identity, i.content, e.credits, e.overage, e.unrated_reason, e.catalog_version,
-             e.band_prompt_tokens_max, e.rates, e.draws, e.hold_reason, e.balance_after, e.account_version
-         from usage_identities i
-         join usage_events e on e.tenant_id = i.tenant_id and e.customer_id = i.customer_id
-             and e.event_time = i.event_time and e.identity = i.identity
-         where i.tenant_id = $1 and i.identity = any($2)",
-    )
-    .bind::<SqlUuid, _>(tenant.uuid())
-    .bind::<Array<SqlUuid>, _>(identities)
-    .load(tx)
-    .await?;
+    let rows: Vec<AnsweredRow> =
+        diesel::sql_query(format!("select {ANSWERED_COLUMNS} {OF_IDENTITIES} and i.identity = any($2)"))
+            .bind::<SqlUuid, _>(tenant.uuid())
+            .bind::<Array<SqlUuid>, _>(identities)
+            .load(tx)
+            .await?;
     rows.into_iter().map(|row| Ok((row.identity, (row.content, Receipt::try_from(row)?)))).collect()
 }
 
@@ -165,9 +174,9 @@ pub(crate) async fn insert_events(
         "insert into usage_events (tenant_id, recorded_at, identity, customer_id, source, event_id, model,
              input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, outcome,
              usage_source, event_time, hold_id, hold, hold_reason, unrated_reason, credits, overage,
-             catalog_version, band_prompt_tokens_max, rates, draws, balance_after, account_version)
+             catalog_version, band_prompt_tokens_max, rates, draws, balance_after, account_version, api_key)
          select $1, $2, n.* from unnest($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
-             $18, $19, $20, $21, $22, $23, $24, $25, $26, $27) as n",
+             $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28) as n",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
     .bind::<Timestamptz, _>(now)
@@ -203,9 +212,225 @@ pub(crate) async fn insert_events(
     .bind::<Array<Jsonb>, _>(draws)
     .bind::<Array<BigInt>, _>(balances)
     .bind::<Array<BigInt>, _>(account_versions)
+    .bind::<Array<Nullable<Text>>, _>(
+        recorded.iter().map(|r| r.item.event.api_key.as_ref().map(ExternalId::as_str)).collect::<Vec<_>>(),
+    )
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// Adds to the sums by the hour, one statement for all of them. Under the accounts' locks.
+pub(crate) async fn add_to_hours(tx: &mut Connection, tenant: TenantId, hours: &Hours) -> Result<()> {
+    if hours.is_empty() {
+        return Ok(());
+    }
+    let count = |of: fn(&UsageSums) -> u64| -> Result<Vec<i64>> {
+        let counts = hours.iter().map(|(_, sums)| i64::try_from(of(sums)));
+        counts.collect::<std::result::Result<_, _>>().map_err(|_| domain::Refusal::AmountOverflow.into())
+    };
+    let bands = hours.iter().map(|(key, _)| i64::try_from(key.band_prompt_tokens_max.unwrap_or_default()));
+    let bands: std::result::Result<Vec<i64>, _> = bands.collect();
+    diesel::sql_query(
+        "insert into usage_hours as h (tenant_id, customer_id, hour, model, band_prompt_tokens_max, api_key, events,
+             input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, credits, overage)
+         select $1, n.* from unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) as n
+         on conflict (tenant_id, customer_id, hour, model, band_prompt_tokens_max, api_key) do update
+         set events = h.events + excluded.events, input_tokens = h.input_tokens + excluded.input_tokens,
+             cache_read_tokens = h.cache_read_tokens + excluded.cache_read_tokens,
+             cache_write_tokens = h.cache_write_tokens + excluded.cache_write_tokens,
+             output_tokens = h.output_tokens + excluded.output_tokens,
+             reasoning_tokens = h.reasoning_tokens + excluded.reasoning_tokens,
+             credits = h.credits + excluded.credits, overage = h.overage + excluded.overage",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<Array<SqlUuid>, _>(hours.iter().map(|(key, _)| key.customer.uuid()).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(hours.iter().map(|(key, _)| key.hour).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(hours.iter().map(|(key, _)| key.model.as_str()).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(bands.map_err(|_| Error::broken("a band's bound"))?)
+    .bind::<Array<Text>, _>(
+        hours.iter().map(|(key, _)| key.api_key.as_ref().map_or("", ExternalId::as_str)).collect::<Vec<_>>(),
+    )
+    .bind::<Array<BigInt>, _>(count(|sums| sums.events)?)
+    .bind::<Array<BigInt>, _>(count(|sums| sums.tokens.input)?)
+    .bind::<Array<BigInt>, _>(count(|sums| sums.tokens.cache_read)?)
+    .bind::<Array<BigInt>, _>(count(|sums| sums.tokens.cache_write)?)
+    .bind::<Array<BigInt>, _>(count(|sums| sums.tokens.output)?)
+    .bind::<Array<BigInt>, _>(count(|sums| sums.tokens.reasoning)?)
+    .bind::<Array<BigInt>, _>(hours.iter().map(|(_, sums)| sums.credits.get()).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(hours.iter().map(|(_, sums)| sums.overage.get()).collect::<Vec<_>>())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// A customer's sums of the hours from `from` until before `to`.
+pub(crate) async fn hours(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+    from: Timestamp,
+    to: Timestamp,
+) -> Result<Vec<(HourKey, UsageSums)>> {
+    let rows: Vec<HourRow> = usage_hours::table
+        .filter(usage_hours::tenant_id.eq(tenant.uuid()))
+        .filter(usage_hours::customer_id.eq(customer.uuid()))
+        .filter(usage_hours::hour.ge(from))
+        .filter(usage_hours::hour.lt(to))
+        .select(HourRow::as_select())
+        .load(tx)
+        .await?;
+    rows.into_iter().map(HourRow::read).collect()
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = usage_hours)]
+struct HourRow {
+    customer_id: Uuid,
+    hour: Timestamp,
+    model: String,
+    band_prompt_tokens_max: i64,
+    api_key: String,
+    events: i64,
+    input_tokens: i64,
+    cache_read_tokens: i64,
+    cache_write_tokens: i64,
+    output_tokens: i64,
+    reasoning_tokens: i64,
+    credits: i64,
+    overage: i64,
+}
+
+impl HourRow {
+    fn read(self) -> Result<(HourKey, UsageSums)> {
+        let band = Some(count(self.band_prompt_tokens_max)?).filter(|max| *max > 0);
+        let api_key = Some(self.api_key).filter(|key| !key.is_empty());
+        let key = HourKey {
+            customer: CustomerId::from_uuid(self.customer_id),
+            hour: self.hour,
+            model: self.model,
+            band_prompt_tokens_max: band,
+            api_key: external_id(api_key)?,
+        };
+        let tokens = TokenCounts {
+            input: count(self.input_tokens)?,
+            cache_read: count(self.cache_read_tokens)?,
+            cache_write: count(self.cache_write_tokens)?,
+            output: count(self.output_tokens)?,
+            reasoning: count(self.reasoning_tokens)?,
+        };
+        let (credits, overage) = (Credits::new(self.credits)?, Credits::new(self.overage)?);
+        Ok((key, UsageSums { events: count(self.events)?, tokens, credits, overage }))
+    }
+}
+
+fn count(stored: i64) -> Result<u64> {
+    u64::try_from(stored).map_err(|_| Error::broken("a count below zero"))
+}
+
+fn external_id(text: Option<String>) -> Result<Option<ExternalId>> {
+    text.map(|id| id.parse()).transpose().map_err(|_| Error::broken("an id outside its grammar"))
+}
+
+/// Opens the partition of a month; says whether it had to.
+pub(crate) async fn open_month_all_tenants(tx: &mut Connection, first_day: NaiveDate) -> Result<bool> {
+    #[derive(QueryableByName)]
+    struct Opened {
+        #[diesel(sql_type = Bool)]
+        opened: bool,
+    }
+    let opened: Opened = diesel::sql_query("select open_usage_month($1) as opened")
+        .bind::<Date, _>(first_day)
+        .get_result(tx)
+        .await?;
+    Ok(opened.opened)
+}
+
+/// The event of an identity.
+pub(crate) async fn recorded_event(
+    tx: &mut Connection,
+    tenant: TenantId,
+    identity: Uuid,
+) -> Result<Option<RecordedEvent>> {
+    let row: Option<RecordedRow> = diesel::sql_query(format!(
+        "select {ANSWERED_COLUMNS}, e.source, e.event_id, e.customer_id, e.model, e.input_tokens,
+             e.cache_read_tokens, e.cache_write_tokens, e.output_tokens, e.reasoning_tokens, e.outcome,
+             e.usage_source, e.event_time, e.recorded_at, e.hold_id, e.api_key
+         {OF_IDENTITIES} and i.identity = $2"
+    ))
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<SqlUuid, _>(identity)
+    .get_result(tx)
+    .await
+    .optional()?;
+    row.map(RecordedEvent::try_from).transpose()
+}
+
+#[derive(QueryableByName)]
+struct RecordedRow {
+    #[diesel(embed)]
+    answered: AnsweredRow,
+    #[diesel(sql_type = Text)]
+    source: String,
+    #[diesel(sql_type = Text)]
+    event_id: String,
+    #[diesel(sql_type = SqlUuid)]
+    customer_id: Uuid,
+    #[diesel(sql_type = Text)]
+    model: String,
+    #[diesel(sql_type = BigInt)]
+    input_tokens: i64,
+    #[diesel(sql_type = BigInt)]
+    cache_read_tokens: i64,
+    #[diesel(sql_type = BigInt)]
+    cache_write_tokens: i64,
+    #[diesel(sql_type = BigInt)]
+    output_tokens: i64,
+    #[diesel(sql_type = BigInt)]
+    reasoning_tokens: i64,
+    #[diesel(sql_type = Text)]
+    outcome: String,
+    #[diesel(sql_type = Text)]
+    usage_source: String,
+    #[diesel(sql_type = Timestamptz)]
+    event_time: Timestamp,
+    #[diesel(sql_type = Timestamptz)]
+    recorded_at: Timestamp,
+    #[diesel(sql_type = Nullable<Text>)]
+    hold_id: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    api_key: Option<String>,
+}
+
+impl TryFrom<RecordedRow> for RecordedEvent {
+    type Error = Error;
+
+    fn try_from(row: RecordedRow) -> Result<Self> {
+        let outcome = [Outcome::Completed, Outcome::Aborted, Outcome::Failed];
+        let outcome = outcome.into_iter().find(|outcome| outcome.name() == row.outcome);
+        let usage_source = [UsageSource::Provider, UsageSource::Estimate];
+        let usage_source = usage_source.into_iter().find(|source| source.name() == row.usage_source);
+        Ok(RecordedEvent {
+            source: row.source,
+            id: row.event_id,
+            customer: CustomerId::from_uuid(row.customer_id),
+            model: row.model,
+            usage: TokenCounts {
+                input: count(row.input_tokens)?,
+                cache_read: count(row.cache_read_tokens)?,
+                cache_write: count(row.cache_write_tokens)?,
+                output: count(row.output_tokens)?,
+                reasoning: count(row.reasoning_tokens)?,
+            },
+            outcome: outcome.ok_or_else(|| Error::broken("an unknown outcome"))?,
+            usage_source: usage_source.ok_or_else(|| Error::broken("an unknown source of usage"))?,
+            event_time: row.event_time,
+            recorded_at: row.recorded_at,
+            authorization: external_id(row.hold_id)?,
+            api_key: external_id(row.api_key)?,
+            receipt: Receipt::try_from(row.answered)?,
+        })
+    }
 }
 
 /// The columns of receipts, in the order of the events that they are of.
@@ -316,28 +541,28 @@ struct KeptRow {
     recorded_at: Timestamp,
     hold_id: Option<String>,
     hold_reason: Option<String>,
+    api_key: Option<String>,
 }
 
 impl TryFrom<KeptRow> for KeptEvent {
     type Error = Error;
 
     fn try_from(row: KeptRow) -> Result<Self> {
-        let tokens = |count: i64| u64::try_from(count).map_err(|_| Error::broken("a count below zero"));
         let captured = row.hold_id.filter(|_| row.hold_reason.is_none());
-        let captured = captured.map(|id| id.parse()).transpose();
         Ok(KeptEvent {
             identity: row.identity,
             model: row.model,
             usage: TokenCounts {
-                input: tokens(row.input_tokens)?,
-                cache_read: tokens(row.cache_read_tokens)?,
-                cache_write: tokens(row.cache_write_tokens)?,
-                output: tokens(row.output_tokens)?,
-                reasoning: tokens(row.reasoning_tokens)?,
+                input: count(row.input_tokens)?,
+                cache_read: count(row.cache_read_tokens)?,
+                cache_write: count(row.cache_write_tokens)?,
+                output: count(row.output_tokens)?,
+                reasoning: count(row.reasoning_tokens)?,
             },
             event_time: row.event_time,
             received_at: row.recorded_at,
-            captured: captured.map_err(|_| Error::broken("a hold id outside its grammar"))?,
+            captured: external_id(captured)?,
+            api_key: external_id(row.api_key)?,
         })
     }
 }

@@ -54,6 +54,9 @@ struct Event {
     /// The authorization that this usage captures.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:-]+$", example = "req-1")]
     authorization: Option<ExternalId>,
+    /// The customer's own key that the request was made with, by its name: usage is reported by it too.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:-]+$", example = "key-7")]
+    api_key: Option<ExternalId>,
 }
 
 /// Tokens by kind. A kind that is left out is none; `reasoning` is a part of `output`.
@@ -139,7 +142,7 @@ enum EventStatus {
 
 /// Why an event cost what it did.
 #[derive(Debug, Serialize, ToSchema)]
-struct Receipt {
+pub(super) struct Receipt {
     credits: i64,
     /// What no grant paid for, in Credits.
     overage: i64,
@@ -432,6 +435,7 @@ impl From<Event> for UsageEvent {
             },
             time: event.time.map(|time| time.0),
             authorization: event.authorization,
+            api_key: event.api_key,
         }
     }
 }

@@ -91,6 +91,32 @@ pub(crate) const I13_RECEIPTS: Check = Check::new(
          and (e.draws, e.overage, e.account_version) is distinct from (c.draws, c.overage, c.version)",
 );
 
+/// The sums by the hour are those of the events.
+pub(crate) const I13_HOURS: Check = Check::new(
+    13,
+    "hours",
+    "with summed as (
+         select e.customer_id, date_trunc('hour', e.event_time at time zone t.zone) at time zone t.zone as hour, e.model,
+             coalesce(e.band_prompt_tokens_max, 0) as band, coalesce(e.api_key, '') as api_key,
+             array[count(*), sum(e.input_tokens), sum(e.cache_read_tokens), sum(e.cache_write_tokens),
+                 sum(e.output_tokens), sum(e.reasoning_tokens), sum(e.credits), sum(e.overage)] as sums
+         from usage_events e join tenants t on t.tenant_id = e.tenant_id
+         where e.tenant_id = $1 and ($2::uuid is null or e.customer_id = $2) and e.unrated_reason is null
+         group by 1, 2, 3, 4, 5),
+     stored as (
+         select customer_id, hour, model, band_prompt_tokens_max as band, api_key,
+             array[events, input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens,
+                 credits, overage]::numeric[] as sums
+         from usage_hours
+         where tenant_id = $1 and ($2::uuid is null or customer_id = $2))
+     select coalesce(e.customer_id, h.customer_id) as customer_id, 'usage_hours' as in_table,
+         coalesce(e.hour, h.hour) || ' ' || coalesce(e.model, h.model) as row_key,
+         coalesce(h.sums::text, 'nothing') as found, coalesce(e.sums::text, 'nothing') || ', the sums of the events' as expected
+     from summed e
+     full join stored h using (customer_id, hour, model, band, api_key)
+     where e.sums is distinct from h.sums",
+);
+
 /// Never before the expiry, and once a grant.
 pub(crate) const I17_EXPIRIES: Check = Check::new(
     17,

@@ -299,6 +299,14 @@ pub fn kinds(cast: &Cast) -> Vec<Kind> {
         format!("update usage_events set overage = overage + 1 where {of_bob} and event_id = 'bob-long-14'"),
     );
     add(
+        13,
+        "an hour with a Credit more",
+        Some(ada),
+        "usage_hours",
+        "mimo-v2",
+        format!("update usage_hours set credits = credits + 1 where {of_ada}"),
+    );
+    add(
         14,
         "a wrong rate stored",
         Some(grace),

@@ -166,6 +166,7 @@ pub fn event(customer: CustomerId, id: &str, model: &str, usage: TokenCounts) ->
         usage_source: UsageSource::Provider,
         time: None,
         authorization: None,
+        api_key: None,
     }
 }
 

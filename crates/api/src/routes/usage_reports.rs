@@ -1,0 +1,343 @@
+//! Where did the Credits go? Usage by time, model, band and key; and one event with its receipt.
+
+use actix_web::web::{Data, Json};
+use actix_web::{HttpRequest, get};
+use chrono::TimeDelta;
+use domain::id::{CustomerId, ExternalId};
+use domain::usage::TokenCounts;
+use serde::{Deserialize, Deserializer, Serialize};
+use usage::{Interval, RecordedEvent, ReportKey, ReportQuery, Usage, UsageSums};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::auth::Caller;
+use crate::body::Query;
+use crate::error::{Error, Problem};
+use crate::path::{Id, decoded_segment};
+use crate::routes::usage::Receipt;
+use crate::schema;
+use crate::wire::{Instant, Printable, code};
+
+/// What a report is about where it does not say.
+const DAYS_BY_DEFAULT: i64 = 30;
+
+/// What a report is about, and how it is cut.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ReportParams {
+    /// From the hour that this lies in; 30 days ago where it is left out.
+    #[param(value_type = Option<String>, format = DateTime)]
+    from: Option<Instant>,
+    /// Until the end of the hour that ends at or after this; now where it is left out. 400 days after `from` at most, 31 by the
+    /// hour.
+    #[param(value_type = Option<String>, format = DateTime)]
+    to: Option<Instant>,
+    /// Hours, or days of the tenant's zone; `none` sums up all of it.
+    #[serde(default)]
+    #[param(inline)]
+    interval: Cut,
+    /// Any of `model`, `band` and `api_key`, with commas between; by `model` where it is left out, and by none of
+    /// them where it is empty.
+    #[serde(default)]
+    #[param(value_type = Option<String>, example = "model,band")]
+    group_by: GroupBy,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Cut {
+    Hour,
+    #[default]
+    Day,
+    None,
+}
+
+impl From<Cut> for Interval {
+    fn from(cut: Cut) -> Self {
+        match cut {
+            Cut::Hour => Interval::Hour,
+            Cut::Day => Interval::Day,
+            Cut::None => Interval::Whole,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct GroupBy {
+    model: bool,
+    band: bool,
+    api_key: bool,
+}
+
+impl Default for GroupBy {
+    fn default() -> Self {
+        GroupBy { model: true, band: false, api_key: false }
+    }
+}
+
+impl<'de> Deserialize<'de> for GroupBy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let mut by = GroupBy { model: false, band: false, api_key: false };
+        for word in text.split(',').filter(|word| !word.is_empty()) {
+            match word {
+                "model" => by.model = true,
+                "band" => by.band = true,
+                "api_key" => by.api_key = true,
+                _ => return Err(serde::de::Error::custom(code::OUT_OF_RANGE)),
+            }
+        }
+        Ok(by)
+    }
+}
+
+/// A customer's usage that was charged. Events that have no rate yet are no part of it.
+#[derive(Debug, Serialize, ToSchema)]
+struct Report {
+    #[schema(value_type = schema::CustomerId)]
+    customer: CustomerId,
+    from: Instant,
+    to: Instant,
+    interval: Cut,
+    /// The tenant's zone, whose hours and days these are.
+    zone: &'static str,
+    /// In the order of time, then of what it is grouped by. What nothing was used in is left out.
+    data: Vec<Row>,
+    total: Sums,
+}
+
+/// A part of a report. What it is not cut or grouped by is left out.
+#[derive(Debug, Serialize, ToSchema)]
+struct Row {
+    /// When the hour or the day begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    start: Option<Instant>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    model: Option<String>,
+    /// The upper bound of the context band; null where any length fits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    band_prompt_tokens_max: Option<Option<u64>>,
+    /// The customer's own key; null where the gateway named none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    api_key: Option<Option<ExternalId>>,
+    #[serde(flatten)]
+    sums: Sums,
+}
+
+/// Usage, summed up: tokens and Credits side by side.
+#[derive(Debug, Serialize, ToSchema)]
+struct Sums {
+    events: u64,
+    tokens: Tokens,
+    credits: i64,
+    /// The part of `credits` that no grant paid for.
+    overage: i64,
+}
+
+/// Tokens by kind; `reasoning` is a part of `output`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Tokens {
+    input: u64,
+    cache_read: u64,
+    cache_write: u64,
+    output: u64,
+    reasoning: u64,
+}
+
+/// Read a customer's usage
+///
+/// By hour or day of the tenant's zone, model, context band and the customer's own keys.
+#[utoipa::path(
+    tag = "Usage",
+    security(("bearer" = ["read", "customer"])),
+    params(
+        ("id" = schema::CustomerId, Path, description = "The customer"),
+        ReportParams,
+    ),
+    responses(
+        (status = 200, description = "The usage", body = Report),
+        (status = 422, description = "`invalid-field`: `to` is not after `from`, or too long after it", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[get("/customers/{id}/usage")]
+pub(super) async fn read_usage(
+    caller: Caller,
+    id: Id<CustomerId>,
+    query: Query<ReportParams>,
+    tenants: Data<tenants::Tenants>,
+    usage: Data<Usage>,
+) -> Result<Json<Report>, Error> {
+    caller.sees(id.0, "customer")?;
+    let scope = caller.scope();
+    tenants.customer(scope, id.0).await?;
+    let ReportParams { from, to, interval, group_by } = query.0;
+    // What happens now is in it too.
+    let to = to.map_or(scope.now + TimeDelta::microseconds(1), |to| to.0);
+    let from = from.map_or(scope.now - TimeDelta::days(DAYS_BY_DEFAULT), |from| from.0);
+    let asked = ReportQuery {
+        from,
+        to,
+        interval: interval.into(),
+        by_model: group_by.model,
+        by_band: group_by.band,
+        by_api_key: group_by.api_key,
+    };
+    let report = usage.report(scope, id.0, asked).await?;
+    Ok(Json(Report {
+        customer: id.0,
+        from: Instant(report.from),
+        to: Instant(report.to),
+        interval,
+        zone: scope.zone.name(),
+        data: report.rows.into_iter().map(Row::from).collect(),
+        total: report.total.into(),
+    }))
+}
+
+impl From<(ReportKey, UsageSums)> for Row {
+    fn from((key, sums): (ReportKey, UsageSums)) -> Self {
+        Row {
+            start: key.start.map(Instant),
+            model: key.model,
+            band_prompt_tokens_max: key.band_prompt_tokens_max,
+            api_key: key.api_key,
+            sums: sums.into(),
+        }
+    }
+}
+
+impl From<UsageSums> for Sums {
+    fn from(sums: UsageSums) -> Self {
+        Sums {
+            events: sums.events,
+            tokens: sums.tokens.into(),
+            credits: sums.credits.get(),
+            overage: sums.overage.get(),
+        }
+    }
+}
+
+impl From<TokenCounts> for Tokens {
+    fn from(counts: TokenCounts) -> Self {
+        let TokenCounts { input, cache_read, cache_write, output, reasoning } = counts;
+        Tokens { input, cache_read, cache_write, output, reasoning }
+    }
+}
+
+/// Who reported the event.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct EventParams {
+    /// The event's source: with its id it names the event.
+    #[param(value_type = String, min_length = 1, max_length = 256, pattern = "^[!-~]+$", example = "gateway/eu-1")]
+    source: Printable<256>,
+}
+
+/// An event, and why it cost what it did.
+#[derive(Debug, Serialize, ToSchema)]
+struct EventView {
+    source: String,
+    id: String,
+    #[schema(value_type = schema::CustomerId)]
+    customer: CustomerId,
+    model: String,
+    event_time: Instant,
+    recorded_at: Instant,
+    outcome: &'static str,
+    usage_source: &'static str,
+    #[schema(value_type = Option<String>, required)]
+    authorization: Option<ExternalId>,
+    #[schema(value_type = Option<String>, required)]
+    api_key: Option<ExternalId>,
+    tokens: Tokens,
+    /// Input, cache reads and cache writes together: what chooses the context band, whose rate all tokens have.
+    prompt_tokens: u64,
+    /// What each kind cost. Their sum is rounded up once, to the event's Credits.
+    lines: Vec<Line>,
+    receipt: Receipt,
+}
+
+/// What the tokens of one kind cost.
+#[derive(Debug, Serialize, ToSchema)]
+struct Line {
+    kind: schema::TokenKind,
+    tokens: u64,
+    /// Milli-Credits per token: 1,000 is 1x.
+    rate_milli: u32,
+    /// `tokens` times `rate_milli`, exactly.
+    #[schema(value_type = String, example = "1500")]
+    milli_credits: String,
+}
+
+/// Read an event
+///
+/// With its receipt: the kinds of tokens, the band, the rates and the catalogue version they are from, the grants
+/// that paid, and what was left.
+#[utoipa::path(
+    tag = "Usage",
+    security(("bearer" = ["read", "customer"])),
+    params(
+        ("id" = String, Path, description = "The event's id, percent-encoded", example = "req-1"),
+        EventParams,
+    ),
+    responses((status = 200, description = "The event", body = EventView)),
+)]
+#[get("/usage/events/{id}")]
+pub(super) async fn read_event(
+    caller: Caller,
+    request: HttpRequest,
+    query: Query<EventParams>,
+    usage: Data<Usage>,
+) -> Result<Json<EventView>, Error> {
+    let id = decoded_segment(&request, "id");
+    let event = usage.read_event(caller.scope(), &query.0.source.0, &id).await?;
+    caller.sees(event.customer, "event")?;
+    Ok(Json(EventView::of(event)?))
+}
+
+impl EventView {
+    fn of(event: RecordedEvent) -> Result<EventView, Error> {
+        let lines = event.receipt.rates.iter().map(|(kind, rate)| {
+            let tokens = event.usage.of(*kind);
+            let milli_credits = (u128::from(tokens) * u128::from(rate.0)).to_string();
+            Line { kind: schema::TokenKind(*kind), tokens, rate_milli: rate.0, milli_credits }
+        });
+        Ok(EventView {
+            lines: lines.collect(),
+            prompt_tokens: event.usage.prompt()?,
+            tokens: event.usage.into(),
+            source: event.source,
+            id: event.id,
+            customer: event.customer,
+            model: event.model,
+            event_time: Instant(event.event_time),
+            recorded_at: Instant(event.recorded_at),
+            outcome: event.outcome.name(),
+            usage_source: event.usage_source.name(),
+            authorization: event.authorization,
+            api_key: event.api_key,
+            receipt: event.receipt.into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_grouped_by_what_is_named() {
+        let read = |text: &str| {
+            let text = serde_json::Value::String(text.to_owned());
+            serde_json::from_value::<GroupBy>(text).map(|by| (by.model, by.band, by.api_key)).ok()
+        };
+        assert_eq!(read(""), Some((false, false, false)));
+        assert_eq!(read("model,api_key"), Some((true, false, true)));
+        assert_eq!(read("band"), Some((false, true, false)));
+        assert_eq!(read("colour"), None);
+    }
+}

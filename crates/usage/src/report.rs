@@ -1,0 +1,113 @@
+//! Where did the Credits go? A customer's usage by time, model, context band and key.
+
+use std::collections::BTreeMap;
+
+use db::Result;
+use domain::calendar::Zone;
+use domain::id::{CustomerId, ExternalId};
+use domain::{Refusal, TenantScope, Timestamp};
+
+use crate::hours::{HourKey, UsageSums};
+use crate::{Usage, store};
+
+/// The longest that a report by the day, or as a whole, reaches.
+const DAYS_MAX: i64 = 400;
+/// The longest that a report by the hour reaches.
+const DAYS_BY_HOUR_MAX: i64 = 31;
+
+/// How a report cuts its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interval {
+    Hour,
+    /// Days of the tenant's zone.
+    Day,
+    /// Not at all.
+    Whole,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReportQuery {
+    /// Rounded down to an hour of the tenant's zone.
+    pub from: Timestamp,
+    /// Rounded up to one; what begins there is no part of it.
+    pub to: Timestamp,
+    pub interval: Interval,
+    pub by_model: bool,
+    pub by_band: bool,
+    pub by_api_key: bool,
+}
+
+/// What the rows of a report differ in; none where it is not cut by that.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReportKey {
+    /// When the hour or the day begins.
+    pub start: Option<Timestamp>,
+    pub model: Option<String>,
+    /// Within: none where any length fits.
+    pub band_prompt_tokens_max: Option<Option<u64>>,
+    /// Within: none where no key was named.
+    pub api_key: Option<Option<ExternalId>>,
+}
+
+/// A customer's charged usage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    pub from: Timestamp,
+    pub to: Timestamp,
+    pub rows: Vec<(ReportKey, UsageSums)>,
+    pub total: UsageSums,
+}
+
+impl Usage {
+    /// Sums up what a customer used and was charged for; events that have no rate yet are no part of it.
+    /// Refused: `invalid-field` where `to` is not after `from`, or too long after it.
+    pub async fn report(
+        &self,
+        scope: &TenantScope,
+        customer: CustomerId,
+        query: ReportQuery,
+    ) -> Result<Report> {
+        let (tenant, zone) = (scope.tenant, scope.zone);
+        let (from, to) = whole_hours(&query, zone)?;
+        let hours = self
+            .parts
+            .db
+            .transaction(tenant, async |tx| store::hours(tx, tenant, customer, from, to).await)
+            .await?;
+        let mut rows: BTreeMap<ReportKey, UsageSums> = BTreeMap::new();
+        let mut total = UsageSums::default();
+        for (key, sums) in hours {
+            let row = rows.entry(report_key(key, &query, zone)).or_default();
+            *row = row.plus(sums)?;
+            total = total.plus(sums)?;
+        }
+        Ok(Report { from, to, rows: rows.into_iter().collect(), total })
+    }
+}
+
+fn whole_hours(query: &ReportQuery, zone: Zone) -> Result<(Timestamp, Timestamp)> {
+    let from = zone.hour_of(query.from);
+    let mut to = zone.hour_of(query.to);
+    if to < query.to {
+        to += chrono::TimeDelta::hours(1);
+    }
+    let days_max = if query.interval == Interval::Hour { DAYS_BY_HOUR_MAX } else { DAYS_MAX };
+    if from >= to || to - from > chrono::TimeDelta::days(days_max) {
+        return Err(Refusal::invalid_field("to", "out-of-range").into());
+    }
+    Ok((from, to))
+}
+
+fn report_key(key: HourKey, query: &ReportQuery, zone: Zone) -> ReportKey {
+    ReportKey {
+        start: match query.interval {
+            Interval::Hour => Some(key.hour),
+            Interval::Day => Some(zone.day_of(key.hour)),
+            Interval::Whole => None,
+        },
+        model: query.by_model.then_some(key.model),
+        band_prompt_tokens_max: query.by_band.then_some(key.band_prompt_tokens_max),
+        api_key: query.by_api_key.then_some(key.api_key),
+    }
+}
