@@ -17,5 +17,6 @@ mod statements;
 mod support;
 mod tidy;
 mod torture;
+mod usage_formats;
 mod webhooks;
 mod wrong_input;

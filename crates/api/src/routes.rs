@@ -53,6 +53,8 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(authorizations::renew_authorization)
         .service(authorizations::release_authorization)
         .service(usage::list_unrated)
+        .service(usage::list_quarantined)
+        .service(usage::replay_quarantined)
         .service(invoices::list_invoices)
         .service(invoices::read_invoice)
         .service(invoices::pay_invoice)

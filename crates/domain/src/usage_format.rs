@@ -153,6 +153,10 @@ pub enum Reason {
     IterationsDiffer,
     /// A stream without its last counts.
     StreamUnfinished,
+    /// JSON that cannot be read: a number beyond all ranges.
+    Unreadable,
+    /// Understood, and of more calls than one event is charged for.
+    SeveralCalls,
 }
 
 impl Reason {
@@ -174,6 +178,8 @@ impl Reason {
             Reason::MissingModel => "missing-model",
             Reason::IterationsDiffer => "iterations-differ",
             Reason::StreamUnfinished => "stream-unfinished",
+            Reason::Unreadable => "unreadable",
+            Reason::SeveralCalls => "several-calls",
         }
     }
 
@@ -196,6 +202,13 @@ pub fn normalise(format: UsageFormat, raw: &Value) -> Result<Vec<Call>, Quaranti
         check(&call.usage)?;
     }
     Ok(calls)
+}
+
+/// The same, of a usage as it was received.
+pub fn normalise_text(format: UsageFormat, raw: &str) -> Result<Vec<Call>, Quarantined> {
+    let raw = serde_json::from_str(raw)
+        .map_err(|error| Reason::Unreadable.because(format!("the usage cannot be read: {error}")))?;
+    normalise(format, &raw)
 }
 
 /// What holds for every call in every format.
@@ -260,6 +273,15 @@ mod tests {
     }
 
     #[test]
+    fn a_number_beyond_all_ranges_is_quarantined_too() {
+        let read = |text: &str| normalise_text(UsageFormat::Tollgate, text);
+        assert_eq!(read(r#"{"input": 7}"#), Ok(vec![Call::of(counts([7, 0, 0, 0, 0]))]));
+        let unread = read(r#"{"input": 1e999}"#).unwrap_err();
+        assert_eq!(unread.reason, Reason::Unreadable);
+        assert_eq!(unread.message, "the usage cannot be read: number out of range at line 1 column 15");
+    }
+
+    #[test]
     fn every_reason_has_a_code_of_its_own() {
         let reasons = [
             Reason::WrongShape,
@@ -278,6 +300,8 @@ mod tests {
             Reason::MissingModel,
             Reason::IterationsDiffer,
             Reason::StreamUnfinished,
+            Reason::Unreadable,
+            Reason::SeveralCalls,
         ];
         let codes: std::collections::BTreeSet<_> = reasons.map(Reason::code).into_iter().collect();
         assert_eq!(codes.len(), reasons.len());

@@ -13,12 +13,17 @@
 //! | find the holds that events name | 0 or 1 |
 //! | insert the identities that are new | 1 |
 //! | read what the others were answered | 0 or 1 |
+//! | keep what is not understood | 0 or 1 |
 //! | write transfers, grants, accounts | at most 3 |
 //! | insert events | 1 |
 //! | end holds | at most 2 |
 //!
 //! **Charge what was kept** ([`Usage::charge_kept`]): a parked account's usage is kept without a charge; once
 //! it is un-parked, each such event is charged as it would have been.
+//!
+//! **Quarantine** ([`Usage::quarantined`], [`Usage::replay`]): an event may bring a vendor's usage object as it
+//! is, with the name of its format. What `domain::usage_format` does not understand is kept beside the reason,
+//! and nothing is counted under its id until it is replayed or reported again.
 //!
 //! An event is acknowledged after the commit, so what was accepted is never lost, and its
 //! identity is unique in the database, so it counts once.
@@ -28,6 +33,7 @@ mod by_model;
 mod charge;
 mod charge_kept;
 mod gather;
+mod quarantine;
 mod record;
 mod store;
 mod unrated;
@@ -40,7 +46,8 @@ use ledger::Ledger;
 
 pub use authorize::{AuthorizeRequest, Authorized};
 pub use charge_kept::ChargedKept;
-pub use record::{EventResult, Receipt, UsageEvent};
+pub use quarantine::QuarantinedEvent;
+pub use record::{EventResult, Receipt, Reported, UsageEvent};
 pub use unrated::UnratedEvent;
 
 /// The most events in one batch.
