@@ -11,8 +11,18 @@ alter table usage_events
     add column api_key text,
     add foreign key (tenant_id, customer_id) references credit_accounts;
 call wall_in('usage_events', 'select, insert, update');
+-- The application reaches a partition through its table alone: walled in, and without any privilege.
+create procedure wall_in_partition(table_name text)
+    language plpgsql as $$
+begin
+    execute format('alter table %I enable row level security', table_name);
+    execute format('alter table %I force row level security', table_name);
+    execute format('create policy tenant_only on %I using (tenant_is_visible(tenant_id))', table_name);
+end
+$$;
 -- Whatever lies in no month that was opened: the years of test clocks.
 create table usage_events_other partition of usage_events default;
+call wall_in_partition('usage_events_other');
 do $$
 begin
     perform set_config('tollgate.all_tenants', 'on', true);
@@ -42,6 +52,7 @@ begin
     end if;
     perform set_config('tollgate.all_tenants', 'on', true);
     execute format('create table %I (like usage_events including defaults including constraints)', name);
+    call wall_in_partition(name);
     lock table usage_events_other in share row exclusive mode;
     execute format('with moved as (delete from usage_events_other
         where event_time >= %L and event_time < %L returning *) insert into %I select * from moved', starts, ends, name);

@@ -17,6 +17,7 @@ mod statements;
 mod support;
 mod tidy;
 mod torture;
+mod usage_formats;
 mod usage_reports;
 mod webhooks;
 mod wrong_input;

@@ -374,6 +374,15 @@ where
     Word::deserialize(deserializer).map(|Word(value)| value)
 }
 
+/// The same, for a field that may be left out, and is never null.
+pub(crate) fn present_word<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    word(deserializer).map(Some)
+}
+
 /// The same, for a list of them.
 pub(crate) fn words<'de, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
 where

@@ -6,7 +6,9 @@ use std::str::FromStr;
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
 use domain::Refusal;
-use domain::id::{ApiKeyId, CustomerId, EndpointId, ExternalId, InvoiceId, RolloverId, SubscriptionId};
+use domain::id::{
+    ApiKeyId, CustomerId, EndpointId, ExternalId, InvoiceId, QuarantineId, RolloverId, SubscriptionId,
+};
 
 use crate::error::Error;
 
@@ -38,6 +40,10 @@ impl Named for ApiKeyId {
 
 impl Named for EndpointId {
     const WHAT: &'static str = "webhook endpoint";
+}
+
+impl Named for QuarantineId {
+    const WHAT: &'static str = "quarantined event";
 }
 
 /// Of an authorization.

@@ -59,6 +59,8 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(usage_reports::read_usage)
         .service(estimates::estimate_sessions)
         .service(estimates::forecast_usage)
+        .service(usage::list_quarantined)
+        .service(usage::replay_quarantined)
         .service(invoices::list_invoices)
         .service(invoices::read_invoice)
         .service(invoices::pay_invoice)

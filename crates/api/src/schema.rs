@@ -32,6 +32,7 @@ ids! {
     InvoiceId
     PaymentId
     PurchaseId
+    QuarantineId
     QuoteId
     RolloverId
     SubscriptionId
@@ -82,6 +83,8 @@ names! {
     Book = domain::account::Book;
     /// What causes a transfer.
     CauseKind = domain::account::CauseKind;
+    /// Whose usage object it is: the names of its fields, and what each of them counts.
+    UsageFormat = domain::usage_format::UsageFormat;
     /// A kind of token that has a rate.
     TokenKind = domain::usage::TokenKind;
     /// How far a run is.

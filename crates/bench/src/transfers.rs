@@ -188,12 +188,13 @@ impl Ours<'_> {
                 id: format!("{round}-{task}-{number}"),
                 customer: *random.of(self.spread),
                 model: MODEL.to_owned(),
-                usage: TokenCounts { input: 1, ..TokenCounts::default() },
+                usage: TokenCounts { input: 1, ..TokenCounts::default() }.into(),
                 outcome: Outcome::Completed,
                 usage_source: UsageSource::Provider,
                 time: None,
                 authorization: None,
                 api_key: None,
+                first_received_at: None,
             };
             let scope = TenantScope { now: now(), ..scope.clone() };
             let results = self.usage.record(&scope, vec![event]).await?;

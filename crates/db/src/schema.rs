@@ -378,6 +378,28 @@ diesel::table! {
 }
 
 diesel::table! {
+    usage_quarantined (tenant_id, identity) {
+        tenant_id -> Uuid,
+        identity -> Uuid,
+        content -> Uuid,
+        customer_id -> Uuid,
+        source -> Text,
+        event_id -> Text,
+        model -> Text,
+        usage_format -> Text,
+        usage -> Text,
+        outcome -> Text,
+        usage_source -> Text,
+        sent_time -> Nullable<Timestamptz>,
+        hold_id -> Nullable<Text>,
+        reason -> Text,
+        message -> Text,
+        received_at -> Timestamptz,
+        api_key -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     webhook_deliveries (tenant_id, event_id, endpoint_id) {
         tenant_id -> Uuid,
         event_id -> Uuid,
@@ -429,6 +451,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     usage_events,
     usage_hours,
     usage_identities,
+    usage_quarantined,
     webhook_deliveries,
     webhook_endpoints,
 );

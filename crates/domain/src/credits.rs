@@ -66,7 +66,8 @@ pub struct RateMilli(pub u32);
 pub struct MilliCredits(u128);
 
 impl MilliCredits {
-    /// Adds `tokens` at `rate`. Cannot overflow: four u64 counts times a u32 rate fit in 98 bits.
+    /// Adds `tokens` at `rate`. Cannot overflow: a u64 count times a u32 rate fits in 96 bits, which leaves
+    /// room for four billion of them.
     pub fn add(&mut self, tokens: u64, rate: RateMilli) {
         self.0 += u128::from(tokens) * u128::from(rate.0);
     }

@@ -94,6 +94,8 @@ ids! {
     EventId = "evt";
     /// Where a tenant wants its events sent.
     EndpointId = "whe";
+    /// A usage event that was not understood; of the event's own identity.
+    QuarantineId = "qua";
 }
 
 /// An id made by a client: 1 to 128 of `[A-Za-z0-9._:-]`.

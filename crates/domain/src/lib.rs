@@ -5,7 +5,8 @@
 //! `subscriptions`, ...) load state, call one function of this crate, and save what it decided.
 //!
 //! Where a rule lives: amounts in [`credits`] and [`money`], days and cycles in [`calendar`],
-//! what is sold in [`catalog`], what a request costs in [`rating`], which grant pays in
+//! what is sold in [`catalog`], what a vendor's usage object counts in [`usage_format`], what a request
+//! costs in [`rating`], which grant pays in
 //! [`account`], the life of a subscription in [`subscription`], of an invoice and its payments in
 //! [`invoice`], what a plan would cost in [`advice`], and every expected "no" in [`refusal`]. [`model`] is none of them: it is what tests
 //! compare them with.
@@ -32,6 +33,7 @@ pub mod subscription;
 pub mod time;
 pub mod upgrade;
 pub mod usage;
+pub mod usage_format;
 
 #[cfg(test)]
 mod fixtures;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::{Band, Catalog, CreditRates, Model};
 use crate::credits::{Credits, MilliCredits, RateMilli};
 use crate::usage::{TokenCounts, TokenKind};
+use crate::usage_format::Call;
 use crate::{Refusal, Timestamp};
 
 /// The cost of a request and why it is that (the receipt's first half).
@@ -81,22 +82,58 @@ pub fn rate_in_band_of(
     usage: &TokenCounts,
     event_time: Timestamp,
 ) -> Result<Rated, NoCost> {
+    add_call(&mut Cost::default(), catalog, model_code, prompt_tokens, usage, event_time)
+}
+
+/// Rates an event of several calls, each by its own prompt's band and on its own model, in their order. The
+/// event is still rounded up once: a call's Credits are what it adds to the event's cost, so they sum to
+/// it. Where one call has no rate, the event has none: it is not charged in parts.
+pub fn rate_calls(
+    catalog: Option<&Catalog>,
+    model_code: &str,
+    calls: &[Call],
+    event_time: Timestamp,
+) -> Result<Vec<Rated>, NoCost> {
+    let mut cost = Cost::default();
+    let mut rated = Vec::with_capacity(calls.len());
+    for call in calls {
+        let model_code = call.model.as_ref().map_or(model_code, |model| model.as_str());
+        rated.push(add_call(&mut cost, catalog, model_code, call.usage.prompt()?, &call.usage, event_time)?);
+    }
+    Ok(rated)
+}
+
+/// An event's cost while its calls are added up: exact, and what it is in whole Credits so far.
+#[derive(Default)]
+struct Cost {
+    milli: MilliCredits,
+    credits: Credits,
+}
+
+fn add_call(
+    cost: &mut Cost,
+    catalog: Option<&Catalog>,
+    model_code: &str,
+    prompt_tokens: u64,
+    usage: &TokenCounts,
+    event_time: Timestamp,
+) -> Result<Rated, NoCost> {
     usage.check()?;
     let (catalog, _, band) = find_band(catalog, model_code, prompt_tokens)?;
     // Asked for also where nothing was used: a band without Credit rates is no free band.
     let in_force = rates_in_force(band, event_time).map_err(NoCost::Unrated)?;
-    let mut cost = MilliCredits::default();
     let mut rates = Vec::new();
     for kind in TokenKind::ALL {
         if usage.of(kind) == 0 {
             continue;
         }
         let rate = in_force.rate(kind).ok_or(NoCost::Unrated(Unrated::NoRateForTokenKind))?;
-        cost.add(usage.of(kind), rate);
+        cost.milli.add(usage.of(kind), rate);
         rates.push((kind, rate));
     }
+    let before = std::mem::replace(&mut cost.credits, cost.milli.round_up()?);
     Ok(Rated {
-        credits: cost.round_up()?,
+        credits: cost.credits.minus_floor_zero(before),
         catalog_version: catalog.version(),
         band_prompt_tokens_max: band.prompt_tokens_max,
         rates,
@@ -400,6 +437,39 @@ mod tests {
         assert_eq!(of("2026-01-01T00:00:00Z"), Ok((1, 10)));
         assert_eq!(of("2026-05-31T23:59:59.999999Z"), Ok((1, 10)));
         assert_eq!(of("2026-06-01T00:00:00Z"), Ok((2, 30)));
+    }
+
+    #[test]
+    fn an_event_of_several_calls_is_rounded_up_once() {
+        // Given cache reads at 0.1, when three calls read 4, 4 and 4 of them,
+        let catalog = omni_at(&[(TokenKind::CacheRead, 100)]);
+        let call = |cache_read| Call { usage: TokenCounts { cache_read, ..NOTHING }, model: None };
+        let of = |calls: &[Call]| {
+            let rated = rate_calls(Some(&catalog), "mimo-v2-omni", calls, at(MAY)).unwrap();
+            rated.iter().map(|rated| rated.credits.get()).collect::<Vec<_>>()
+        };
+        // then they cost 1.2, which is 2, and not 1 + 1 + 1.
+        assert_eq!(of(&[call(4), call(4), call(4)]), [1, 0, 1]);
+        assert_eq!(of(&[call(4)]), [1]);
+        assert_eq!(of(&[]), [0; 0]);
+    }
+
+    #[test]
+    fn an_event_of_several_calls_is_charged_whole_or_not_at_all() {
+        let call = |model: Option<&str>, input| Call {
+            usage: TokenCounts { input, ..NOTHING },
+            model: model.map(|model| model.parse().unwrap()),
+        };
+        let of = |calls: &[Call]| {
+            rate_calls(Some(&reference()), "mimo-v2-pro", calls, at(MAY))
+                .map(|rated| rated.iter().map(|rated| rated.credits.get()).collect::<Vec<_>>())
+        };
+        assert_eq!(of(&[call(None, 10), call(Some("mimo-v2-omni"), 10)]), Ok(vec![20, 10]));
+        assert_eq!(of(&[call(None, 10), call(Some("mimo-v9"), 10)]), unrated(Unrated::UnknownModel));
+        assert_eq!(of(&[call(None, 10), call(None, M_1 + 1)]), unrated(Unrated::PromptAboveLastBand));
+        let half = 5_000_000_000_000_000;
+        let output = |output| Call { usage: TokenCounts { output, ..NOTHING }, model: None };
+        assert_eq!(of(&[output(half / 2), output(half / 2)]), Err(NoCost::Refused(Refusal::AmountOverflow)));
     }
 
     fn estimate_in(catalog: &Catalog, input: u64, output_max: Option<u64>) -> Result<Estimate, NoCost> {

@@ -107,6 +107,13 @@ pub enum UsageSource {
 }
 
 impl Outcome {
+    pub const ALL: [Outcome; 3] = [Outcome::Completed, Outcome::Aborted, Outcome::Failed];
+
+    /// The outcome of this name, if there is one.
+    pub fn of_name(name: &str) -> Option<Outcome> {
+        Outcome::ALL.into_iter().find(|outcome| outcome.name() == name)
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Outcome::Completed => "completed",
@@ -117,6 +124,13 @@ impl Outcome {
 }
 
 impl UsageSource {
+    pub const ALL: [UsageSource; 2] = [UsageSource::Provider, UsageSource::Estimate];
+
+    /// The source of this name, if there is one.
+    pub fn of_name(name: &str) -> Option<UsageSource> {
+        UsageSource::ALL.into_iter().find(|source| source.name() == name)
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             UsageSource::Provider => "provider",
@@ -148,6 +162,41 @@ impl EventContent<'_> {
             text.field(&self.usage.of(kind).to_be_bytes());
         }
         text.field(&self.usage.reasoning.to_be_bytes());
+        text.field(self.outcome.name().as_bytes());
+        text.field(self.usage_source.name().as_bytes());
+        match self.sent_time {
+            Some(time) => text.field(&time.timestamp_micros().to_be_bytes()),
+            None => text.field(&[]),
+        }
+        text.digest()
+    }
+}
+
+/// What makes two events under one id the same event while the usage of neither is understood: as
+/// [`EventContent`], with the usage as it was sent.
+#[derive(Debug, Clone, Copy)]
+pub struct RawContent<'a> {
+    pub customer: crate::id::CustomerId,
+    pub model: &'a str,
+    pub usage_format: crate::usage_format::UsageFormat,
+    pub usage: &'a str,
+    pub outcome: Outcome,
+    pub usage_source: UsageSource,
+    /// Only where the client sent it.
+    pub sent_time: Option<crate::Timestamp>,
+}
+
+impl RawContent<'_> {
+    /// A digest of the content. Spaces and the order of an object's fields are none.
+    pub fn digest(&self) -> [u8; 16] {
+        let mut text = LengthPrefixed::default();
+        text.field(self.customer.uuid().as_bytes());
+        text.field(self.model.as_bytes());
+        text.field(self.usage_format.name().as_bytes());
+        match serde_json::from_str::<serde_json::Value>(self.usage) {
+            Ok(usage) => text.field(usage.to_string().as_bytes()),
+            Err(_) => text.field(self.usage.as_bytes()),
+        }
         text.field(self.outcome.name().as_bytes());
         text.field(self.usage_source.name().as_bytes());
         match self.sent_time {
@@ -225,6 +274,33 @@ mod tests {
         }
         let same = base;
         assert_eq!(base.digest(), same.digest());
+    }
+
+    #[test]
+    fn raw_content_is_the_same_however_its_json_is_spaced_and_ordered() {
+        let base = RawContent {
+            customer: CustomerId::from_uuid(Uuid::from_u128(1)),
+            model: "mimo-v2-pro",
+            usage_format: crate::usage_format::UsageFormat::Gemini,
+            usage: r#"{"a": 1, "b": 2}"#,
+            outcome: Outcome::Completed,
+            usage_source: UsageSource::Provider,
+            sent_time: None,
+        };
+        assert_eq!(base.digest(), RawContent { usage: r#"{"b":2,"a":1}"#, ..base }.digest());
+        let others = [
+            RawContent { usage: r#"{"a": 1, "b": 3}"#, ..base },
+            RawContent { usage: "1e999", ..base },
+            RawContent { usage_format: crate::usage_format::UsageFormat::Tollgate, ..base },
+            RawContent { customer: CustomerId::from_uuid(Uuid::from_u128(2)), ..base },
+            RawContent { model: "mimo-v2-omni", ..base },
+            RawContent { outcome: Outcome::Aborted, ..base },
+            RawContent { usage_source: UsageSource::Estimate, ..base },
+            RawContent { sent_time: chrono::DateTime::from_timestamp(0, 0), ..base },
+        ];
+        for other in others {
+            assert_ne!(base.digest(), other.digest(), "{other:?}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! | find the holds that events name | 0 or 1 |
 //! | insert the identities that are new | 1 |
 //! | read what the others were answered | 0 or 1 |
+//! | keep what is not understood | 0 or 1 |
 //! | write transfers, grants, accounts | at most 3 |
 //! | insert events | 1 |
 //! | add to the sums by the hour | 1 |
@@ -23,6 +24,10 @@
 //!
 //! **Report** ([`Usage::report`]) reads the sums by the hour that each charge adds to (`hours`), so a month is
 //! read without its events. Events lie in a partition a month (`open_months`).
+//!
+//! **Quarantine** ([`Usage::quarantined`], [`Usage::replay`]): an event may bring a vendor's usage object as it
+//! is, with the name of its format. What `domain::usage_format` does not understand is kept beside the reason,
+//! and nothing is counted under its id until it is replayed or reported again.
 //!
 //! An event is acknowledged after the commit, so what was accepted is never lost, and its
 //! identity is unique in the database, so it counts once.
@@ -35,6 +40,7 @@ mod gather;
 mod hours;
 pub mod jobs;
 mod open_months;
+mod quarantine;
 mod read_event;
 mod record;
 mod report;
@@ -50,8 +56,9 @@ use ledger::Ledger;
 pub use authorize::{AuthorizeRequest, Authorized};
 pub use charge_kept::ChargedKept;
 pub use hours::UsageSums;
+pub use quarantine::QuarantinedEvent;
 pub use read_event::RecordedEvent;
-pub use record::{EventResult, Receipt, UsageEvent};
+pub use record::{EventResult, Receipt, Reported, UsageEvent};
 pub use report::{Interval, Report, ReportKey, ReportQuery};
 pub use unrated::UnratedEvent;
 

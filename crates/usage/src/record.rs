@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use db::{Connection, Result};
+use db::{Connection, Error, Result};
 use domain::account::Draw;
 use domain::credits::RateMilli;
 use domain::hold::{self, Capture, Hold, HoldEnd, NoHold, capture};
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::policy::LateRules;
 use domain::rating::{NoCost, Rated, Unrated, rate};
-use domain::usage::{EventContent, Outcome, TokenCounts, TokenKind, UsageSource, event_identity};
+use domain::usage::{EventContent, Outcome, RawContent, TokenCounts, TokenKind, UsageSource, event_identity};
+use domain::usage_format::{Quarantined, Reason, UsageFormat, normalise_text};
 use domain::{Credits, Refusal, TenantScope, Timestamp};
 use ledger::{Accounts, Changing, EndedHolds, FoundHold, Looked};
 use uuid::Uuid;
@@ -27,7 +28,7 @@ pub struct UsageEvent {
     pub id: String,
     pub customer: CustomerId,
     pub model: String,
-    pub usage: TokenCounts,
+    pub usage: Reported,
     pub outcome: Outcome,
     pub usage_source: UsageSource,
     /// When the request ran; the server's time where it is left out.
@@ -36,6 +37,23 @@ pub struct UsageEvent {
     pub authorization: Option<ExternalId>,
     /// The customer's own key that the request was made with; no part of the content.
     pub api_key: Option<ExternalId>,
+    /// Where it is sent again from quarantine, when it was first received: that decides which cycle pays.
+    pub first_received_at: Option<Timestamp>,
+}
+
+/// What an event says that was used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reported {
+    /// The kinds, by themselves.
+    Counts(TokenCounts),
+    /// A vendor's usage object as it was received, and whose it is.
+    Raw { format: UsageFormat, json: String },
+}
+
+impl From<TokenCounts> for Reported {
+    fn from(counts: TokenCounts) -> Self {
+        Reported::Counts(counts)
+    }
 }
 
 /// What became of one event.
@@ -49,6 +67,8 @@ pub enum EventResult {
     Conflict,
     /// Kept, and charged once there is a rate for it.
     Unrated(Receipt),
+    /// Kept as it was sent, and not understood. Nothing was counted under its id.
+    Quarantined(Quarantined),
     /// Invalid by itself; not stored.
     Rejected(Refusal),
 }
@@ -91,18 +111,36 @@ pub(crate) struct Item<'a> {
     pub(crate) event_time: Timestamp,
     /// When the hour began that it is summed up in.
     pub(crate) hour: Timestamp,
-    /// When the request that brought it was received.
+    /// When it was first received.
     pub(crate) received_at: Timestamp,
+    /// When the request that brought it now was received.
+    pub(crate) now: Timestamp,
     /// Whether its time lies in the accepted window; the repeat of one that did is still a repeat.
     pub(crate) is_in_time: bool,
     pub(crate) late: LateRules,
+    pub(crate) read: std::result::Result<Counted, Quarantined>,
+}
+
+/// A usage that is understood.
+pub(crate) struct Counted {
+    pub(crate) usage: TokenCounts,
     pub(crate) rated: std::result::Result<Rated, Unrated>,
 }
 
 /// An event that is new, with its receipt: a row to be written.
 pub(crate) struct Recorded<'a> {
     pub(crate) item: &'a Item<'a>,
+    pub(crate) usage: TokenCounts,
     pub(crate) receipt: Receipt,
+}
+
+/// An event that is kept in quarantine: a row to be written, and which result is its.
+pub(crate) struct Kept<'a> {
+    pub(crate) item: &'a Item<'a>,
+    pub(crate) format: UsageFormat,
+    pub(crate) json: &'a str,
+    pub(crate) why: &'a Quarantined,
+    result: usize,
 }
 
 /// What a batch's transaction leaves to be done after its commit.
@@ -162,34 +200,70 @@ fn check_one<'a>(
     history: &domain::catalog::CatalogHistory,
     event: &'a UsageEvent,
 ) -> std::result::Result<Item<'a>, Refusal> {
-    event.usage.check()?;
-    let event_time = event.time.unwrap_or(scope.now);
+    let received_at = event.first_received_at.unwrap_or(scope.now);
+    let event_time = event.time.unwrap_or(received_at);
     // By the event's own time, whatever is in force when it arrives.
     let catalog = history.at(event_time).map(|catalog| catalog.as_ref());
-    let rated = match rate(catalog, &event.model, &event.usage, event_time) {
-        Ok(rated) => Ok(rated),
-        Err(NoCost::Unrated(unrated)) => Err(unrated),
-        Err(NoCost::Refused(refusal)) => return Err(refusal),
+    let rate = |usage: TokenCounts| match rate(catalog, &event.model, &usage, event_time) {
+        Ok(rated) => Ok(Counted { usage, rated: Ok(rated) }),
+        Err(NoCost::Unrated(unrated)) => Ok(Counted { usage, rated: Err(unrated) }),
+        Err(NoCost::Refused(refusal)) => Err(refusal),
     };
-    let content = EventContent {
-        customer: event.customer,
-        model: &event.model,
-        usage: event.usage,
-        outcome: event.outcome,
-        usage_source: event.usage_source,
-        sent_time: event.time,
+    let read = match &event.usage {
+        Reported::Counts(usage) => Ok(rate(*usage)?),
+        // What is kept for an operator to look at is not refused for its numbers.
+        Reported::Raw { format, json } => read_raw(*format, json).and_then(|usage| {
+            rate(usage).map_err(|refusal| Quarantined {
+                reason: Reason::CountTooLarge,
+                message: format!("{usage:?}: {refusal}"),
+            })
+        }),
+    };
+    let content = match (&read, &event.usage) {
+        (Err(_), Reported::Raw { format, json }) => RawContent {
+            customer: event.customer,
+            model: &event.model,
+            usage_format: *format,
+            usage: json,
+            outcome: event.outcome,
+            usage_source: event.usage_source,
+            sent_time: event.time,
+        }
+        .digest(),
+        (read, _) => EventContent {
+            customer: event.customer,
+            model: &event.model,
+            usage: read.as_ref().map(|counted| counted.usage).unwrap_or_default(),
+            outcome: event.outcome,
+            usage_source: event.usage_source,
+            sent_time: event.time,
+        }
+        .digest(),
     };
     Ok(Item {
         event,
         identity: Uuid::from_bytes(event_identity(scope.tenant, &event.source, &event.id)),
-        content: Uuid::from_bytes(content.digest()),
+        content: Uuid::from_bytes(content),
         event_time,
         hour: scope.zone.hour_of(event_time),
-        received_at: scope.now,
-        is_in_time: scope.policies.accepts_event_time(event_time, scope.now),
+        received_at,
+        now: scope.now,
+        is_in_time: scope.policies.accepts_event_time(event_time, received_at),
         late: scope.policies.late_rules(),
-        rated,
+        read,
     })
+}
+
+/// The kinds of a vendor's usage. An event has one receipt, and so one band: of several calls it is kept.
+fn read_raw(format: UsageFormat, json: &str) -> std::result::Result<TokenCounts, Quarantined> {
+    let calls = normalise_text(format, json)?;
+    match calls.as_slice() {
+        [only] if only.model.is_none() => Ok(only.usage),
+        _ => Err(Quarantined {
+            reason: Reason::SeveralCalls,
+            message: format!("the usage is of {} calls, and an event is charged for one", calls.len()),
+        }),
+    }
 }
 
 async fn record_in(
@@ -224,7 +298,8 @@ async fn record_in(
     let usable: Vec<std::result::Result<&Item<'_>, Refusal>> = usable.collect();
 
     let firsts = first_of_each_identity(&usable);
-    let in_time: Vec<&Item<'_>> = firsts.iter().copied().filter(|item| item.is_in_time).collect();
+    let in_time: Vec<&Item<'_>> =
+        firsts.iter().copied().filter(|item| item.is_in_time && item.read.is_ok()).collect();
     let new = store::insert_new_identities(tx, tenant, &in_time).await?;
     let known: Vec<Uuid> =
         firsts.iter().map(|item| item.identity).filter(|identity| !new.contains(identity)).collect();
@@ -233,6 +308,7 @@ async fn record_in(
     let mut ends = HoldEnds::default();
     let mut results = Vec::new();
     let mut recorded = Vec::new();
+    let mut kept = Vec::new();
     for usable in &usable {
         let item = match usable {
             Ok(item) => *item,
@@ -259,24 +335,40 @@ async fn record_in(
             results.push(EventResult::Rejected(Refusal::EventTimeOutOfRange));
             continue;
         }
+        let counted = match (&item.read, &item.event.usage) {
+            (Ok(counted), _) => counted,
+            (Err(why), Reported::Raw { format, json }) => {
+                kept.push(Kept { item, format: *format, json, why, result: results.len() });
+                results.push(EventResult::Quarantined(why.clone()));
+                continue;
+            }
+            (Err(_), Reported::Counts(_)) => return Err(Error::broken("counts that are not understood")),
+        };
         let to_charge = ToCharge {
             identity: item.identity,
             event_time: item.event_time,
             received_at: item.received_at,
             late: item.late,
             capture: captured(item, hold.as_ref()),
-            rated: &item.rated,
+            rated: &counted.rated,
         };
-        let receipt = to_charge.charge(accounts.get_mut(item.event.customer)?, item.received_at);
+        let receipt = to_charge.charge(accounts.get_mut(item.event.customer)?, item.now);
         ends.end(hold.as_ref(), HoldEnd::Captured, now);
         answered.insert(item.identity, (item.content, receipt.clone()));
         results.push(match receipt.unrated_reason {
             None => EventResult::Accepted(receipt.clone()),
             Some(_) => EventResult::Unrated(receipt.clone()),
         });
-        recorded.push(Recorded { item, receipt });
+        recorded.push(Recorded { item, usage: counted.usage, receipt });
     }
 
+    let first = store::keep_in_quarantine(tx, tenant, &kept).await?;
+    for Kept { item, result, .. } in &kept {
+        // Other content under the id of one that waits: the first stays.
+        if first.get(&item.identity).is_some_and(|content| *content != item.content) {
+            results[*result] = EventResult::Conflict;
+        }
+    }
     ledger::write(tx, tenant, &accounts, now).await?;
     store::insert_events(tx, tenant, &recorded, now).await?;
     store::add_to_hours(tx, tenant, &hours_of(&recorded)?).await?;
@@ -287,7 +379,7 @@ async fn record_in(
 
 fn hours_of(recorded: &[Recorded<'_>]) -> Result<Hours> {
     let mut hours = Hours::default();
-    for Recorded { item, receipt } in recorded {
+    for Recorded { item, usage, receipt } in recorded {
         let key = HourKey {
             customer: item.event.customer,
             hour: item.hour,
@@ -295,7 +387,7 @@ fn hours_of(recorded: &[Recorded<'_>]) -> Result<Hours> {
             band_prompt_tokens_max: receipt.band_prompt_tokens_max,
             api_key: item.event.api_key.clone(),
         };
-        hours.add(key, item.event.usage, receipt)?;
+        hours.add(key, *usage, receipt)?;
     }
     Ok(hours)
 }
@@ -317,14 +409,15 @@ fn named_hold<'h>(
     holds.get(&(event.customer, event.authorization.clone()?))
 }
 
-/// The event of each identity that is to be recorded if any is: the first whose time is accepted, or the
-/// first of all. In the order of identities: two batches that share some insert them in the same order and
+/// The event of each identity that is to be recorded if any is: the first that is understood and whose time is
+/// accepted, or the first of all. In the order of identities: two batches that share some insert them in the same order and
 /// cannot wait for each other in a circle.
 fn first_of_each_identity<'a>(usable: &[std::result::Result<&'a Item<'a>, Refusal>]) -> Vec<&'a Item<'a>> {
     let mut firsts: BTreeMap<Uuid, &Item<'_>> = BTreeMap::new();
     for item in usable.iter().flatten() {
         let first = firsts.entry(item.identity).or_insert(item);
-        if !first.is_in_time && item.is_in_time {
+        let may_count = |item: &Item<'_>| item.is_in_time && item.read.is_ok();
+        if !may_count(first) && may_count(item) {
             *first = item;
         }
     }
@@ -335,7 +428,7 @@ fn first_of_each_identity<'a>(usable: &[std::result::Result<&'a Item<'a>, Refusa
 fn captured(item: &Item<'_>, hold: Option<&FoundHold>) -> Capture {
     match hold {
         None => Capture::None(NoHold::NotNamed),
-        Some(FoundHold::Own(known)) => capture(&known.hold, known.end, item.received_at),
+        Some(FoundHold::Own(known)) => capture(&known.hold, known.end, item.now),
         Some(FoundHold::Unknown | FoundHold::Foreign) => Capture::None(NoHold::Unknown),
     }
 }

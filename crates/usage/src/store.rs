@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::NaiveDate;
-use db::schema::{usage_events, usage_hours};
+use db::schema::{usage_events, usage_hours, usage_identities, usage_quarantined};
 use db::{Connection, Error, Result};
 use diesel::prelude::*;
 use diesel::sql_types::{
@@ -12,10 +12,11 @@ use diesel::sql_types::{
 use diesel_async::RunQueryDsl;
 use domain::account::Draw;
 use domain::credits::RateMilli;
-use domain::id::{CustomerId, ExternalId, GrantId, TenantId};
+use domain::id::{CustomerId, ExternalId, GrantId, QuarantineId, TenantId};
 use domain::rating::Unrated;
 use domain::statement::ModelUse;
 use domain::usage::{Outcome, TokenCounts, TokenKind, UsageSource};
+use domain::usage_format::UsageFormat;
 use domain::{Credits, Timestamp};
 use serde_json::Value;
 use uuid::Uuid;
@@ -23,8 +24,9 @@ use uuid::Uuid;
 use crate::UnratedEvent;
 use crate::charge_kept::KeptEvent;
 use crate::hours::{HourKey, Hours, UsageSums};
+use crate::quarantine::QuarantinedEvent;
 use crate::read_event::RecordedEvent;
-use crate::record::{Item, Receipt, Recorded};
+use crate::record::{Item, Kept, Receipt, Recorded, Reported, UsageEvent};
 
 /// Inserts the identities that are not there yet and returns those. `items` are in identity order.
 pub(crate) async fn insert_new_identities(
@@ -185,11 +187,11 @@ pub(crate) async fn insert_events(
     .bind::<Array<Text>, _>(texts(|r| &r.item.event.source))
     .bind::<Array<Text>, _>(texts(|r| &r.item.event.id))
     .bind::<Array<Text>, _>(texts(|r| &r.item.event.model))
-    .bind::<Array<BigInt>, _>(tokens(|r| r.item.event.usage.input)?)
-    .bind::<Array<BigInt>, _>(tokens(|r| r.item.event.usage.cache_read)?)
-    .bind::<Array<BigInt>, _>(tokens(|r| r.item.event.usage.cache_write)?)
-    .bind::<Array<BigInt>, _>(tokens(|r| r.item.event.usage.output)?)
-    .bind::<Array<BigInt>, _>(tokens(|r| r.item.event.usage.reasoning)?)
+    .bind::<Array<BigInt>, _>(tokens(|r| r.usage.input)?)
+    .bind::<Array<BigInt>, _>(tokens(|r| r.usage.cache_read)?)
+    .bind::<Array<BigInt>, _>(tokens(|r| r.usage.cache_write)?)
+    .bind::<Array<BigInt>, _>(tokens(|r| r.usage.output)?)
+    .bind::<Array<BigInt>, _>(tokens(|r| r.usage.reasoning)?)
     .bind::<Array<Text>, _>(texts(|r| r.item.event.outcome.name()))
     .bind::<Array<Text>, _>(texts(|r| r.item.event.usage_source.name()))
     .bind::<Array<Timestamptz>, _>(recorded.iter().map(|r| r.item.event_time).collect::<Vec<_>>())
@@ -406,10 +408,8 @@ impl TryFrom<RecordedRow> for RecordedEvent {
     type Error = Error;
 
     fn try_from(row: RecordedRow) -> Result<Self> {
-        let outcome = [Outcome::Completed, Outcome::Aborted, Outcome::Failed];
-        let outcome = outcome.into_iter().find(|outcome| outcome.name() == row.outcome);
-        let usage_source = [UsageSource::Provider, UsageSource::Estimate];
-        let usage_source = usage_source.into_iter().find(|source| source.name() == row.usage_source);
+        let outcome = Outcome::of_name(&row.outcome);
+        let usage_source = UsageSource::of_name(&row.usage_source);
         Ok(RecordedEvent {
             source: row.source,
             id: row.event_id,
@@ -658,4 +658,154 @@ pub(crate) async fn unrated_page(
             })
         })
         .collect()
+}
+
+/// Keeps events that are not understood, one statement for all of them, and returns the content of the first
+/// under each identity, which stays.
+pub(crate) async fn keep_in_quarantine(
+    tx: &mut Connection,
+    tenant: TenantId,
+    kept: &[Kept<'_>],
+) -> Result<BTreeMap<Uuid, Uuid>> {
+    if kept.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    #[derive(QueryableByName)]
+    struct First {
+        #[diesel(sql_type = SqlUuid)]
+        identity: Uuid,
+        #[diesel(sql_type = SqlUuid)]
+        content: Uuid,
+    }
+    // In the order of identities, as in `insert_new_identities`; a stable sort, so that of two the first is kept.
+    let mut kept: Vec<&Kept<'_>> = kept.iter().collect();
+    kept.sort_by_key(|kept| kept.item.identity);
+    let texts =
+        |of: for<'k> fn(&'k Kept<'_>) -> &'k str| -> Vec<&str> { kept.iter().map(|k| of(k)).collect() };
+    let firsts: Vec<First> = diesel::sql_query(
+        "with sent as (select * from unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+             as n(identity, content, customer_id, source, event_id, model, usage_format, usage, outcome,
+                 usage_source, sent_time, hold_id, reason, message, received_at, api_key)),
+         new as (insert into usage_quarantined (tenant_id, identity, content, customer_id, source, event_id, model,
+                 usage_format, usage, outcome, usage_source, sent_time, hold_id, reason, message, received_at, api_key)
+             select $1, sent.* from sent
+             on conflict (tenant_id, identity) do nothing
+             returning identity, content)
+         select identity, content from new
+         union all
+         select q.identity, q.content from usage_quarantined q
+         where q.tenant_id = $1 and q.identity = any($2)",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<Array<SqlUuid>, _>(kept.iter().map(|k| k.item.identity).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(kept.iter().map(|k| k.item.content).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(kept.iter().map(|k| k.item.event.customer.uuid()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(texts(|k| &k.item.event.source))
+    .bind::<Array<Text>, _>(texts(|k| &k.item.event.id))
+    .bind::<Array<Text>, _>(texts(|k| &k.item.event.model))
+    .bind::<Array<Text>, _>(texts(|k| k.format.name()))
+    .bind::<Array<Text>, _>(texts(|k| k.json))
+    .bind::<Array<Text>, _>(texts(|k| k.item.event.outcome.name()))
+    .bind::<Array<Text>, _>(texts(|k| k.item.event.usage_source.name()))
+    .bind::<Array<Nullable<Timestamptz>>, _>(kept.iter().map(|k| k.item.event.time).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Text>>, _>(
+        kept.iter().map(|k| k.item.event.authorization.as_ref().map(|id| id.as_str())).collect::<Vec<_>>(),
+    )
+    .bind::<Array<Text>, _>(texts(|k| k.why.reason.code()))
+    .bind::<Array<Text>, _>(texts(|k| &k.why.message))
+    .bind::<Array<Timestamptz>, _>(kept.iter().map(|k| k.item.received_at).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Text>>, _>(
+        kept.iter().map(|k| k.item.event.api_key.as_ref().map(ExternalId::as_str)).collect::<Vec<_>>(),
+    )
+    .load(tx)
+    .await?;
+    Ok(firsts.into_iter().map(|first| (first.identity, first.content)).collect())
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = usage_quarantined)]
+struct QuarantinedRow {
+    identity: Uuid,
+    customer_id: Uuid,
+    source: String,
+    event_id: String,
+    model: String,
+    usage_format: String,
+    usage: String,
+    outcome: String,
+    usage_source: String,
+    sent_time: Option<Timestamp>,
+    hold_id: Option<String>,
+    reason: String,
+    message: String,
+    received_at: Timestamp,
+    api_key: Option<String>,
+}
+
+impl TryFrom<QuarantinedRow> for QuarantinedEvent {
+    type Error = Error;
+
+    fn try_from(row: QuarantinedRow) -> Result<Self> {
+        let unknown = || Error::broken("a name that is not in its list");
+        Ok(QuarantinedEvent {
+            id: QuarantineId::from_uuid(row.identity),
+            event: UsageEvent {
+                source: row.source,
+                id: row.event_id,
+                customer: CustomerId::from_uuid(row.customer_id),
+                model: row.model,
+                usage: Reported::Raw {
+                    format: UsageFormat::of_name(&row.usage_format).ok_or_else(unknown)?,
+                    json: row.usage,
+                },
+                outcome: Outcome::of_name(&row.outcome).ok_or_else(unknown)?,
+                usage_source: UsageSource::of_name(&row.usage_source).ok_or_else(unknown)?,
+                time: row.sent_time,
+                authorization: external_id(row.hold_id)?,
+                api_key: external_id(row.api_key)?,
+                first_received_at: Some(row.received_at),
+            },
+            reason: row.reason,
+            message: row.message,
+            received_at: row.received_at,
+        })
+    }
+}
+
+/// The open entries, in the order of their identities: those under whose identity nothing was counted.
+pub(crate) async fn quarantined_page(
+    tx: &mut Connection,
+    tenant: TenantId,
+    after: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<QuarantinedEvent>> {
+    let counted = usage_identities::table
+        .filter(usage_identities::tenant_id.eq(tenant.uuid()))
+        .filter(usage_identities::identity.eq(usage_quarantined::identity));
+    let rows: Vec<QuarantinedRow> = usage_quarantined::table
+        .filter(usage_quarantined::tenant_id.eq(tenant.uuid()))
+        .filter(usage_quarantined::identity.gt(after.unwrap_or_default()))
+        .filter(diesel::dsl::not(diesel::dsl::exists(counted)))
+        .order(usage_quarantined::identity)
+        .limit(limit)
+        .select(QuarantinedRow::as_select())
+        .load(tx)
+        .await?;
+    rows.into_iter().map(QuarantinedEvent::try_from).collect()
+}
+
+/// An entry, open or not.
+pub(crate) async fn quarantined(
+    tx: &mut Connection,
+    tenant: TenantId,
+    identity: Uuid,
+) -> Result<Option<QuarantinedEvent>> {
+    let row: Option<QuarantinedRow> = usage_quarantined::table
+        .filter(usage_quarantined::tenant_id.eq(tenant.uuid()))
+        .filter(usage_quarantined::identity.eq(identity))
+        .select(QuarantinedRow::as_select())
+        .first(tx)
+        .await
+        .optional()?;
+    row.map(QuarantinedEvent::try_from).transpose()
 }

@@ -115,7 +115,7 @@ struct TopUps {
 ///
 /// In Credits, by plan and by pay-as-you-go, at the rates in force. Stores nothing.
 #[utoipa::path(
-    tag = "Plans",
+    tag = "Catalogue",
     security(("bearer" = ["read", "customer"])),
     request_body = NewEstimate,
     responses(

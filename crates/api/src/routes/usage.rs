@@ -8,22 +8,27 @@ use actix_web::http::StatusCode;
 use actix_web::web::{Data, Json};
 use actix_web::{FromRequest, HttpRequest, HttpResponse, get, post};
 use domain::Refusal;
-use domain::id::{CustomerId, ExternalId, GrantId};
+use domain::id::{CustomerId, ExternalId, GrantId, QuarantineId};
 use domain::usage as model;
 use domain::usage::TokenCounts;
+use domain::usage_format::UsageFormat;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use usage::{BATCH_EVENTS_MAX, EventResult, UnratedEvent, Usage, UsageEvent};
-use utoipa::ToSchema;
+use usage::{BATCH_EVENTS_MAX, EventResult, QuarantinedEvent, Reported, UnratedEvent, Usage, UsageEvent};
+use utoipa::openapi::schema::{AnyOfBuilder, ArrayBuilder, ObjectBuilder, Type};
+use utoipa::openapi::{Ref, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use crate::auth::{Administers, Uses};
 use crate::body::{
-    BODY_BYTES_MAX, NoQuery, NotJson, Query, check_json, object, read, read_json, receive, word,
+    BODY_BYTES_MAX, NoBody, NoQuery, NotJson, Query, check_json, present_word, read, read_json, receive, word,
 };
 use crate::error::{Error, Problem};
 use crate::page::{List, PageQuery};
+use crate::path::Id;
 use crate::schema;
+use crate::unbroken::unbroken;
 use crate::wire::{Instant, Page, Printable, TokenCount};
 
 /// The largest body with a batch of events.
@@ -43,8 +48,16 @@ struct Event {
     customer: CustomerId,
     #[schema(value_type = String, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:-]+$", example = "mimo-v2-pro")]
     model: ExternalId,
-    #[serde(deserialize_with = "object")]
-    usage: Counts,
+    /// What it used. Without `usage_format` our own kinds of token, strictly; with it the vendor's object as it
+    /// was received, of which everything is kept.
+    #[schema(value_type = UsageOfEvent)]
+    usage: Box<RawValue>,
+    /// Whose `usage` it is. It is never guessed, because the same names count different tokens: cached ones are
+    /// inside OpenAI's `input_tokens` and beside Anthropic's. Usage that the format does not explain is
+    /// `quarantined`, and not refused.
+    #[serde(default, deserialize_with = "present_word")]
+    #[schema(value_type = schema::UsageFormat, required = false, nullable = false, example = "openai.chat")]
+    usage_format: Option<UsageFormat>,
     #[serde(default, deserialize_with = "word")]
     outcome: Outcome,
     #[serde(default, deserialize_with = "word")]
@@ -73,6 +86,31 @@ struct Counts {
     output: TokenCount,
     #[serde(default)]
     reasoning: TokenCount,
+}
+
+/// Our own kinds, or a vendor's usage: an object, or the list of a stream's.
+struct UsageOfEvent;
+
+impl PartialSchema for UsageOfEvent {
+    fn schema() -> RefOr<Schema> {
+        let object = || ObjectBuilder::new().schema_type(Type::Object);
+        AnyOfBuilder::new()
+            .item(Ref::from_schema_name("Counts"))
+            .item(object().description(Some("A vendor's usage object, with `usage_format`.")))
+            .item(
+                ArrayBuilder::new().items(object()).description(Some(
+                    "The usages of a stream, in order: of `anthropic.messages` or `gemini`.",
+                )),
+            )
+            .into()
+    }
+}
+
+impl ToSchema for UsageOfEvent {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push(("Counts".to_owned(), Counts::schema()));
+        Counts::schemas(schemas);
+    }
 }
 
 /// How the request ended. What was delivered is charged in any case.
@@ -121,6 +159,10 @@ struct ResultOfEvent {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     receipt: Option<Receipt>,
+    /// Why its usage is not understood.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    quarantine: Option<Quarantine>,
     /// Why it was rejected.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -129,7 +171,8 @@ struct ResultOfEvent {
 
 /// `accepted`: counted and charged now. `duplicate`: counted before, with this receipt. `conflict`: its
 /// id was used for other content, which stays. `unrated`: kept, and charged once there is a rate.
-/// `rejected`: invalid by itself, and not kept.
+/// `quarantined`: kept as it was sent, because its usage is not understood; nothing was counted under its id,
+/// so it can be reported again, corrected, or replayed. `rejected`: invalid by itself, and not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum EventStatus {
@@ -137,7 +180,17 @@ enum EventStatus {
     Duplicate,
     Conflict,
     Unrated,
+    Quarantined,
     Rejected,
+}
+
+/// Why a usage is not understood.
+#[derive(Debug, Serialize, ToSchema)]
+struct Quarantine {
+    #[schema(example = "total-differs")]
+    reason: String,
+    #[schema(example = "/total_tokens is 111, which is not 100 + 10 = 110")]
+    message: String,
 }
 
 /// Why an event cost what it did.
@@ -221,17 +274,40 @@ struct Unrated {
     event_time: Instant,
 }
 
+/// An event whose usage is not understood: neither charged nor dropped.
+#[derive(Debug, Serialize, ToSchema)]
+struct QuarantinedUsage {
+    #[schema(value_type = schema::QuarantineId)]
+    id: QuarantineId,
+    source: String,
+    /// As the gateway named it.
+    event_id: String,
+    #[schema(value_type = schema::CustomerId)]
+    customer: CustomerId,
+    model: String,
+    usage_format: schema::UsageFormat,
+    /// The JSON as it was received, in a string: so its numbers are what they were, whoever reads them.
+    #[schema(example = r#"{"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 111}"#)]
+    usage: String,
+    /// Why it was not understood when it was received.
+    reason: String,
+    message: String,
+    received_at: Instant,
+}
+
 /// Report usage
 ///
 /// One event, or an array of up to 1,000, of which each stands by itself: the answer to a batch is 200
 /// with a result for each event in order. What is answered with 2xx is never lost and counts once.
+///
+/// An event has its token counts in our own kinds, or a vendor's `usage` as it is and the name of its format.
 #[utoipa::path(
     tag = "Usage",
     security(("bearer" = ["usage"])),
     request_body = OneOrMany,
     responses(
         (status = 200, description = "Accepted or a duplicate; for a batch its results", body = OneOrManyResults),
-        (status = 202, description = "One event that has no rate yet, and is kept", body = ResultOfEvent),
+        (status = 202, description = "One event that is kept: it has no rate yet, or its usage is not understood", body = ResultOfEvent),
         (status = 409, description = "`event-conflict`", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -244,8 +320,8 @@ pub(super) async fn record_usage(
 ) -> Result<HttpResponse, Error> {
     match body {
         EventsBody::One(event) => {
-            let (source, id) = (event.source.0.clone(), event.id.0.clone());
-            let result = usage.record(caller.scope(), vec![(*event).into()]).await?.pop();
+            let (source, id) = (event.source.clone(), event.id.clone());
+            let result = usage.record(caller.scope(), vec![*event]).await?.pop();
             let result = result.ok_or_else(|| db::Error::broken("an event without a result"))?;
             respond_to_one(source, id, result)
         }
@@ -279,9 +355,62 @@ pub(super) async fn list_unrated(
     Ok(Json(list.page(events, limit, |event| event.identity.to_string())))
 }
 
+/// List quarantined usage
+///
+/// Events whose usage is not understood, each with its reason and as it was sent. One leaves the list when its
+/// id is counted: by a replay, or by a corrected report.
+#[utoipa::path(
+    tag = "Usage",
+    security(("bearer" = ["admin"])),
+    params(PageQuery),
+    responses((status = 200, description = "A page of events", body = Page<QuarantinedUsage>)),
+)]
+#[get("/usage/quarantined")]
+pub(super) async fn list_quarantined(
+    caller: Administers,
+    query: Query<PageQuery>,
+    usage: Data<Usage>,
+) -> Result<Json<Page<QuarantinedUsage>>, Error> {
+    let PageQuery { limit, cursor } = query.0;
+    let list = List { tenant: caller.scope().tenant, kind: "quarantined", owner: "" };
+    let after = list.after::<Uuid>(cursor.as_deref())?;
+    let events = usage.quarantined(caller.scope(), after, limit.and_one().into()).await?;
+    let page: Page<QuarantinedEvent> = list.page(events, limit, |event| event.id.uuid().to_string());
+    let data = page.data.into_iter().map(QuarantinedUsage::try_from).collect::<Result<_, db::Error>>()?;
+    Ok(Json(Page { data, next_cursor: page.next_cursor }))
+}
+
+/// Replay quarantined usage
+///
+/// Its usage is read again, as it is understood now. What is understood is recorded as of when it was first
+/// received: at the rate of its own time, and to the cycle that was to pay then. However often it is
+/// replayed, it counts once. The answer is that to the event.
+#[utoipa::path(
+    tag = "Usage",
+    security(("bearer" = ["admin"])),
+    params(("id" = schema::QuarantineId, Path, description = "The quarantined event")),
+    responses(
+        (status = 200, description = "Accepted, or counted before", body = ResultOfEvent),
+        (status = 202, description = "Still not understood, or without a rate", body = ResultOfEvent),
+        (status = 409, description = "`event-conflict`: other content was counted under its id", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[post("/usage/quarantined/{id}/replay")]
+pub(super) async fn replay_quarantined(
+    caller: Administers,
+    _: NoQuery,
+    id: Id<QuarantineId>,
+    _: NoBody,
+    usage: Data<Usage>,
+) -> Result<HttpResponse, Error> {
+    let (scope, usage) = (caller.scope().clone(), usage.clone());
+    let (event, result) = unbroken(async move { usage.replay(&scope, id.0).await }).await?;
+    respond_to_one(event.source, event.id, result)
+}
+
 /// The body of a report: an event, or elements that may or may not be events.
 enum EventsBody {
-    One(Box<Event>),
+    One(Box<UsageEvent>),
     Many(Vec<Element>),
 }
 
@@ -289,7 +418,7 @@ enum EventsBody {
 struct Element {
     source: Option<String>,
     id: Option<String>,
-    event: Result<Event, Problem>,
+    event: Result<UsageEvent, Problem>,
 }
 
 impl FromRequest for EventsBody {
@@ -314,7 +443,7 @@ fn read_events(text: &str) -> Result<EventsBody, Error> {
     if text.len() > BODY_BYTES_MAX {
         return Err(Error::BodyTooLarge { limit_bytes: BODY_BYTES_MAX });
     }
-    Ok(EventsBody::One(Box::new(read(text)?)))
+    Ok(EventsBody::One(Box::new(read::<Event>(text)?.read()?)))
 }
 
 /// Where an element is no JSON, the batch is none. All else is the element's own affair.
@@ -326,15 +455,16 @@ fn read_element(raw: &RawValue) -> Result<Element, Error> {
             return Ok(Element { source: None, id: None, event: Err(Problem::of_rejected_json()) });
         }
     }
-    Ok(match read_json::<Event>(raw.get()) {
+    Ok(match read_json::<Event>(raw.get()).map_err(Error::from).and_then(Event::read) {
         Ok(event) => {
-            let (source, id) = (Some(event.source.0.clone()), Some(event.id.0.clone()));
+            let (source, id) = (Some(event.source.clone()), Some(event.id.clone()));
             Element { source, id, event: Ok(event) }
         }
-        Err(refusal) => {
+        Err(Error::Service(db::Error::Refused(refusal))) => {
             let Named { source, id } = serde_json::from_str(raw.get()).unwrap_or_default();
             Element { source, id, event: Err(Problem::of_rejected(&refusal)) }
         }
+        Err(error) => return Err(error),
     })
 }
 
@@ -362,12 +492,12 @@ fn take_readable(elements: Vec<Element>) -> (Vec<ResultOfEvent>, Vec<UsageEvent>
     let place = |Element { source, id, event }| {
         let problem = match event {
             Ok(event) => {
-                events.push(event.into());
+                events.push(event);
                 None
             }
             Err(problem) => Some(problem),
         };
-        ResultOfEvent { source, id, status: EventStatus::Rejected, receipt: None, problem }
+        ResultOfEvent { source, id, status: EventStatus::Rejected, receipt: None, quarantine: None, problem }
     };
     let places = elements.into_iter().map(place).collect();
     (places, events)
@@ -386,7 +516,7 @@ fn fill(mut places: Vec<ResultOfEvent>, results: Vec<EventResult>) -> Result<Vec
 fn respond_to_one(source: String, id: String, result: EventResult) -> Result<HttpResponse, Error> {
     let status = match &result {
         EventResult::Accepted(_) | EventResult::Duplicate(_) => StatusCode::OK,
-        EventResult::Unrated(_) => StatusCode::ACCEPTED,
+        EventResult::Unrated(_) | EventResult::Quarantined(_) => StatusCode::ACCEPTED,
         EventResult::Conflict => return Err(Refusal::EventConflict.into()),
         EventResult::Rejected(refusal) => return Err(Error::Rejected(refusal.clone())),
     };
@@ -395,6 +525,7 @@ fn respond_to_one(source: String, id: String, result: EventResult) -> Result<Htt
 
 impl ResultOfEvent {
     fn of(source: Option<String>, id: Option<String>, result: EventResult) -> ResultOfEvent {
+        let mut quarantine = None;
         let (status, receipt, problem) = match result {
             EventResult::Accepted(receipt) => (EventStatus::Accepted, Some(receipt), None),
             EventResult::Duplicate(receipt) => (EventStatus::Duplicate, Some(receipt), None),
@@ -402,41 +533,97 @@ impl ResultOfEvent {
                 (EventStatus::Conflict, None, Some(Problem::of(&Refusal::EventConflict)))
             }
             EventResult::Unrated(receipt) => (EventStatus::Unrated, Some(receipt), None),
+            EventResult::Quarantined(why) => {
+                quarantine = Some(Quarantine { reason: why.reason.code().to_owned(), message: why.message });
+                (EventStatus::Quarantined, None, None)
+            }
             EventResult::Rejected(refusal) => {
                 (EventStatus::Rejected, None, Some(Problem::of_rejected(&refusal)))
             }
         };
-        ResultOfEvent { source, id, status, receipt: receipt.map(Receipt::from), problem }
+        ResultOfEvent { source, id, status, receipt: receipt.map(Receipt::from), quarantine, problem }
     }
 }
 
-impl From<Event> for UsageEvent {
-    fn from(event: Event) -> Self {
-        UsageEvent {
-            source: event.source.0,
-            id: event.id.0,
-            customer: event.customer,
-            model: event.model.as_str().to_owned(),
-            usage: TokenCounts {
-                input: event.usage.input.0,
-                cache_read: event.usage.cache_read.0,
-                cache_write: event.usage.cache_write.0,
-                output: event.usage.output.0,
-                reasoning: event.usage.reasoning.0,
-            },
-            outcome: match event.outcome {
+impl Event {
+    /// Reads its usage too: our own kinds strictly, and a vendor's only as far as it is JSON.
+    fn read(self) -> Result<UsageEvent, Error> {
+        let json = self.usage.get();
+        let usage = match self.usage_format {
+            None => Reported::Counts(read::<Counts>(json).map_err(within_usage)?.into()),
+            Some(format) => {
+                check_json(json)?;
+                Reported::Raw { format, json: json.to_owned() }
+            }
+        };
+        Ok(UsageEvent {
+            source: self.source.0,
+            id: self.id.0,
+            customer: self.customer,
+            model: self.model.as_str().to_owned(),
+            usage,
+            outcome: match self.outcome {
                 Outcome::Completed => model::Outcome::Completed,
                 Outcome::Aborted => model::Outcome::Aborted,
                 Outcome::Failed => model::Outcome::Failed,
             },
-            usage_source: match event.usage_source {
+            usage_source: match self.usage_source {
                 UsageSource::Provider => model::UsageSource::Provider,
                 UsageSource::Estimate => model::UsageSource::Estimate,
             },
-            time: event.time.map(|time| time.0),
-            authorization: event.authorization,
-            api_key: event.api_key,
+            time: self.time.map(|time| time.0),
+            authorization: self.authorization,
+            api_key: self.api_key,
+            first_received_at: None,
+        })
+    }
+}
+
+/// A refusal of what lies in `usage`, by its pointer in the event.
+fn within_usage(error: Error) -> Error {
+    match error {
+        Error::Service(db::Error::Refused(Refusal::InvalidFields(mut errors))) => {
+            for error in &mut errors {
+                error.pointer.insert_str(0, "/usage");
+            }
+            Refusal::InvalidFields(errors).into()
         }
+        other => other,
+    }
+}
+
+impl From<Counts> for TokenCounts {
+    fn from(counts: Counts) -> Self {
+        TokenCounts {
+            input: counts.input.0,
+            cache_read: counts.cache_read.0,
+            cache_write: counts.cache_write.0,
+            output: counts.output.0,
+            reasoning: counts.reasoning.0,
+        }
+    }
+}
+
+impl TryFrom<QuarantinedEvent> for QuarantinedUsage {
+    type Error = db::Error;
+
+    fn try_from(quarantined: QuarantinedEvent) -> Result<Self, db::Error> {
+        let QuarantinedEvent { id, event, reason, message, received_at } = quarantined;
+        let Reported::Raw { format, json } = event.usage else {
+            return Err(db::Error::broken("our own kinds in quarantine"));
+        };
+        Ok(QuarantinedUsage {
+            id,
+            source: event.source,
+            event_id: event.id,
+            customer: event.customer,
+            model: event.model,
+            usage_format: schema::UsageFormat(format),
+            usage: json,
+            reason,
+            message,
+            received_at: Instant(received_at),
+        })
     }
 }
 
@@ -526,8 +713,32 @@ mod tests {
             ("usage_source", json!(null), "/usage_source wrong-type"),
             ("time", json!("2026-12-31T23:59:60Z"), "/time not-an-instant"),
             ("credits", json!(1), "/credits unknown-field"),
+            ("usage_format", json!("openai"), "/usage_format unknown-value"),
+            ("usage_format", json!(null), "/usage_format wrong-type"),
+            ("usage_format", json!({"gemini": null}), "/usage_format wrong-type"),
+            ("usage", json!([{"input": 1}]), "/usage wrong-type"),
+            ("usage", json!({"input": 1.5}), "/usage/input wrong-type"),
         ] {
             assert_eq!(refused(&but(field, value).to_string()), expected, "{field}");
+        }
+    }
+
+    #[test]
+    fn with_a_format_the_usage_is_taken_as_it_is() {
+        let with = |usage: &str| event().to_string().replace(r#"{"input":10,"output":2}"#, usage);
+        for usage in [r#"{ "a": 1.0, "b": [null] }"#, "null", "7", "[]", r#"{"a": 1e999}"#] {
+            assert_ne!(refused(&with(usage)), "ok", "without one it is ours: {usage}");
+            let text = with(usage).replacen('{', r#"{"usage_format":"gemini","#, 1);
+            let Ok(EventsBody::One(event)) = read_events(&text) else { panic!("{text}") };
+            let raw = Reported::Raw { format: UsageFormat::Gemini, json: usage.to_owned() };
+            assert_eq!(event.usage, raw);
+            let Ok(EventsBody::Many(elements)) = read_events(&format!("[{text}]")) else { panic!("{text}") };
+            assert_eq!(elements[0].event.as_ref().unwrap().usage, raw);
+        }
+        for usage in
+            [r#"{"a": 1, "a": 2}"#, r#"{"a": NaN}"#, &format!("{}{}", "[".repeat(200), "]".repeat(200))]
+        {
+            assert_eq!(refused(&with(usage).replacen('{', r#"{"usage_format":"gemini","#, 1)), "400");
         }
     }
 

@@ -161,12 +161,13 @@ pub fn event(customer: CustomerId, id: &str, model: &str, usage: TokenCounts) ->
         id: id.to_owned(),
         customer,
         model: model.to_owned(),
-        usage,
+        usage: usage.into(),
         outcome: Outcome::Completed,
         usage_source: UsageSource::Provider,
         time: None,
         authorization: None,
         api_key: None,
+        first_received_at: None,
     }
 }
 
