@@ -35,7 +35,7 @@ pub(crate) async fn insert_new_identities(
         #[diesel(sql_type = SqlUuid)]
         identity: Uuid,
     }
-    let inserted: Vec<Inserted> = diesel::sql_query(
+    let inserted: Vec<Inserted> = db::sql_query(
         "insert into usage_identities (tenant_id, identity, content, customer_id, event_time)
          select $1, n.* from unnest($2, $3, $4, $5) as n
          on conflict (tenant_id, identity) do nothing
@@ -88,7 +88,7 @@ pub(crate) async fn answered(
     if identities.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let rows: Vec<AnsweredRow> = diesel::sql_query(
+    let rows: Vec<AnsweredRow> = db::sql_query(
         "select i.identity, i.content, e.credits, e.overage, e.unrated_reason, e.catalog_version,
              e.band_prompt_tokens_max, e.rates, e.draws, e.hold_reason, e.balance_after, e.account_version
          from usage_identities i
@@ -161,7 +161,7 @@ pub(crate) async fn insert_events(
         balances,
         account_versions,
     } = receipt_columns(recorded.iter().map(|r| &r.receipt))?;
-    diesel::sql_query(
+    db::sql_query(
         "insert into usage_events (tenant_id, recorded_at, identity, customer_id, source, event_id, model,
              input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, outcome,
              usage_source, event_time, hold_id, hold, hold_reason, unrated_reason, credits, overage,
@@ -260,7 +260,7 @@ pub(crate) async fn by_model(
         #[diesel(sql_type = BigInt)]
         overage: i64,
     }
-    let rows: Vec<Row> = diesel::sql_query(
+    let rows: Vec<Row> = db::sql_query(
         "select model, sum(credits - overage)::bigint as spent, sum(overage)::bigint as overage
          from usage_events
          where tenant_id = $1 and customer_id = $2 and account_version > $3 and account_version <= $4
@@ -364,7 +364,7 @@ pub(crate) async fn update_receipts(
         balances,
         account_versions,
     } = receipt_columns(receipts.iter())?;
-    diesel::sql_query(
+    db::sql_query(
         "update usage_events e
          set unrated_reason = n.unrated, credits = n.credits, overage = n.overage,
              catalog_version = n.catalog_version, band_prompt_tokens_max = n.band, rates = n.rates,
