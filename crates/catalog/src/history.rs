@@ -72,10 +72,19 @@ impl Catalogs {
     /// tenant that has published nothing.
     pub async fn history(&self, tenant: TenantId) -> Result<Arc<CatalogHistory>> {
         let known = self.memory.known(tenant);
-        let stale = match known.served() {
-            Some(served) if served.is_fresh() => return Ok(served.history),
-            served => served,
-        };
+        match known.served() {
+            Some(served) if served.is_fresh() => Ok(served.history),
+            // Boxed: every request carries this future about, and hardly one runs it.
+            stale => Box::pin(self.ask(tenant, &known, stale)).await,
+        }
+    }
+
+    async fn ask(
+        &self,
+        tenant: TenantId,
+        known: &Known,
+        stale: Option<Served>,
+    ) -> Result<Arc<CatalogHistory>> {
         let _asking = match &stale {
             None => known.asking.lock().await,
             Some(stale) => match known.asking.try_lock() {

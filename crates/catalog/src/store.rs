@@ -40,7 +40,7 @@ fn version_to_store(version: u32) -> Result<i32> {
 
 /// Makes other publishers of this tenant wait. Refused with `not-found`.
 pub(crate) async fn lock_tenant(tx: &mut Connection, tenant: TenantId) -> Result<()> {
-    let locked = diesel::sql_query("select from tenants where tenant_id = $1 for no key update")
+    let locked = db::sql_query("select from tenants where tenant_id = $1 for no key update")
         .bind::<SqlUuid, _>(tenant.uuid())
         .execute(tx)
         .await?;

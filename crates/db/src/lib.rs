@@ -15,8 +15,10 @@ mod error;
 mod migrate;
 mod pool;
 pub mod schema;
+mod sql;
 
 pub use diesel_async::AsyncPgConnection as Connection;
 pub use error::{Error, Result, is_unique_violation};
 pub use migrate::{MIGRATIONS, migrate};
 pub use pool::{Db, Options};
+pub use sql::sql_query;

@@ -182,7 +182,7 @@ impl Db {
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<()> {
         self.all_tenants_transaction(async |connection| {
-            diesel::sql_query("select 1").execute(connection).await?;
+            crate::sql_query("select 1").execute(connection).await?;
             Ok(())
         })
         .await
@@ -198,11 +198,13 @@ where
     R: Send,
 {
     let connection: &mut AsyncPgConnection = connection;
-    AnsiTransactionManager::begin_transaction(connection).await?;
-    let answer = match set_visible(connection, visible).await {
-        Ok(()) => body(connection).await,
-        Err(error) => Err(error),
-    };
+    let begun = AnsiTransactionManager::begin_transaction_sql(connection, &begin(visible)).await;
+    if let Err(error) = begun {
+        // It may have begun all the same; a connection that cannot roll back is closed.
+        let _ = connection.batch_execute("rollback").await;
+        return Err(error.into());
+    }
+    let answer = body(connection).await;
     match answer {
         Ok(value) => {
             AnsiTransactionManager::commit_transaction(connection).await?;
@@ -218,22 +220,18 @@ where
     }
 }
 
-/// The setting lasts as long as the transaction, so a pooled connection carries nothing over.
-async fn set_visible(connection: &mut AsyncPgConnection, visible: &Visible) -> Result<()> {
-    if matches!(visible, Visible::Snapshot(_)) {
-        // Before any query: the first one takes the snapshot.
-        connection.batch_execute("set transaction isolation level repeatable read, read only").await?;
+/// Begins and says what is visible, in one round trip. The setting lasts as long as the transaction, so a
+/// pooled connection carries nothing over.
+fn begin(visible: &Visible) -> String {
+    match visible {
+        // A uuid: nothing that would have to be quoted.
+        Visible::Tenant(tenant) => format!("begin; set local tollgate.tenant = '{}'", tenant.uuid()),
+        Visible::AllTenants => "begin; set local tollgate.all_tenants = 'on'".to_owned(),
+        Visible::Snapshot(tenant) => format!(
+            "begin isolation level repeatable read, read only; set local tollgate.tenant = '{}'",
+            tenant.uuid()
+        ),
     }
-    let (setting, value) = match visible {
-        Visible::Tenant(tenant) | Visible::Snapshot(tenant) => ("tollgate.tenant", tenant.uuid().to_string()),
-        Visible::AllTenants => ("tollgate.all_tenants", "on".to_owned()),
-    };
-    diesel::sql_query("select set_config($1, $2, true)")
-        .bind::<Text, _>(setting)
-        .bind::<Text, _>(value)
-        .execute(connection)
-        .await?;
-    Ok(())
 }
 
 /// Connects and steps down: from here on the connection may do what `tollgate_app` may.

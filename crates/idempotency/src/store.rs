@@ -54,7 +54,7 @@ pub(crate) async fn take_or_lock(
     now: Timestamp,
     free_before: Timestamp,
 ) -> Result<Held> {
-    let held = diesel::sql_query(
+    let held = db::sql_query(
         "insert into idempotency_keys as held (tenant_id, key, fingerprint, fact_id, created_at) \
          values ($1, $2, $3, $4, $5) \
          on conflict (tenant_id, key) do update set \
@@ -109,7 +109,7 @@ pub(crate) async fn set_answer(
     }
     let status =
         i16::try_from(answer.status).map_err(|_| Error::broken("an answer's status is no HTTP status"))?;
-    let kept: Option<Kept> = diesel::sql_query(
+    let kept: Option<Kept> = db::sql_query(
         "update idempotency_keys set \
              answer_status = coalesce(answer_status, $4), answer_body = coalesce(answer_body, $5) \
          where tenant_id = $1 and key = $2 and fingerprint = $3 \
@@ -134,7 +134,7 @@ pub(crate) async fn delete_older_all_tenants(
     kept: TimeDelta,
     limit: i64,
 ) -> Result<usize> {
-    let deleted = diesel::sql_query(
+    let deleted = db::sql_query(
         "delete from idempotency_keys where (tenant_id, key) in ( \
              select tenant_id, key from idempotency_keys join tenants using (tenant_id) \
              where idempotency_keys.created_at < coalesce(clock_at, $1) - $2 \

@@ -67,15 +67,23 @@ impl Ledger {
         request: &HoldRequest,
     ) -> Result<HoldOutcome> {
         for _ in 0..TRIES_MAX {
-            match self.gate.decider(&self.db, &self.hot).await? {
-                Decider::Redis(lease) => {
-                    let answer = self.hold_hot(scope, customer, lease, request).await?;
-                    if let Some(outcome) = self.decided(lease, answer).await? {
-                        return Ok(outcome);
+            // What is seldom run is boxed, here and below: every request carries its future about.
+            let decider = match self.gate.fresh_lease() {
+                Some(lease) => Decider::Redis(lease),
+                None => Box::pin(self.gate.decider(&self.db, &self.hot)).await?,
+            };
+            match decider {
+                Decider::Redis(lease) => match self.hold_hot(scope, customer, lease, request).await? {
+                    Hot::Decided(outcome) => return Ok(outcome),
+                    answer => {
+                        if let Some(outcome) = Box::pin(self.decided(lease, answer)).await? {
+                            return Ok(outcome);
+                        }
                     }
-                }
+                },
                 Decider::Postgres => {
-                    if let Some(outcome) = self.hold_in_postgres(scope, customer, request).await? {
+                    let holding = Box::pin(self.hold_in_postgres(scope, customer, request));
+                    if let Some(outcome) = holding.await? {
                         return Ok(outcome);
                     }
                 }
@@ -106,18 +114,11 @@ impl Ledger {
         let (key, epoch) = (AccountKey { tenant: scope.tenant, customer }, lease.epoch);
         let mut answer = self.hot.hold(key, epoch, request).await;
         if let Ok(HoldAnswer::Miss { .. }) = answer {
-            // One request loads; those that waited for it find the account there.
-            let _turn = self.loads.turn(key).await;
-            answer = self.hot.hold(key, epoch, request).await;
-            // A second load, where the first one found that the account's holds have to come along.
-            for _ in 0..2 {
-                let Ok(HoldAnswer::Miss { is_loaded }) = answer else { break };
-                match self.load(scope, customer, epoch, is_loaded, Some(&request.id)).await? {
-                    Hot::Decided(()) => answer = self.hot.hold(key, epoch, request).await,
-                    Hot::Missed => return Ok(Hot::Missed),
-                    Hot::Lost => return Ok(Hot::Lost),
-                    Hot::Away(away) => return Ok(Hot::Away(away)),
-                }
+            match Box::pin(self.load_and_hold(scope, key, epoch, request)).await? {
+                Hot::Decided(decided) => answer = Ok(decided),
+                Hot::Missed => return Ok(Hot::Missed),
+                Hot::Lost => return Ok(Hot::Lost),
+                Hot::Away(away) => return Ok(Hot::Away(away)),
             }
         }
         let answer = match answer {
@@ -144,6 +145,30 @@ impl Ledger {
             HoldAnswer::Miss { .. } => Ok(Hot::Missed),
             HoldAnswer::Lost => Ok(Hot::Lost),
         }
+    }
+
+    /// After a miss: loads the account, unless somebody has done it meanwhile, and asks again.
+    async fn load_and_hold(
+        &self,
+        scope: &TenantScope,
+        key: AccountKey,
+        epoch: Epoch,
+        request: &HoldRequest,
+    ) -> Result<Hot<HoldAnswer>> {
+        // One request loads; those that waited for it find the account there.
+        let _turn = self.loads.turn(key).await;
+        let mut answer = self.hot.hold(key, epoch, request).await;
+        // A second load, where the first one found that the account's holds have to come along.
+        for _ in 0..2 {
+            let Ok(HoldAnswer::Miss { is_loaded }) = answer else { break };
+            match self.load(scope, key.customer, epoch, is_loaded, Some(&request.id)).await? {
+                Hot::Decided(()) => answer = self.hot.hold(key, epoch, request).await,
+                Hot::Missed => return Ok(Hot::Missed),
+                Hot::Lost => return Ok(Hot::Lost),
+                Hot::Away(away) => return Ok(Hot::Away(away)),
+            }
+        }
+        Ok(answer.map_or_else(Hot::Away, Hot::Decided))
     }
 
     /// Decides and holds in one PostgreSQL transaction, under the account's lock (R-36 `strict`).

@@ -102,9 +102,9 @@ impl HoldJournal {
     async fn flush_in_turn(&self, db: &Db) -> Result<()> {
         let _flushing = self.flushing.lock().await;
         let taken = self.take_all();
-        let mut batches: BTreeMap<(TenantId, i64), Vec<(Hold, String)>> = BTreeMap::new();
+        let mut batches: BTreeMap<(TenantId, i64), Vec<&(Hold, String)>> = BTreeMap::new();
         for ((tenant, ..), waiting) in taken.iter() {
-            batches.entry((*tenant, waiting.epoch.0)).or_default().push(waiting.granted.clone());
+            batches.entry((*tenant, waiting.epoch.0)).or_default().push(&waiting.granted);
         }
         for ((tenant, epoch), granted) in &batches {
             db.transaction(*tenant, async |tx| record(tx, *tenant, *epoch, granted).await).await?;
@@ -119,10 +119,16 @@ impl HoldJournal {
     /// write, or was dropped with.
     fn take_all(&self) -> Arc<HashMap<Key, Waiting>> {
         let mut unrecorded = self.unrecorded();
-        let waiting = std::mem::take(&mut unrecorded.waiting);
+        // The next flush takes about as many: the map need not grow under the lock.
+        let next = HashMap::with_capacity(unrecorded.waiting.len());
+        let waiting = std::mem::replace(&mut unrecorded.waiting, next);
         let waiting_since = unrecorded.waiting_since.take();
         // What is being written belongs to this flush alone: the turn is held.
-        Arc::make_mut(&mut unrecorded.writing).extend(waiting);
+        if unrecorded.writing.is_empty() {
+            unrecorded.writing = Arc::new(waiting);
+        } else {
+            Arc::make_mut(&mut unrecorded.writing).extend(waiting);
+        }
         unrecorded.writing_since = unrecorded.writing_since.or(waiting_since);
         unrecorded.writing.clone()
     }
@@ -137,14 +143,15 @@ async fn record(
     tx: &mut db::Connection,
     tenant: TenantId,
     epoch: i64,
-    granted: &[(Hold, String)],
+    granted: &[&(Hold, String)],
 ) -> Result<()> {
     let Some(expires_max) = granted.iter().map(|(hold, _)| hold.expires_at).max() else { return Ok(()) };
-    let packed = packed::pack(granted.iter())?;
+    let packed = packed::pack(granted.iter().copied())?;
     if store::insert_hold_batch(tx, tenant, epoch, &packed, expires_max).await? {
         return Ok(());
     }
-    store::insert_holds(tx, tenant, granted).await
+    let granted: Vec<(Hold, String)> = granted.iter().copied().cloned().collect();
+    store::insert_holds(tx, tenant, &granted).await
 }
 
 impl Ledger {

@@ -114,6 +114,14 @@ impl HotGate {
         Ok(())
     }
 
+    /// Redis' lease, where the row was just read and says so: what nearly every request is answered with.
+    pub(crate) fn fresh_lease(&self) -> Option<Lease> {
+        let seen = (*lock(&self.seen))?;
+        let now = Instant::now();
+        let is_fresh = now.saturating_duration_since(seen.seen_at) < FRESH;
+        (is_fresh && seen.is_up && seen.settles_at <= now).then(|| seen.lease())
+    }
+
     /// The epoch in which Redis may be told something; `None` while it does not decide.
     pub(crate) async fn epoch_in_redis(&self, db: &Db, hot: &HotBalances) -> Result<Option<Epoch>> {
         let seen = self.current(db, hot).await?;

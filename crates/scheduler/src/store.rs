@@ -54,7 +54,7 @@ pub(crate) async fn claim_due_all_tenants(
     lease: Duration,
 ) -> Result<Vec<Claimed>> {
     let jobs_max = i64::try_from(jobs_max).map_err(|_| Error::broken("too many jobs at once"))?;
-    let claimed = diesel::sql_query(
+    let claimed = db::sql_query(
         "with due as ( \
              select job_id from jobs \
              where state = 'queued' and run_at <= now() \
@@ -77,7 +77,7 @@ pub(crate) async fn set_lease_all_tenants(
     job: &Claimed,
     lease: Duration,
 ) -> Result<bool> {
-    let changed = diesel::sql_query(
+    let changed = db::sql_query(
         "update jobs set leased_until = now() + $3 \
          where job_id = $1 and attempts = $2 and state = 'queued'",
     )
@@ -90,7 +90,7 @@ pub(crate) async fn set_lease_all_tenants(
 }
 
 pub(crate) async fn set_done_all_tenants(tx: &mut Connection, job: &Claimed) -> Result<bool> {
-    let changed = diesel::sql_query(
+    let changed = db::sql_query(
         "update jobs set state = 'done', leased_until = null, last_error = null, finished_at = now() \
          where job_id = $1 and attempts = $2 and state = 'queued'",
     )
@@ -107,7 +107,7 @@ pub(crate) async fn requeue_all_tenants(
     after: Duration,
     error: &str,
 ) -> Result<bool> {
-    let changed = diesel::sql_query(
+    let changed = db::sql_query(
         "update jobs set leased_until = null, last_error = $3, run_at = now() + $4 \
          where job_id = $1 and attempts = $2 and state = 'queued'",
     )
@@ -121,7 +121,7 @@ pub(crate) async fn requeue_all_tenants(
 }
 
 pub(crate) async fn park_all_tenants(tx: &mut Connection, job: &Claimed, error: &str) -> Result<bool> {
-    let changed = diesel::sql_query(
+    let changed = db::sql_query(
         "update jobs set state = 'parked', leased_until = null, last_error = $3, finished_at = now() \
          where job_id = $1 and attempts = $2 and state = 'queued'",
     )
@@ -138,7 +138,7 @@ pub(crate) async fn delete_done_all_tenants(
     kept: Duration,
     limit: i64,
 ) -> Result<usize> {
-    let deleted = diesel::sql_query(
+    let deleted = db::sql_query(
         "delete from jobs where job_id in ( \
              select job_id from jobs where state = 'done' and finished_at < now() - $1 \
              limit $2 for update skip locked)",

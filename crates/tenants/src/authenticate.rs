@@ -19,7 +19,8 @@ impl Tenants {
         if bearer.starts_with(api_key::START) {
             self.authenticate_key(bearer).await
         } else {
-            self.authenticate_token(bearer).await
+            // Boxed: the requests with a key need not carry it about.
+            Box::pin(self.authenticate_token(bearer)).await
         }
     }
 
@@ -27,7 +28,8 @@ impl Tenants {
         let presented = ApiKey::parse(text).ok_or_else(refused)?;
         let stored = match self.keys.get(presented.prefix) {
             Some(stored) => stored,
-            None => self.look_up(presented.prefix).await?,
+            // Boxed: every request carries it about, and hardly one runs it.
+            None => Box::pin(self.look_up(presented.prefix)).await?,
         };
         if !presented.is_of(&stored.secret_sha256) || presented.mode != stored.settings.mode {
             return Err(refused());

@@ -28,6 +28,23 @@ use crate::quarantine::QuarantinedEvent;
 use crate::read_event::RecordedEvent;
 use crate::record::{Item, Kept, Receipt, Recorded, Reported, UsageEvent};
 
+/// Events by their identities, of the tenant `$1`: the columns of an [`AnsweredRow`] and others, where a condition
+/// holds.
+macro_rules! answered {
+    ($other_columns:literal, $condition:literal) => {
+        concat!(
+            "select i.identity, i.content, e.credits, e.overage, e.unrated_reason, e.catalog_version,
+                 e.band_prompt_tokens_max, e.rates, e.draws, e.hold_reason, e.balance_after, e.account_version",
+            $other_columns,
+            " from usage_identities i
+             join usage_events e on e.tenant_id = i.tenant_id and e.customer_id = i.customer_id
+                 and e.event_time = i.event_time and e.identity = i.identity
+             where i.tenant_id = $1 ",
+            $condition
+        )
+    };
+}
+
 /// Inserts the identities that are not there yet and returns those. `items` are in identity order.
 pub(crate) async fn insert_new_identities(
     tx: &mut Connection,
@@ -42,7 +59,7 @@ pub(crate) async fn insert_new_identities(
         #[diesel(sql_type = SqlUuid)]
         identity: Uuid,
     }
-    let inserted: Vec<Inserted> = diesel::sql_query(
+    let inserted: Vec<Inserted> = db::sql_query(
         "insert into usage_identities (tenant_id, identity, content, customer_id, event_time)
          select $1, n.* from unnest($2, $3, $4, $5) as n
          on conflict (tenant_id, identity) do nothing
@@ -57,16 +74,6 @@ pub(crate) async fn insert_new_identities(
     .await?;
     Ok(inserted.into_iter().map(|row| row.identity).collect())
 }
-
-/// The columns of an [`AnsweredRow`].
-const ANSWERED_COLUMNS: &str =
-    "i.identity, i.content, e.credits, e.overage, e.unrated_reason, e.catalog_version,
-    e.band_prompt_tokens_max, e.rates, e.draws, e.hold_reason, e.balance_after, e.account_version";
-/// Events by their identities, of the tenant `$1`.
-const OF_IDENTITIES: &str = "from usage_identities i
-    join usage_events e on e.tenant_id = i.tenant_id and e.customer_id = i.customer_id
-        and e.event_time = i.event_time and e.identity = i.identity
-    where i.tenant_id = $1";
 
 #[derive(QueryableByName)]
 struct AnsweredRow {
@@ -105,12 +112,11 @@ pub(crate) async fn answered(
     if identities.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let rows: Vec<AnsweredRow> =
-        diesel::sql_query(format!("select {ANSWERED_COLUMNS} {OF_IDENTITIES} and i.identity = any($2)"))
-            .bind::<SqlUuid, _>(tenant.uuid())
-            .bind::<Array<SqlUuid>, _>(identities)
-            .load(tx)
-            .await?;
+    let rows: Vec<AnsweredRow> = db::sql_query(answered!("", "and i.identity = any($2)"))
+        .bind::<SqlUuid, _>(tenant.uuid())
+        .bind::<Array<SqlUuid>, _>(identities)
+        .load(tx)
+        .await?;
     rows.into_iter().map(|row| Ok((row.identity, (row.content, Receipt::try_from(row)?)))).collect()
 }
 
@@ -172,7 +178,7 @@ pub(crate) async fn insert_events(
         balances,
         account_versions,
     } = receipt_columns(recorded.iter().map(|r| &r.receipt))?;
-    diesel::sql_query(
+    db::sql_query(
         "insert into usage_events (tenant_id, recorded_at, identity, customer_id, source, event_id, model,
              input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, outcome,
              usage_source, event_time, hold_id, hold, hold_reason, unrated_reason, credits, overage,
@@ -233,7 +239,7 @@ pub(crate) async fn add_to_hours(tx: &mut Connection, tenant: TenantId, hours: &
     };
     let bands = hours.iter().map(|(key, _)| i64::try_from(key.band_prompt_tokens_max.unwrap_or_default()));
     let bands: std::result::Result<Vec<i64>, _> = bands.collect();
-    diesel::sql_query(
+    db::sql_query(
         "insert into usage_hours as h (tenant_id, customer_id, hour, model, band_prompt_tokens_max, api_key, events,
              input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, credits, overage)
          select $1, n.* from unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) as n
@@ -341,7 +347,7 @@ pub(crate) async fn open_month_all_tenants(tx: &mut Connection, first_day: Naive
         #[diesel(sql_type = Bool)]
         opened: bool,
     }
-    let opened: Opened = diesel::sql_query("select open_usage_month($1) as opened")
+    let opened: Opened = db::sql_query("select open_usage_month($1) as opened")
         .bind::<Date, _>(first_day)
         .get_result(tx)
         .await?;
@@ -354,11 +360,11 @@ pub(crate) async fn recorded_event(
     tenant: TenantId,
     identity: Uuid,
 ) -> Result<Option<RecordedEvent>> {
-    let row: Option<RecordedRow> = diesel::sql_query(format!(
-        "select {ANSWERED_COLUMNS}, e.source, e.event_id, e.customer_id, e.model, e.input_tokens,
-             e.cache_read_tokens, e.cache_write_tokens, e.output_tokens, e.reasoning_tokens, e.outcome,
-             e.usage_source, e.event_time, e.recorded_at, e.hold_id, e.api_key
-         {OF_IDENTITIES} and i.identity = $2"
+    let row: Option<RecordedRow> = db::sql_query(answered!(
+        ", e.source, e.event_id, e.customer_id, e.model, e.input_tokens, e.cache_read_tokens, e.cache_write_tokens,
+         e.output_tokens, e.reasoning_tokens, e.outcome, e.usage_source, e.event_time, e.recorded_at, e.hold_id,
+         e.api_key",
+        "and i.identity = $2"
     ))
     .bind::<SqlUuid, _>(tenant.uuid())
     .bind::<SqlUuid, _>(identity)
@@ -485,7 +491,7 @@ pub(crate) async fn by_model(
         #[diesel(sql_type = BigInt)]
         overage: i64,
     }
-    let rows: Vec<Row> = diesel::sql_query(
+    let rows: Vec<Row> = db::sql_query(
         "select model, sum(credits - overage)::bigint as spent, sum(overage)::bigint as overage
          from usage_events
          where tenant_id = $1 and customer_id = $2 and account_version > $3 and account_version <= $4
@@ -589,7 +595,7 @@ pub(crate) async fn update_receipts(
         balances,
         account_versions,
     } = receipt_columns(receipts.iter())?;
-    diesel::sql_query(
+    db::sql_query(
         "update usage_events e
          set unrated_reason = n.unrated, credits = n.credits, overage = n.overage,
              catalog_version = n.catalog_version, band_prompt_tokens_max = n.band, rates = n.rates,
@@ -682,7 +688,7 @@ pub(crate) async fn keep_in_quarantine(
     kept.sort_by_key(|kept| kept.item.identity);
     let texts =
         |of: for<'k> fn(&'k Kept<'_>) -> &'k str| -> Vec<&str> { kept.iter().map(|k| of(k)).collect() };
-    let firsts: Vec<First> = diesel::sql_query(
+    let firsts: Vec<First> = db::sql_query(
         "with sent as (select * from unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
              as n(identity, content, customer_id, source, event_id, model, usage_format, usage, outcome,
                  usage_source, sent_time, hold_id, reason, message, received_at, api_key)),

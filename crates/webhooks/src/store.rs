@@ -96,7 +96,7 @@ pub(crate) async fn give_up_waiting(
     id: EndpointId,
     reason: &str,
 ) -> Result<()> {
-    diesel::sql_query(
+    db::sql_query(
         "update webhook_deliveries \
          set state = 'dead', due_at = null, settled_at = now(), last_error = $3 \
          where tenant_id = $1 and endpoint_id = $2 and state = 'waiting'",
@@ -116,9 +116,7 @@ pub(crate) async fn tenants_with_events_all_tenants(tx: &mut Connection) -> Resu
         tenant_id: Uuid,
     }
     let rows: Vec<Row> =
-        diesel::sql_query("select distinct tenant_id from outbox where dispatched_at is null")
-            .load(tx)
-            .await?;
+        db::sql_query("select distinct tenant_id from outbox where dispatched_at is null").load(tx).await?;
     Ok(rows.into_iter().map(|row| TenantId::from_uuid(row.tenant_id)).collect())
 }
 
@@ -126,7 +124,7 @@ pub(crate) async fn tenants_with_events_all_tenants(tx: &mut Connection) -> Resu
 /// another planner has. Returns how many events it took. The endpoints are locked against being
 /// disabled meanwhile.
 pub(crate) async fn plan(tx: &mut Connection, tenant: TenantId, events_max: i64) -> Result<i64> {
-    let taken = diesel::sql_query(
+    let taken = db::sql_query(
         "with events as ( \
              select event_id from outbox where tenant_id = $1 and dispatched_at is null \
              order by event_id limit $2 for update skip locked), \
@@ -156,7 +154,7 @@ pub(crate) async fn endpoints_due_all_tenants(tx: &mut Connection) -> Result<Vec
         #[diesel(sql_type = SqlUuid)]
         endpoint_id: Uuid,
     }
-    let rows: Vec<Row> = diesel::sql_query(
+    let rows: Vec<Row> = db::sql_query(
         "select tenant_id, endpoint_id from webhook_endpoints e \
          where disabled_at is null and (leased_until is null or leased_until <= now()) \
              and exists ( \
@@ -189,7 +187,7 @@ pub(crate) async fn lease(
     id: EndpointId,
     lease: Duration,
 ) -> Result<Option<Leased>> {
-    let leased = diesel::sql_query(
+    let leased = db::sql_query(
         "update webhook_endpoints set leased_until = now() + $3 \
          where tenant_id = $1 and endpoint_id = $2 and disabled_at is null \
              and (leased_until is null or leased_until <= now()) \
@@ -270,7 +268,7 @@ pub(crate) async fn due(
     id: EndpointId,
     deliveries_max: i64,
 ) -> Result<Vec<Delivery>> {
-    let rows: Vec<DeliveryRow> = diesel::sql_query(
+    let rows: Vec<DeliveryRow> = db::sql_query(
         "select event_id, attempts, kind, subject, payload, occurred_at \
          from webhook_deliveries join outbox using (tenant_id, event_id) \
          where tenant_id = $1 and endpoint_id = $2 and state = 'waiting' and due_at <= now() \
@@ -334,7 +332,7 @@ pub(crate) async fn record(
         errors.push(error);
         pauses.push(pause.map(|pause| i64::try_from(pause.as_millis())).transpose().map_err(fault)?);
     }
-    diesel::sql_query(
+    db::sql_query(
         "update webhook_deliveries d \
          set attempts = d.attempts + 1, state = a.state, last_status = a.status, last_error = a.error, \
              due_at = now() + a.pause_ms * interval '1 millisecond', \

@@ -7,7 +7,8 @@
 -- Instants are microseconds; every number stays below 2^53, where Lua's doubles are exact.
 -- `next` is no later than the first instant at which a live hold stops counting; '' if there is none.
 
-local call = redis.call
+local call, KEYS, ARGV = redis.call, KEYS, ARGV
+local tonumber, match, format = tonumber, string.match, string.format
 
 -- Puts holds among the live ones of an account; the first of them begins the set's life.
 local function add(live, added, is_first)
@@ -31,7 +32,7 @@ while KEYS[key] do
         projection, next_here = held and here[1], next_end
     end
     if projection then
-        available, valid_until, cycle_ends_at = string.match(projection, '^%d+ (%d+) (%S+) %S+ (%S+)')
+        available, valid_until, cycle_ends_at = match(projection, '^%d+ (%d+) (%S+) %S+ (%S+)')
         available, valid_until, cycle_ends_at =
             tonumber(available), tonumber(valid_until) or math.huge, tonumber(cycle_ends_at) or 0
     end
@@ -53,7 +54,7 @@ while KEYS[key] do
                 add(live, added, is_first)
                 added, is_first = {}, false
                 for _, member in ipairs(call('ZRANGEBYSCORE', live, '-inf', now)) do
-                    held = held - tonumber(string.match(member, '^%d+'))
+                    held = held - tonumber(match(member, '^%d+'))
                 end
                 call('ZREMRANGEBYSCORE', live, '-inf', now)
                 next_end = tonumber(call('ZRANGE', live, 0, 0, 'WITHSCORES')[2]) or math.huge
@@ -63,13 +64,13 @@ while KEYS[key] do
             local amount, unheld = tonumber(credits), math.max(0, available - held)
             if amount > unheld then
                 amount = unheld > 0 and tonumber(ARGV[arg + 5]) <= unheld and unheld
-                credits = amount and string.format('%.0f', amount)
+                credits = amount and format('%.0f', amount)
             end
             if credits then
                 -- A hold of an ended cycle no longer reduces what is available (R-19a).
                 local counts_until, counted = expires_at, tonumber(expires_at)
                 if instant < cycle_ends_at and cycle_ends_at < counted then
-                    counts_until, counted = string.format('%.0f', cycle_ends_at), cycle_ends_at
+                    counts_until, counted = format('%.0f', cycle_ends_at), cycle_ends_at
                 end
                 local text = credits .. ' ' .. now .. ' ' .. expires_at .. ' ' .. counts_until .. ' '
                     .. ARGV[arg + 7] .. ' live'
@@ -86,7 +87,7 @@ while KEYS[key] do
                 end
             else
                 local known = call('GET', own)
-                answer = known and 'known ' .. known or 'short ' .. string.format('%.0f', unheld)
+                answer = known and 'known ' .. known or 'short ' .. format('%.0f', unheld)
             end
         end
         replies = replies + 1

@@ -180,7 +180,7 @@ pub(crate) async fn update_accounts(
     let customers: Vec<Uuid> = accounts.iter().map(|a| a.customer().uuid()).collect();
     let recorded: Vec<Timestamp> = accounts.iter().map(|a| a.last_recorded_at()).collect();
     let refills: Vec<Option<Timestamp>> = accounts.iter().map(|a| a.refills_at()).collect();
-    diesel::sql_query(
+    db::sql_query(
         "update credit_accounts a
          set version = n.version, last_recorded_at = n.recorded, refills_at = n.refills, issued = n.issued,
              available = n.available, spent = n.spent, expired = n.expired, revoked = n.revoked,

@@ -110,7 +110,7 @@ pub(crate) async fn live_grants_amount(
     customer: CustomerId,
     now: Timestamp,
 ) -> Result<Credits> {
-    let sum: SumRow = diesel::sql_query(
+    let sum: SumRow = db::sql_query(
         "select coalesce(sum(amount - revoked), 0)::bigint as total from grants
          where tenant_id = $1 and customer_id = $2 and effective_at <= $3
              and (expires_at is null or expires_at > $3)",
@@ -144,7 +144,7 @@ pub(crate) async fn insert_grants(
     if rows.is_empty() {
         return Ok(());
     }
-    diesel::sql_query(
+    db::sql_query(
         "insert into grants (tenant_id, created_at, grant_id, customer_id, source, priority, amount, spent,
              expired, revoked, expiry_version, effective_at, expires_at, purchase_id)
          select $1, $2, n.* from unnest($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) as n",
@@ -177,7 +177,7 @@ pub(crate) async fn update_grants(
     if changed.is_empty() {
         return Ok(());
     }
-    diesel::sql_query(
+    db::sql_query(
         "update grants g set spent = n.spent, expired = n.expired, revoked = n.revoked,
              expiry_version = n.expiry_version
          from unnest($2, $3, $4, $5, $6) as n(grant_id, spent, expired, revoked, expiry_version)

@@ -108,7 +108,7 @@ pub(crate) async fn holds_ended_early(
     now: Timestamp,
     each_max: i64,
 ) -> Result<Vec<KnownHold>> {
-    let rows: Vec<HoldDbRow> = diesel::sql_query(
+    let rows: Vec<HoldDbRow> = db::sql_query(
         "select h.customer_id, h.hold_id, h.credits, h.fingerprint, h.granted_at, h.expires_at,
              h.counts_until, h.ended_as
          from unnest($2) as c(customer_id)
@@ -134,7 +134,7 @@ pub(crate) async fn held(
     customer: CustomerId,
     now: Timestamp,
 ) -> Result<Credits> {
-    let sum: SumRow = diesel::sql_query(
+    let sum: SumRow = db::sql_query(
         "select coalesce(sum(credits), 0)::bigint as total from holds
          where tenant_id = $1 and customer_id = $2 and ended_as is null and counts_until > $3",
     )
@@ -155,7 +155,7 @@ pub(crate) async fn insert_hold_batch(
     packed: &[u8],
     expires_max: Timestamp,
 ) -> Result<bool> {
-    let inserted = diesel::sql_query(
+    let inserted = db::sql_query(
         "insert into hold_batches (tenant_id, batch_id, epoch, holds, expires_max)
          select $1, $2, $3, $4, $5 from (select from hot_state where epoch = $3 for share) as goes_on",
     )
@@ -187,7 +187,7 @@ pub(crate) async fn hold_batches_before(
 
 /// Deletes the packed holds that have all run out, each by its tenant's time; answers how many rows.
 pub(crate) async fn prune_hold_batches_all_tenants(tx: &mut Connection, now: Timestamp) -> Result<usize> {
-    Ok(diesel::sql_query(
+    Ok(db::sql_query(
         "delete from hold_batches b using tenants t
          where t.tenant_id = b.tenant_id and b.expires_max < coalesce(t.clock_at, $1)",
     )
@@ -204,7 +204,7 @@ pub(crate) async fn insert_holds(
 ) -> Result<()> {
     let HoldColumns { customers, ids, credits, granted_at, expires_at, counts_until, fingerprints } =
         hold_columns(granted);
-    diesel::sql_query(
+    db::sql_query(
         "insert into holds (tenant_id, customer_id, hold_id, credits, granted_at, expires_at, counts_until,
              fingerprint)
          select $1, n.* from unnest($2, $3, $4, $5, $6, $7, $8) as n
@@ -238,7 +238,7 @@ pub(crate) async fn end_holds(
     }
     let HoldColumns { customers, ids, credits, granted_at, expires_at, counts_until, fingerprints } =
         hold_columns(ended);
-    diesel::sql_query(
+    db::sql_query(
         "insert into holds (tenant_id, ended_as, ended_at, customer_id, hold_id, credits, granted_at,
              expires_at, counts_until, fingerprint)
          select $1, $2, $3, n.* from unnest($4, $5, $6, $7, $8, $9, $10) as n

@@ -26,7 +26,7 @@ pub(crate) async fn hot_state(tx: &mut Connection) -> Result<HotState> {
         #[diesel(sql_type = BigInt)]
         changed_ms: i64,
     }
-    let row: Row = diesel::sql_query(
+    let row: Row = db::sql_query(
         "select epoch, is_up, run_id, floor(extract(epoch from clock_timestamp()
              - greatest(changed_at, clock_timestamp() - interval '1 hour')) * 1000)::bigint as changed_ms
          from hot_state",
@@ -52,7 +52,7 @@ pub(crate) async fn start_epoch(
         #[diesel(sql_type = BigInt)]
         epoch: i64,
     }
-    let started: Option<Started> = diesel::sql_query(
+    let started: Option<Started> = db::sql_query(
         "update hot_state
          set epoch = epoch + 1 + floor(random() * 1000000)::bigint, is_up = $2 is not null, run_id = $2, changed_at = clock_timestamp()
          where epoch = $1
@@ -68,7 +68,7 @@ pub(crate) async fn start_epoch(
 
 /// Notes the run of Redis in an epoch that did not know it: the very first one.
 pub(crate) async fn note_run(tx: &mut Connection, epoch: i64, run_id: &str) -> Result<()> {
-    diesel::sql_query("update hot_state set run_id = $2 where epoch = $1 and run_id is null")
+    db::sql_query("update hot_state set run_id = $2 where epoch = $1 and run_id is null")
         .bind::<BigInt, _>(epoch)
         .bind::<Text, _>(run_id)
         .execute(tx)

@@ -86,7 +86,7 @@ pub(crate) async fn past_grants(
     customer: CustomerId,
     version: i64,
 ) -> Result<Vec<PastGrant>> {
-    let rows: Vec<PastGrantRow> = diesel::sql_query(
+    let rows: Vec<PastGrantRow> = db::sql_query(
         "select g.effective_at, g.expires_at, t.granted, t.remaining
          from (
              select grant_id,
@@ -123,7 +123,7 @@ pub(crate) async fn past_overage(
     customer: CustomerId,
     version: i64,
 ) -> Result<Credits> {
-    let sum: SumRow = diesel::sql_query(
+    let sum: SumRow = db::sql_query(
         "select coalesce(sum(credits), 0)::bigint as total from transfers
          where tenant_id = $1 and customer_id = $2 and version <= $3 and debit = 'overage'",
     )
@@ -155,7 +155,7 @@ pub(crate) async fn movements(
     after_version: i64,
     to_version: i64,
 ) -> Result<Vec<Movement>> {
-    let rows: Vec<MovementRow> = diesel::sql_query(
+    let rows: Vec<MovementRow> = db::sql_query(
         "select t.debit, t.credit, g.source, sum(t.credits)::bigint as credits
          from transfers t
          left join grants g on g.tenant_id = t.tenant_id and g.grant_id = t.grant_id

@@ -36,7 +36,7 @@ pub(crate) async fn customers_page(
         #[diesel(sql_type = SqlUuid)]
         customer_id: Uuid,
     }
-    let rows: Vec<Row> = diesel::sql_query(
+    let rows: Vec<Row> = db::sql_query(
         "select customer_id from credit_accounts where tenant_id = $1 and customer_id > $2
          order by customer_id limit $3",
     )
@@ -55,7 +55,7 @@ pub(crate) async fn due_projections(
     customers: &[CustomerId],
     now: Timestamp,
 ) -> Result<Vec<Due>> {
-    let rows = diesel::sql_query(
+    let rows = db::sql_query(
         "select a.customer_id, a.version,
              coalesce(sum(g.remaining) filter (where g.effective_at <= $3
                  and (g.expires_at is null or g.expires_at > $3)), 0)::bigint as available,

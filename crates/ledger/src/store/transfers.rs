@@ -62,7 +62,7 @@ pub(crate) async fn insert_transfers(
     if all.is_empty() {
         return Ok(());
     }
-    diesel::sql_query(
+    db::sql_query(
         "insert into transfers (tenant_id, customer_id, version, debit, credit, grant_id, credits, cause_kind,
              cause_id, event_time, recorded_at, reverses, chain)
          select $1, n.* from unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) as n",

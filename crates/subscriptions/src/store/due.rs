@@ -135,7 +135,7 @@ pub async fn next_instant(
     tenant: TenantId,
     after: Timestamp,
 ) -> Result<Option<Timestamp>> {
-    let found: Instant = diesel::sql_query(
+    let found: Instant = db::sql_query(
         "select least(
             (select min(cycle_end) from subscriptions
              where tenant_id = $1 and cycle_end > $2 and status in ('active', 'past_due', 'suspended')),
@@ -160,7 +160,7 @@ struct Tenant {
 
 /// The tenants that have anything due by their own clock.
 pub async fn tenants_with_due_work_all_tenants(tx: &mut Connection) -> Result<Vec<TenantId>> {
-    let found: Vec<Tenant> = diesel::sql_query(
+    let found: Vec<Tenant> = db::sql_query(
         "select tenant_id from tenants t
          where exists (select from subscriptions s
                        where s.tenant_id = t.tenant_id and s.cycle_end <= coalesce(t.clock_at, now())
