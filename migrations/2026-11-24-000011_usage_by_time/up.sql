@@ -9,6 +9,9 @@ create table usage_events (like usage_events_before including defaults including
 alter table usage_events
     -- The customer's own key that the request was made with, where the gateway tells.
     add column api_key text,
+    -- Of an event without a rate: the catalogue's latest version when one was last looked for.
+    add column tried_version integer,
+    add check ((tried_version is null) = (unrated_reason is null)),
     add foreign key (tenant_id, customer_id) references credit_accounts;
 call wall_in('usage_events', 'select, insert, update');
 -- The application reaches a partition through its table alone: walled in, and without any privilege.
@@ -26,7 +29,8 @@ call wall_in_partition('usage_events_other');
 do $$
 begin
     perform set_config('tollgate.all_tenants', 'on', true);
-    insert into usage_events select *, null from usage_events_before;
+    insert into usage_events
+    select *, null, case when unrated_reason is not null then 0 end from usage_events_before;
     perform set_config('tollgate.all_tenants', '', true);
 end
 $$;
@@ -105,3 +109,7 @@ begin
     perform set_config('tollgate.all_tenants', '', true);
 end
 $$;
+
+-- Usage of any age is reported by keys that may.
+alter table api_keys drop constraint api_keys_scopes_check,
+    add constraint api_keys_scopes_check check (scopes <@ array['read', 'usage', 'backfill', 'billing', 'admin']);

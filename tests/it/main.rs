@@ -19,5 +19,6 @@ mod tidy;
 mod torture;
 mod usage_formats;
 mod usage_reports;
+mod usage_wire;
 mod webhooks;
 mod wrong_input;

@@ -105,6 +105,13 @@ impl Caller {
     }
 }
 
+impl Uses {
+    /// Refused unless the key may report usage of any age.
+    pub(crate) fn require_backfill(&self) -> Result<(), Refusal> {
+        self.0.require(Scope::Backfill)
+    }
+}
+
 impl Bills {
     /// Refused unless the key is an operator's.
     pub(crate) fn require_admin(&self) -> Result<(), Refusal> {

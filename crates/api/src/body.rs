@@ -30,7 +30,7 @@ use crate::wire::code;
 /// The largest body but a batch of usage events.
 pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
 /// The longest that a body may take to arrive.
-const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+pub(crate) const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 /// A key that is longer than any of ours is not repeated in an answer.
 const REPEATED_KEY_LENGTH_MAX: usize = 64;
 
@@ -84,8 +84,23 @@ pub(crate) fn receive(
     payload: &mut Payload,
     limit_bytes: usize,
 ) -> impl Future<Output = Result<String, Error>> + 'static {
+    let is_json = is_absent(request) || media_type(request).is_some_and(|media| media == "application/json");
+    let checked = if is_json { Ok(()) } else { Err(Error::UnsupportedMediaType) };
+    let receiving = receive_any(request, payload, limit_bytes);
+    async move {
+        checked?;
+        receiving.await
+    }
+}
+
+/// The same, whatever its media type.
+pub(crate) fn receive_any(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    limit_bytes: usize,
+) -> impl Future<Output = Result<String, Error>> + 'static {
     let is_absent = is_absent(request);
-    let checked = if is_absent { Ok(()) } else { check_headers(request, limit_bytes) };
+    let checked = check_length(request, limit_bytes);
     let mut payload = payload.take();
     async move {
         checked?;
@@ -108,7 +123,7 @@ pub(crate) fn receive(
     }
 }
 
-fn is_absent(request: &HttpRequest) -> bool {
+pub(crate) fn is_absent(request: &HttpRequest) -> bool {
     is_empty(request) && !request.headers().contains_key(CONTENT_TYPE)
 }
 
@@ -118,18 +133,18 @@ fn is_empty(request: &HttpRequest) -> bool {
     announces_none && !headers.contains_key(TRANSFER_ENCODING)
 }
 
-fn check_headers(request: &HttpRequest, limit_bytes: usize) -> Result<(), Error> {
-    let headers = request.headers();
-    let is_json = request.mime_type().ok().flatten().is_some_and(|mime| {
-        let is_utf8 = mime.get_param("charset").is_none_or(|charset| charset == "utf-8");
-        mime.essence_str() == "application/json" && is_utf8
-    });
-    let is_identity =
-        headers.get_all(CONTENT_ENCODING).all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
-    if !is_json || !is_identity {
-        return Err(Error::UnsupportedMediaType);
-    }
-    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+/// The media type of a body that is UTF-8 and not compressed, without its parameters; none of any other.
+pub(crate) fn media_type(request: &HttpRequest) -> Option<String> {
+    let mime = request.mime_type().ok().flatten()?;
+    let is_utf8 = mime.get_param("charset").is_none_or(|charset| charset == "utf-8");
+    let mut codings = request.headers().get_all(CONTENT_ENCODING);
+    let is_identity = codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    (is_utf8 && is_identity).then(|| mime.essence_str().to_owned())
+}
+
+fn check_length(request: &HttpRequest, limit_bytes: usize) -> Result<(), Error> {
+    let announced = request.headers().get(CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| usize::try_from(length).is_ok_and(|length| length > limit_bytes)) {
         return Err(Error::BodyTooLarge { limit_bytes });
     }

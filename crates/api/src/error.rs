@@ -287,7 +287,7 @@ impl Error {
         response.insert_header((CONTENT_TYPE, PROBLEM_CONTENT_TYPE)).body(json!(problem).to_string())
     }
 
-    fn problem(&self) -> Problem {
+    pub(crate) fn problem(&self) -> Problem {
         use StatusCode as S;
         match self {
             Error::Service(db::Error::Refused(refusal)) => Problem::of(refusal),

@@ -14,6 +14,7 @@ mod statements;
 mod subscriptions;
 mod test_clock;
 mod usage;
+mod usage_lines;
 mod usage_reports;
 mod webhook_endpoints;
 

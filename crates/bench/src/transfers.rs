@@ -195,6 +195,7 @@ impl Ours<'_> {
                 authorization: None,
                 api_key: None,
                 first_received_at: None,
+                is_backfill: false,
             };
             let scope = TenantScope { now: now(), ..scope.clone() };
             let results = self.usage.record(&scope, vec![event]).await?;

@@ -345,6 +345,7 @@ diesel::table! {
         balance_after -> BigInt,
         account_version -> BigInt,
         api_key -> Nullable<Text>,
+        tried_version -> Nullable<Integer>,
     }
 }
 

@@ -129,7 +129,7 @@ impl Services {
         for (kind, handler) in audit::jobs::handlers(&Arc::new(self.audit())) {
             worker = worker.on(kind, handler);
         }
-        for (kind, handler) in usage::jobs::handlers(&usage) {
+        for (kind, handler) in usage::jobs::handlers(&usage, &self.tenants) {
             worker = worker.on(kind, handler);
         }
         let idempotency = self.idempotency.clone();

@@ -10,6 +10,8 @@ pub enum Scope {
     Read,
     /// Authorize requests and report usage.
     Usage,
+    /// Report usage that is older than the window of event times.
+    Backfill,
     /// Create customers, sell and change subscriptions, pay invoices.
     Billing,
     /// Everything, the test clock and the other scopes included.
@@ -17,12 +19,13 @@ pub enum Scope {
 }
 
 impl Scope {
-    pub const ALL: [Scope; 4] = [Scope::Read, Scope::Usage, Scope::Billing, Scope::Admin];
+    pub const ALL: [Scope; 5] = [Scope::Read, Scope::Usage, Scope::Backfill, Scope::Billing, Scope::Admin];
 
     pub fn name(self) -> &'static str {
         match self {
             Scope::Read => "read",
             Scope::Usage => "usage",
+            Scope::Backfill => "backfill",
             Scope::Billing => "billing",
             Scope::Admin => "admin",
         }

@@ -1,5 +1,5 @@
-//! Charges the usage that a parked account's events were kept for: what each would have cost, at
-//! the rate of its own time and to the cycle of its own charge instant, and once.
+//! Charges usage that was kept: of an account that was parked, or without a rate that there is by now
+//! . Each event at the rate of its own time and to the cycle of its own charge instant, and once.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use domain::TenantScope;
 use domain::catalog::CatalogHistory;
 use domain::hold::{self, Capture, NoHold};
 use domain::id::{CustomerId, ExternalId};
-use domain::rating::{NoCost, Unrated, rate};
+use domain::rating::{NoCost, rate};
 use domain::usage::TokenCounts;
 use domain::{Credits, Timestamp};
 use ledger::{Accounts, FoundHold, Looked};
@@ -16,11 +16,21 @@ use uuid::Uuid;
 
 use crate::charge::ToCharge;
 use crate::hours::{HourKey, Hours};
-use crate::record::Receipt;
+use crate::record::{Receipt, latest_version};
 use crate::{Usage, store};
 
 /// Events a transaction.
 const BATCH: i64 = 500;
+
+/// Why usage was kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WhyKept {
+    Parked,
+    /// There was no rate for it in any version before this one.
+    NoRate {
+        latest_version: u32,
+    },
+}
 
 /// What was charged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,9 +59,21 @@ impl Usage {
     /// Refused: `account-parked` while it is; `not-found`.
     pub async fn charge_kept(&self, scope: &TenantScope, customer: CustomerId) -> Result<ChargedKept> {
         let history = self.parts.catalogs.history(scope.tenant).await?;
+        self.charge_all(scope, &history, customer, WhyKept::Parked).await
+    }
+
+    /// Until none is left: one that has no rate still is not tried again with the same version.
+    pub(crate) async fn charge_all(
+        &self,
+        scope: &TenantScope,
+        history: &CatalogHistory,
+        customer: CustomerId,
+        why: WhyKept,
+    ) -> Result<ChargedKept> {
         let mut charged = ChargedKept::default();
         loop {
-            let batch = async |tx: &mut Connection| self.charge_batch(tx, scope, &history, customer).await;
+            let batch =
+                async |tx: &mut Connection| self.charge_batch(tx, scope, history, customer, why).await;
             let (receipts, accounts) = self.parts.db.transaction(scope.tenant, batch).await?;
             if receipts.is_empty() {
                 return Ok(charged);
@@ -70,11 +92,12 @@ impl Usage {
         scope: &TenantScope,
         history: &CatalogHistory,
         customer: CustomerId,
+        why: WhyKept,
     ) -> Result<(Vec<Receipt>, Accounts)> {
         let tenant = scope.tenant;
         // The account first, as every charge does: of two that run at once the second finds nothing.
         ledger::lock(tx, tenant, &[customer]).await?.get_mut(customer)?.check_spends()?;
-        let kept = store::kept_events(tx, tenant, customer, Unrated::AccountParked, BATCH).await?;
+        let kept = store::kept_events(tx, tenant, customer, why, BATCH).await?;
         let named: Vec<_> =
             kept.iter().filter_map(|event| Some((customer, event.captured.clone()?))).collect();
         let holds = match ledger::find_holds(tx, &self.parts.ledger, tenant, &named, scope.now).await? {
@@ -104,7 +127,7 @@ impl Usage {
             receipts.push(to_charge.charge(accounts.get_mut(customer)?, scope.now));
         }
         ledger::write(tx, tenant, &accounts, scope.now).await?;
-        store::update_receipts(tx, tenant, customer, &kept, &receipts).await?;
+        store::update_receipts(tx, tenant, customer, &kept, &receipts, latest_version(history)).await?;
         let mut hours = Hours::default();
         for (event, receipt) in kept.iter().zip(&receipts) {
             let key = HourKey {

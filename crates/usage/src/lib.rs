@@ -20,7 +20,8 @@
 //! | end holds | at most 2 |
 //!
 //! **Charge what was kept** ([`Usage::charge_kept`]): a parked account's usage is kept without a charge; once
-//! it is un-parked, each such event is charged as it would have been.
+//! it is un-parked, each such event is charged as it would have been. **Rerate** ([`Usage::rerate`]) does the same for
+//! events without a rate, once a version is published.
 //!
 //! **Report** ([`Usage::report`]) reads the sums by the hour that each charge adds to (`hours`), so a month is
 //! read without its events. Events lie in a partition a month (`open_months`).
@@ -44,6 +45,7 @@ mod quarantine;
 mod read_event;
 mod record;
 mod report;
+mod rerate;
 mod store;
 mod unrated;
 

@@ -39,6 +39,8 @@ pub struct UsageEvent {
     pub api_key: Option<ExternalId>,
     /// Where it is sent again from quarantine, when it was first received: that decides which cycle pays.
     pub first_received_at: Option<Timestamp>,
+    /// Whether it may be older than the window of event times.
+    pub is_backfill: bool,
 }
 
 /// What an event says that was used.
@@ -118,6 +120,8 @@ pub(crate) struct Item<'a> {
     /// Whether its time lies in the accepted window; the repeat of one that did is still a repeat.
     pub(crate) is_in_time: bool,
     pub(crate) late: LateRules,
+    /// The catalogue's latest version, whatever it is that rates the event.
+    pub(crate) latest_version: u32,
     pub(crate) read: std::result::Result<Counted, Quarantined>,
 }
 
@@ -248,10 +252,17 @@ fn check_one<'a>(
         hour: scope.zone.hour_of(event_time),
         received_at,
         now: scope.now,
-        is_in_time: scope.policies.accepts_event_time(event_time, received_at),
+        is_in_time: scope.policies.accepts_event_time(event_time, received_at)
+            || (event.is_backfill && event_time <= received_at),
         late: scope.policies.late_rules(),
+        latest_version: latest_version(history),
         read,
     })
+}
+
+/// 0 where none was published.
+pub(crate) fn latest_version(history: &domain::catalog::CatalogHistory) -> u32 {
+    history.latest().map_or(0, |catalog| catalog.version())
 }
 
 /// The kinds of a vendor's usage. An event has one receipt, and so one band: of several calls it is kept.

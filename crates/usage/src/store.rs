@@ -22,7 +22,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::UnratedEvent;
-use crate::charge_kept::KeptEvent;
+use crate::charge_kept::{KeptEvent, WhyKept};
 use crate::hours::{HourKey, Hours, UsageSums};
 use crate::quarantine::QuarantinedEvent;
 use crate::read_event::RecordedEvent;
@@ -182,9 +182,10 @@ pub(crate) async fn insert_events(
         "insert into usage_events (tenant_id, recorded_at, identity, customer_id, source, event_id, model,
              input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, outcome,
              usage_source, event_time, hold_id, hold, hold_reason, unrated_reason, credits, overage,
-             catalog_version, band_prompt_tokens_max, rates, draws, balance_after, account_version, api_key)
+             catalog_version, band_prompt_tokens_max, rates, draws, balance_after, account_version, api_key,
+             tried_version)
          select $1, $2, n.* from unnest($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
-             $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28) as n",
+             $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29) as n",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
     .bind::<Timestamptz, _>(now)
@@ -223,9 +224,20 @@ pub(crate) async fn insert_events(
     .bind::<Array<Nullable<Text>>, _>(
         recorded.iter().map(|r| r.item.event.api_key.as_ref().map(ExternalId::as_str)).collect::<Vec<_>>(),
     )
+    .bind::<Array<Nullable<Integer>>, _>(tried_versions(
+        recorded.iter().map(|r| (&r.receipt, r.item.latest_version)),
+    )?)
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// Of each event that has no rate, the version that was the latest when one was looked for.
+fn tried_versions<'r>(receipts: impl Iterator<Item = (&'r Receipt, u32)>) -> Result<Vec<Option<i32>>> {
+    let tried = receipts.map(|(receipt, latest)| receipt.unrated_reason.is_some().then_some(latest));
+    let tried: std::result::Result<Vec<_>, _> =
+        tried.map(|tried| tried.map(i32::try_from).transpose()).collect();
+    tried.map_err(|_| Error::broken("a catalogue's version"))
 }
 
 /// Adds to the sums by the hour, one statement for all of them. Under the accounts' locks.
@@ -512,25 +524,74 @@ pub(crate) async fn by_model(
         .collect()
 }
 
-/// A customer's events that were kept for `reason`, locked, in the order of their times.
+/// A customer's events that were kept for one of the two, locked, in the order of their times.
 pub(crate) async fn kept_events(
     tx: &mut Connection,
     tenant: TenantId,
     customer: CustomerId,
-    reason: Unrated,
+    why: WhyKept,
     limit: i64,
 ) -> Result<Vec<KeptEvent>> {
-    let rows: Vec<KeptRow> = usage_events::table
+    let parked = Unrated::AccountParked.code();
+    let of_customer = usage_events::table
         .filter(usage_events::tenant_id.eq(tenant.uuid()))
         .filter(usage_events::customer_id.eq(customer.uuid()))
-        .filter(usage_events::unrated_reason.eq(reason.code()))
         .order((usage_events::event_time, usage_events::identity))
         .limit(limit)
         .for_update()
-        .select(KeptRow::as_select())
+        .select(KeptRow::as_select());
+    let rows: Vec<KeptRow> = match why {
+        WhyKept::Parked => of_customer.filter(usage_events::unrated_reason.eq(parked)).load(tx).await?,
+        WhyKept::NoRate { latest_version } => {
+            let latest = i32::try_from(latest_version).map_err(|_| Error::broken("a catalogue's version"))?;
+            of_customer
+                .filter(usage_events::unrated_reason.ne(parked))
+                .filter(usage_events::tried_version.lt(latest))
+                .load(tx)
+                .await?
+        }
+    };
+    rows.into_iter().map(KeptEvent::try_from).collect()
+}
+
+/// The customers with events that have no rate and were not tried with this version, `limit` of those after `after`.
+pub(crate) async fn customers_without_rate(
+    tx: &mut Connection,
+    tenant: TenantId,
+    latest_version: u32,
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<CustomerId>> {
+    let latest = i32::try_from(latest_version).map_err(|_| Error::broken("a catalogue's version"))?;
+    let customers: Vec<Uuid> = usage_events::table
+        .filter(usage_events::tenant_id.eq(tenant.uuid()))
+        .filter(usage_events::unrated_reason.ne(Unrated::AccountParked.code()))
+        .filter(usage_events::tried_version.lt(latest))
+        .filter(usage_events::customer_id.gt(after))
+        .select(usage_events::customer_id)
+        .distinct()
+        .order(usage_events::customer_id)
+        .limit(limit)
         .load(tx)
         .await?;
-    rows.into_iter().map(KeptEvent::try_from).collect()
+    Ok(customers.into_iter().map(CustomerId::from_uuid).collect())
+}
+
+/// The tenants with events that have no rate, and a catalogue that is newer than what they were tried with.
+pub(crate) async fn tenants_to_rerate_all_tenants(tx: &mut Connection) -> Result<Vec<TenantId>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = SqlUuid)]
+        tenant_id: Uuid,
+    }
+    let rows: Vec<Row> = db::sql_query(
+        "select distinct e.tenant_id from usage_events e
+         where e.unrated_reason is not null and e.unrated_reason <> 'account-parked'
+             and e.tried_version < (select max(version) from catalog_versions c where c.tenant_id = e.tenant_id)",
+    )
+    .load(tx)
+    .await?;
+    Ok(rows.into_iter().map(|row| TenantId::from_uuid(row.tenant_id)).collect())
 }
 
 #[derive(Queryable, Selectable)]
@@ -580,6 +641,7 @@ pub(crate) async fn update_receipts(
     customer: CustomerId,
     kept: &[KeptEvent],
     receipts: &[Receipt],
+    latest_version: u32,
 ) -> Result<()> {
     if kept.is_empty() {
         return Ok(());
@@ -599,9 +661,10 @@ pub(crate) async fn update_receipts(
         "update usage_events e
          set unrated_reason = n.unrated, credits = n.credits, overage = n.overage,
              catalog_version = n.catalog_version, band_prompt_tokens_max = n.band, rates = n.rates,
-             draws = n.draws, balance_after = n.balance_after, account_version = n.account_version
-         from unnest($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) as n(identity, event_time, unrated, credits,
-             overage, catalog_version, band, rates, draws, balance_after, account_version)
+             draws = n.draws, balance_after = n.balance_after, account_version = n.account_version,
+             tried_version = n.tried_version
+         from unnest($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) as n(identity, event_time, unrated, credits,
+             overage, catalog_version, band, rates, draws, balance_after, account_version, tried_version)
          where e.tenant_id = $1 and e.customer_id = $2 and e.event_time = n.event_time
              and e.identity = n.identity and e.unrated_reason is not null",
     )
@@ -618,6 +681,7 @@ pub(crate) async fn update_receipts(
     .bind::<Array<Jsonb>, _>(draws)
     .bind::<Array<BigInt>, _>(balances)
     .bind::<Array<BigInt>, _>(account_versions)
+    .bind::<Array<Nullable<Integer>>, _>(tried_versions(receipts.iter().map(|receipt| (receipt, latest_version)))?)
     .execute(tx)
     .await?;
     Ok(())
@@ -770,6 +834,8 @@ impl TryFrom<QuarantinedRow> for QuarantinedEvent {
                 authorization: external_id(row.hold_id)?,
                 api_key: external_id(row.api_key)?,
                 first_received_at: Some(row.received_at),
+                // Its time was accepted when it was received.
+                is_backfill: true,
             },
             reason: row.reason,
             message: row.message,

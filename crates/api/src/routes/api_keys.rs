@@ -20,6 +20,7 @@ use crate::wire::Instant;
 enum Scope {
     Read,
     Usage,
+    Backfill,
     Billing,
     Admin,
 }
@@ -145,6 +146,7 @@ impl From<Scope> for tenants::Scope {
         match scope {
             Scope::Read => tenants::Scope::Read,
             Scope::Usage => tenants::Scope::Usage,
+            Scope::Backfill => tenants::Scope::Backfill,
             Scope::Billing => tenants::Scope::Billing,
             Scope::Admin => tenants::Scope::Admin,
         }
@@ -156,6 +158,7 @@ impl From<tenants::Scope> for Scope {
         match scope {
             tenants::Scope::Read => Scope::Read,
             tenants::Scope::Usage => Scope::Usage,
+            tenants::Scope::Backfill => Scope::Backfill,
             tenants::Scope::Billing => Scope::Billing,
             tenants::Scope::Admin => Scope::Admin,
         }

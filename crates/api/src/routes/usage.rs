@@ -1,4 +1,4 @@
-//! What did it use? One event, or a batch.
+//! What did it use? One event, a batch, or a stream of lines; our own JSON, or CloudEvents.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,29 +7,31 @@ use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Json};
 use actix_web::{FromRequest, HttpRequest, HttpResponse, get, post};
-use domain::Refusal;
 use domain::id::{CustomerId, ExternalId, GrantId, QuarantineId};
 use domain::usage as model;
 use domain::usage::TokenCounts;
 use domain::usage_format::UsageFormat;
+use domain::{Refusal, TenantScope};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use usage::{BATCH_EVENTS_MAX, EventResult, QuarantinedEvent, Reported, UnratedEvent, Usage, UsageEvent};
 use utoipa::openapi::schema::{AnyOfBuilder, ArrayBuilder, ObjectBuilder, Type};
 use utoipa::openapi::{Ref, RefOr, Schema};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use crate::auth::{Administers, Uses};
 use crate::body::{
-    BODY_BYTES_MAX, NoBody, NoQuery, NotJson, Query, check_json, present_word, read, read_json, receive, word,
+    BODY_BYTES_MAX, NoBody, NoQuery, NotJson, Query, check_json, is_absent, media_type, present_word, read,
+    read_json, receive, receive_any, word,
 };
 use crate::error::{Error, Problem};
 use crate::page::{List, PageQuery};
 use crate::path::Id;
+use crate::routes::usage_lines::Lines;
 use crate::schema;
 use crate::unbroken::unbroken;
-use crate::wire::{Instant, Page, Printable, TokenCount};
+use crate::wire::{Instant, Page, Printable, TokenCount, code};
 
 /// The largest body with a batch of events.
 const BATCH_BYTES_MAX: usize = 4 << 20;
@@ -149,7 +151,7 @@ struct Batch(Vec<Event>);
 
 /// What became of one event.
 #[derive(Debug, Serialize, ToSchema)]
-struct ResultOfEvent {
+pub(super) struct ResultOfEvent {
     /// Null where the event had none that could be read.
     #[schema(required)]
     source: Option<String>,
@@ -300,13 +302,27 @@ struct QuarantinedUsage {
 /// One event, or an array of up to 1,000, of which each stands by itself: the answer to a batch is 200
 /// with a result for each event in order. What is answered with 2xx is never lost and counts once.
 ///
-/// An event has its token counts in our own kinds, or a vendor's `usage` as it is and the name of its format.
+/// An event has its token counts in our own kinds, or a vendor's `usage` as it is and the name of its format. It
+/// may come as a CloudEvent too, or a batch of them, with all but its `source`, `id` and `time` in `data`.
+///
+/// Any number of events may come as `application/x-ndjson`, one a line: they are recorded in batches while they
+/// arrive, and answered one a line, in order, in the same form. Read the answer while you send. A line with nothing
+/// but a `problem` is the last: what was sent from there on was not recorded, and is to be sent again.
 #[utoipa::path(
     tag = "Usage",
     security(("bearer" = ["usage"])),
-    request_body = OneOrMany,
+    params(RecordParams),
+    request_body(content(
+        (OneOrMany = "application/json"),
+        (CloudEvent = "application/cloudevents+json"),
+        (CloudEvents = "application/cloudevents-batch+json"),
+        (String = "application/x-ndjson"),
+    )),
     responses(
-        (status = 200, description = "Accepted or a duplicate; for a batch its results", body = OneOrManyResults),
+        (status = 200, description = "Accepted or a duplicate; for a batch its results", content(
+            (OneOrManyResults = "application/json"),
+            (String = "application/x-ndjson"),
+        )),
         (status = 202, description = "One event that is kept: it has no rate yet, or its usage is not understood", body = ResultOfEvent),
         (status = 409, description = "`event-conflict`", body = Problem, content_type = "application/problem+json"),
     ),
@@ -314,21 +330,29 @@ struct QuarantinedUsage {
 #[post("/usage/events")]
 pub(super) async fn record_usage(
     caller: Uses,
-    _: NoQuery,
+    query: Query<RecordParams>,
     body: EventsBody,
     usage: Data<Usage>,
 ) -> Result<HttpResponse, Error> {
+    let is_backfill = query.0.backfill;
+    if is_backfill {
+        caller.require_backfill()?;
+    }
     match body {
-        EventsBody::One(event) => {
+        EventsBody::One(mut event) => {
+            event.is_backfill = is_backfill;
             let (source, id) = (event.source.clone(), event.id.clone());
             let result = usage.record(caller.scope(), vec![*event]).await?.pop();
             let result = result.ok_or_else(|| db::Error::broken("an event without a result"))?;
             respond_to_one(source, id, result)
         }
         EventsBody::Many(elements) => {
-            let (places, events) = take_readable(elements);
-            let results = usage.record(caller.scope(), events).await?;
-            Ok(HttpResponse::Ok().json(Results { results: fill(places, results)? }))
+            let results = record_all(&usage, caller.scope(), elements, is_backfill).await?;
+            Ok(HttpResponse::Ok().json(Results { results }))
+        }
+        EventsBody::Lines(payload) => {
+            let lines = Lines::new(payload, usage.as_ref().clone(), caller.scope().clone(), is_backfill);
+            Ok(HttpResponse::Ok().content_type(NDJSON).streaming(lines.answers()))
         }
     }
 }
@@ -408,17 +432,119 @@ pub(super) async fn replay_quarantined(
     respond_to_one(event.source, event.id, result)
 }
 
-/// The body of a report: an event, or elements that may or may not be events.
+/// How usage is reported.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct RecordParams {
+    /// `true` where the events may be older than the window of event times: for a key of scope `backfill`.
+    #[serde(default, deserialize_with = "flag")]
+    #[param(value_type = Option<bool>, default = false)]
+    backfill: bool,
+}
+
+fn flag<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(serde::de::Error::custom(code::OUT_OF_RANGE)),
+    }
+}
+
+/// The body of a report: an event, elements that may or may not be events, or lines that are yet to come.
 enum EventsBody {
     One(Box<UsageEvent>),
     Many(Vec<Element>),
+    Lines(Payload),
+}
+
+/// How an event is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Own,
+    CloudEvent,
+}
+
+/// The media types of reports but for JSON.
+const CLOUD_EVENT: &str = "application/cloudevents+json";
+const CLOUD_EVENTS: &str = "application/cloudevents-batch+json";
+const NDJSON: &str = "application/x-ndjson";
+
+/// A usage event in the JSON of CloudEvents 1.0. Other attributes are passed over.
+#[derive(Debug, Deserialize, ToSchema)]
+struct CloudEvent {
+    #[serde(deserialize_with = "word")]
+    #[allow(dead_code, reason = "checked by being read")]
+    specversion: SpecVersion,
+    #[serde(rename = "type", deserialize_with = "word")]
+    #[allow(dead_code, reason = "checked by being read")]
+    kind: CloudEventType,
+    #[schema(value_type = String, min_length = 1, max_length = 256, pattern = "^[!-~]+$", example = "gateway/eu-1")]
+    source: Printable<256>,
+    #[schema(value_type = String, min_length = 1, max_length = 128, pattern = "^[!-~]+$", example = "req-1")]
+    id: Printable<128>,
+    /// When the request ran; the time of receipt where left out.
+    time: Option<Instant>,
+    #[schema(value_type = EventData)]
+    data: Box<RawValue>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+enum SpecVersion {
+    #[serde(rename = "1.0")]
+    One,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+enum CloudEventType {
+    #[serde(rename = "dev.tollgate.usage")]
+    Usage,
+}
+
+/// 1 to 1,000 events.
+#[derive(ToSchema)]
+#[schema(min_items = 1, max_items = 1000)]
+#[allow(dead_code, reason = "describes the body")]
+struct CloudEvents(Vec<CloudEvent>);
+
+/// What a CloudEvent says of a request; see the event of our own form.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct EventData {
+    #[schema(value_type = schema::CustomerId)]
+    customer: CustomerId,
+    #[schema(value_type = String, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:-]+$", example = "mimo-v2-pro")]
+    model: ExternalId,
+    #[schema(value_type = UsageOfEvent)]
+    usage: Box<RawValue>,
+    #[serde(default, deserialize_with = "present_word")]
+    #[schema(value_type = schema::UsageFormat, required = false, nullable = false, example = "openai.chat")]
+    usage_format: Option<UsageFormat>,
+    #[serde(default, deserialize_with = "word")]
+    outcome: Outcome,
+    #[serde(default, deserialize_with = "word")]
+    usage_source: UsageSource,
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:-]+$", example = "req-1")]
+    authorization: Option<ExternalId>,
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:-]+$", example = "key-7")]
+    api_key: Option<ExternalId>,
 }
 
 /// An element of a batch, read by itself.
-struct Element {
+pub(super) struct Element {
     source: Option<String>,
     id: Option<String>,
     event: Result<UsageEvent, Problem>,
+}
+
+impl Element {
+    /// A line of our own form; one that is no JSON is rejected by itself.
+    pub(super) fn of_line(line: &str) -> Result<Element, Error> {
+        match serde_json::from_str::<&RawValue>(line) {
+            Ok(raw) => read_element(Form::Own, raw),
+            Err(_) => Ok(Element { source: None, id: None, event: Err(Problem::of_rejected_json()) }),
+        }
+    }
 }
 
 impl FromRequest for EventsBody {
@@ -426,28 +552,53 @@ impl FromRequest for EventsBody {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Error>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let text = receive(request, payload, BATCH_BYTES_MAX);
-        Box::pin(async move { read_events(&text.await?) })
+        if is_absent(request) {
+            let text = receive(request, payload, BATCH_BYTES_MAX);
+            return Box::pin(async move { read_events(Form::Own, &text.await?) });
+        }
+        let form = match media_type(request).as_deref() {
+            Some("application/json") => Form::Own,
+            Some(CLOUD_EVENT | CLOUD_EVENTS) => Form::CloudEvent,
+            Some(NDJSON) => {
+                let lines = EventsBody::Lines(payload.take());
+                return Box::pin(async move { Ok(lines) });
+            }
+            _ => return Box::pin(async { Err(Error::UnsupportedMediaType) }),
+        };
+        let text = receive_any(request, payload, BATCH_BYTES_MAX);
+        Box::pin(async move { read_events(form, &text.await?) })
     }
 }
 
-fn read_events(text: &str) -> Result<EventsBody, Error> {
+fn read_events(form: Form, text: &str) -> Result<EventsBody, Error> {
     if text.trim_ascii_start().starts_with('[') {
         let elements: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| Error::InvalidJson)?;
         if !(1..=BATCH_EVENTS_MAX).contains(&elements.len()) {
             return Err(Refusal::invalid_field("", "out-of-range").into());
         }
-        let elements: Result<Vec<Element>, Error> = elements.into_iter().map(read_element).collect();
+        let elements: Result<Vec<Element>, Error> =
+            elements.into_iter().map(|raw| read_element(form, raw)).collect();
         return Ok(EventsBody::Many(elements?));
     }
     if text.len() > BODY_BYTES_MAX {
         return Err(Error::BodyTooLarge { limit_bytes: BODY_BYTES_MAX });
     }
-    Ok(EventsBody::One(Box::new(read::<Event>(text)?.read()?)))
+    Ok(EventsBody::One(Box::new(read_event(form, text)?)))
+}
+
+fn read_event(form: Form, text: &str) -> Result<UsageEvent, Error> {
+    match form {
+        Form::Own => read::<Event>(text)?.read(),
+        Form::CloudEvent => {
+            // Attributes that are not ours are passed over: so the text is looked at by itself.
+            check_json(text)?;
+            read_json::<CloudEvent>(text)?.read()
+        }
+    }
 }
 
 /// Where an element is no JSON, the batch is none. All else is the element's own affair.
-fn read_element(raw: &RawValue) -> Result<Element, Error> {
+fn read_element(form: Form, raw: &RawValue) -> Result<Element, Error> {
     match check_json(raw.get()) {
         Ok(()) => {}
         Err(NotJson::Syntax) => return Err(Error::InvalidJson),
@@ -455,7 +606,7 @@ fn read_element(raw: &RawValue) -> Result<Element, Error> {
             return Ok(Element { source: None, id: None, event: Err(Problem::of_rejected_json()) });
         }
     }
-    Ok(match read_json::<Event>(raw.get()).map_err(Error::from).and_then(Event::read) {
+    Ok(match read_event(form, raw.get()) {
         Ok(event) => {
             let (source, id) = (Some(event.source.clone()), Some(event.id.clone()));
             Element { source, id, event: Ok(event) }
@@ -503,6 +654,20 @@ fn take_readable(elements: Vec<Element>) -> (Vec<ResultOfEvent>, Vec<UsageEvent>
     (places, events)
 }
 
+/// Records what can be read, and answers each element in its place.
+pub(super) async fn record_all(
+    usage: &Usage,
+    scope: &TenantScope,
+    elements: Vec<Element>,
+    is_backfill: bool,
+) -> Result<Vec<ResultOfEvent>, db::Error> {
+    let (places, mut events) = take_readable(elements);
+    for event in &mut events {
+        event.is_backfill = is_backfill;
+    }
+    fill(places, usage.record(scope, events).await?)
+}
+
 fn fill(mut places: Vec<ResultOfEvent>, results: Vec<EventResult>) -> Result<Vec<ResultOfEvent>, db::Error> {
     let mut results = results.into_iter();
     for place in places.iter_mut().filter(|place| place.problem.is_none()) {
@@ -545,12 +710,32 @@ impl ResultOfEvent {
     }
 }
 
+impl CloudEvent {
+    fn read(self) -> Result<UsageEvent, Error> {
+        let data = read::<EventData>(self.data.get()).map_err(|error| within("/data", error))?;
+        let event = Event {
+            source: self.source,
+            id: self.id,
+            customer: data.customer,
+            model: data.model,
+            usage: data.usage,
+            usage_format: data.usage_format,
+            outcome: data.outcome,
+            usage_source: data.usage_source,
+            time: self.time,
+            authorization: data.authorization,
+            api_key: data.api_key,
+        };
+        event.read().map_err(|error| within("/data", error))
+    }
+}
+
 impl Event {
     /// Reads its usage too: our own kinds strictly, and a vendor's only as far as it is JSON.
     fn read(self) -> Result<UsageEvent, Error> {
         let json = self.usage.get();
         let usage = match self.usage_format {
-            None => Reported::Counts(read::<Counts>(json).map_err(within_usage)?.into()),
+            None => Reported::Counts(read::<Counts>(json).map_err(|error| within("/usage", error))?.into()),
             Some(format) => {
                 check_json(json)?;
                 Reported::Raw { format, json: json.to_owned() }
@@ -575,16 +760,17 @@ impl Event {
             authorization: self.authorization,
             api_key: self.api_key,
             first_received_at: None,
+            is_backfill: false,
         })
     }
 }
 
-/// A refusal of what lies in `usage`, by its pointer in the event.
-fn within_usage(error: Error) -> Error {
+/// A refusal of what lies in a field, by its pointer in the whole.
+fn within(field: &str, error: Error) -> Error {
     match error {
         Error::Service(db::Error::Refused(Refusal::InvalidFields(mut errors))) => {
             for error in &mut errors {
-                error.pointer.insert_str(0, "/usage");
+                error.pointer.insert_str(0, field);
             }
             Refusal::InvalidFields(errors).into()
         }
@@ -684,7 +870,7 @@ mod tests {
     }
 
     fn refused(text: &str) -> String {
-        match read_events(text) {
+        match read_events(Form::Own, text) {
             Ok(_) => "ok".to_owned(),
             Err(Error::InvalidJson) => "400".to_owned(),
             Err(Error::BodyTooLarge { .. }) => "413".to_owned(),
@@ -729,10 +915,10 @@ mod tests {
         for usage in [r#"{ "a": 1.0, "b": [null] }"#, "null", "7", "[]", r#"{"a": 1e999}"#] {
             assert_ne!(refused(&with(usage)), "ok", "without one it is ours: {usage}");
             let text = with(usage).replacen('{', r#"{"usage_format":"gemini","#, 1);
-            let Ok(EventsBody::One(event)) = read_events(&text) else { panic!("{text}") };
+            let Ok(EventsBody::One(event)) = read_events(Form::Own, &text) else { panic!("{text}") };
             let raw = Reported::Raw { format: UsageFormat::Gemini, json: usage.to_owned() };
             assert_eq!(event.usage, raw);
-            let Ok(EventsBody::Many(elements)) = read_events(&format!("[{text}]")) else { panic!("{text}") };
+            let Ok(EventsBody::Many(elements)) = read_events(Form::Own, &format!("[{text}]")) else { panic!("{text}") };
             assert_eq!(elements[0].event.as_ref().unwrap().usage, raw);
         }
         for usage in
@@ -767,7 +953,7 @@ mod tests {
             bad = but("usage", json!({"output": 1.5})),
             unnamed = but("source", json!("a b")),
         );
-        let Ok(EventsBody::Many(elements)) = read_events(&batch) else { panic!("a batch") };
+        let Ok(EventsBody::Many(elements)) = read_events(Form::Own, &batch) else { panic!("a batch") };
         let (places, events) = take_readable(elements);
         assert_eq!(events.len(), 2);
         let results =

@@ -168,6 +168,7 @@ pub fn event(customer: CustomerId, id: &str, model: &str, usage: TokenCounts) ->
         authorization: None,
         api_key: None,
         first_received_at: None,
+        is_backfill: false,
     }
 }
 
