@@ -1,5 +1,6 @@
 //! Tollgate from outside: real processes, real HTTP, real PostgreSQL and Redis.
 
+mod alerts;
 mod audit;
 mod commands;
 mod concurrency;

@@ -9,6 +9,7 @@ mod charge;
 #[cfg(test)]
 mod tests;
 
+use crate::alert::Level;
 use crate::chain::Link;
 use crate::grant::{Grant, GrantSource};
 use crate::id::{CustomerId, GrantId, TenantId};
@@ -296,6 +297,14 @@ impl Account {
     /// What can be spent at `at`: the live grants' rest, whether or not their expiry is booked yet.
     pub fn available(&self, at: Timestamp) -> Credits {
         sum_of(self.grants.iter().filter(|grant| grant.is_live(at)).map(Grant::remaining))
+    }
+
+    /// What can be spent at `at` of what the live grants were made with; a grant without an end that is used up is
+    /// no part of either.
+    pub fn level(&self, at: Timestamp) -> Level {
+        let live = self.grants.iter().filter(|grant| grant.is_live(at));
+        let counted = live.filter(|grant| grant.expires_at.is_some() || !grant.remaining().is_zero());
+        Level { available: self.available(at), limit: sum_of(counted.map(|grant| grant.amount)) }
     }
 
     /// The next instant after `at` at which [`Account::available`] changes by itself.

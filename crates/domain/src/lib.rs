@@ -13,6 +13,7 @@
 
 pub mod account;
 pub mod advice;
+pub mod alert;
 pub mod calendar;
 pub mod card;
 pub mod catalog;

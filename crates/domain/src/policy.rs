@@ -3,7 +3,7 @@
 use chrono::Duration;
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
+use crate::{Credits, Timestamp};
 
 /// A tenant's settings. A field that is left out has the rule's default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,10 @@ pub struct Policies {
     pub late_usage: LateUsage,
     /// The status that answers "out of Credits" (R-33a).
     pub out_of_credits_status: u16,
+    /// The parts of a pool, in percent, at whose use somebody is told.
+    pub alert_used_percents: Vec<u8>,
+    /// The Credits at which somebody is told that no more are left.
+    pub alert_credits_left: Vec<Credits>,
     /// Where a customer who ran out may upgrade (R-33a).
     pub upgrade_url: Option<String>,
 }
@@ -59,6 +63,8 @@ impl Default for Policies {
             late_grace_minutes: 60,
             late_usage: LateUsage::Current,
             out_of_credits_status: 402,
+            alert_used_percents: vec![50, 80, 95],
+            alert_credits_left: Vec::new(),
             upgrade_url: None,
         }
     }
@@ -101,6 +107,10 @@ impl Policies {
             matches!(self.out_of_credits_status, 402 | 403 | 429),
             "out_of_credits_status must be 402, 403 or 429",
         );
+        let has_right_percents = self.alert_used_percents.iter().all(|percent| (1..=99).contains(percent));
+        require(has_right_percents, "alert_used_percents must be 1 to 99 each");
+        let is_short = self.alert_used_percents.len() <= 10 && self.alert_credits_left.len() <= 10;
+        require(is_short, "alert_used_percents and alert_credits_left must be at most 10 each");
         problems
     }
 }

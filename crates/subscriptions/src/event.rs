@@ -33,6 +33,7 @@ pub const PAYMENT_CANCELED: &str = "payment.canceled";
 pub const PAYMENT_REFUNDED: &str = "payment.refunded";
 pub const CREDITS_GRANTED: &str = "credits.granted";
 pub const CREDITS_EXPIRED: &str = "credits.expired";
+pub const BALANCE_RECOVERED: &str = "balance.recovered";
 
 /// Emits an event about a subscription: who and what it is, and `details` (an object).
 pub async fn emit(

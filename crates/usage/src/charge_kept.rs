@@ -14,6 +14,7 @@ use domain::{Credits, Timestamp};
 use ledger::{Accounts, FoundHold, Looked};
 use uuid::Uuid;
 
+use crate::alerts::Before;
 use crate::charge::ToCharge;
 use crate::hours::{HourKey, Hours};
 use crate::record::{Receipt, latest_version};
@@ -108,6 +109,7 @@ impl Usage {
         let oldest = kept.iter().map(|event| event.event_time.min(event.received_at - hold::LIFE_MAX)).min();
         let mut accounts =
             ledger::lock_for_usage(tx, tenant, &[customer], oldest.unwrap_or(scope.now)).await?;
+        let before = Before::of(&accounts, scope.now);
         let mut receipts = Vec::new();
         for event in &kept {
             let catalog = history.at(event.event_time).map(|catalog| catalog.as_ref());
@@ -140,6 +142,7 @@ impl Usage {
             hours.add(key, event.usage, receipt)?;
         }
         store::add_to_hours(tx, tenant, &hours).await?;
+        before.tell(tx, scope, &accounts, scope.now).await?;
         Ok((receipts, accounts))
     }
 }

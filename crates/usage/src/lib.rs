@@ -33,6 +33,7 @@
 //! An event is acknowledged after the commit, so what was accepted is never lost, and its
 //! identity is unique in the database, so it counts once.
 
+mod alerts;
 mod authorize;
 mod by_model;
 mod charge;

@@ -6,7 +6,7 @@ use db::{Connection, Error, Result};
 use domain::account::Draw;
 use domain::credits::RateMilli;
 use domain::hold::{self, Capture, Hold, HoldEnd, NoHold, capture};
-use domain::id::{CustomerId, ExternalId, TenantId};
+use domain::id::{CustomerId, ExternalId};
 use domain::policy::LateRules;
 use domain::rating::{NoCost, Rated, Unrated, rate};
 use domain::usage::{EventContent, Outcome, RawContent, TokenCounts, TokenKind, UsageSource, event_identity};
@@ -15,6 +15,7 @@ use domain::{Credits, Refusal, TenantScope, Timestamp};
 use ledger::{Accounts, Changing, EndedHolds, FoundHold, Looked};
 use uuid::Uuid;
 
+use crate::alerts::Before;
 use crate::charge::ToCharge;
 use crate::gather::Request;
 use crate::hours::{HourKey, Hours};
@@ -171,7 +172,7 @@ pub(crate) async fn record_batch(parts: &Parts, requests: &[Request]) -> Result<
     for _ in 0..ledger::LOOKS_MAX {
         let written = parts
             .db
-            .transaction(scope.tenant, async |tx| record_in(tx, parts, scope.tenant, &checked, latest).await)
+            .transaction(scope.tenant, async |tx| record_in(tx, parts, scope, &checked, latest).await)
             .await?;
         match written {
             Written::Committed(Committed { results, accounts, ended_holds }) => {
@@ -280,10 +281,11 @@ fn read_raw(format: UsageFormat, json: &str) -> std::result::Result<TokenCounts,
 async fn record_in(
     tx: &mut Connection,
     parts: &Parts,
-    tenant: TenantId,
+    scope: &TenantScope,
     checked: &[std::result::Result<Item<'_>, Refusal>],
     now: Timestamp,
 ) -> Result<Written> {
+    let tenant = scope.tenant;
     let named: Vec<(CustomerId, ExternalId)> = checked
         .iter()
         .flatten()
@@ -292,6 +294,7 @@ async fn record_in(
     let customers: BTreeSet<CustomerId> = checked.iter().flatten().map(|item| item.event.customer).collect();
     let customers: Vec<CustomerId> = customers.into_iter().collect();
     let mut accounts = ledger::lock_for_usage(tx, tenant, &customers, oldest_charge(checked, now)).await?;
+    let before = Before::of(&accounts, now);
     // Under the accounts' locks: a hold ends in one way.
     let holds = match ledger::find_holds(tx, &parts.ledger, tenant, &named, now).await? {
         Looked::Found(holds) => holds,
@@ -383,6 +386,7 @@ async fn record_in(
     ledger::write(tx, tenant, &accounts, now).await?;
     store::insert_events(tx, tenant, &recorded, now).await?;
     store::add_to_hours(tx, tenant, &hours_of(&recorded)?).await?;
+    before.tell(tx, scope, &accounts, now).await?;
     ledger::end_holds(tx, tenant, &ends.captured, HoldEnd::Captured, now).await?;
     ledger::end_holds(tx, tenant, &ends.released, HoldEnd::Released, now).await?;
     Ok(Written::Committed(Committed { results, accounts, ended_holds: ends.by_customer() }))

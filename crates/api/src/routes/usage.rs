@@ -918,7 +918,9 @@ mod tests {
             let Ok(EventsBody::One(event)) = read_events(Form::Own, &text) else { panic!("{text}") };
             let raw = Reported::Raw { format: UsageFormat::Gemini, json: usage.to_owned() };
             assert_eq!(event.usage, raw);
-            let Ok(EventsBody::Many(elements)) = read_events(Form::Own, &format!("[{text}]")) else { panic!("{text}") };
+            let Ok(EventsBody::Many(elements)) = read_events(Form::Own, &format!("[{text}]")) else {
+                panic!("{text}")
+            };
             assert_eq!(elements[0].event.as_ref().unwrap().usage, raw);
         }
         for usage in

@@ -1,0 +1,62 @@
+//! Somebody is told when a balance crosses a threshold, is used up, or recovers: once each, and again next cycle.
+
+use diesel::sql_types::{Jsonb, Text};
+use diesel_async::RunQueryDsl;
+use serde_json::{Value, json};
+
+use crate::support::{World, event};
+
+/// The balance events so far: what happened, at which threshold, and what was available.
+async fn told(world: &World) -> Vec<Value> {
+    #[derive(diesel::QueryableByName)]
+    struct Told {
+        #[diesel(sql_type = Text)]
+        kind: String,
+        #[diesel(sql_type = Jsonb)]
+        payload: Value,
+    }
+    let mut superuser = world.stores.superuser().await;
+    let told: Vec<Told> = diesel::sql_query(
+        "select kind, payload from outbox where kind like 'balance.%' order by event_id",
+    )
+    .load(&mut superuser)
+    .await
+    .unwrap();
+    told.iter().map(|of| json!([of.kind, of.payload["threshold"], of.payload["available"]])).collect()
+}
+
+#[tokio::test]
+async fn each_threshold_is_told_once_and_of_several_the_most_severe() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let ada = client.customer("ada").await;
+    // 60,000,000 Credits; the thresholds are 50, 80 and 95 percent.
+    client.subscribe(&ada, "lite").await;
+    let spend = async |id: &str, credits: u64| {
+        let spent = event(id, &ada, "mimo-v2-omni", json!({"input": 0, "output": credits}));
+        client.post("/v1/usage/events", spent).await.expect(200);
+    };
+    spend("a", 29_999_999).await;
+    assert!(told(&world).await.is_empty());
+    spend("b", 1).await;
+    spend("b", 1).await;
+    let mut expected = vec![json!(["balance.dropped", {"used_percent": 50}, 30_000_000])];
+    assert_eq!(told(&world).await, expected, "the repeat tells nothing");
+    // Past 80 and 95 at once.
+    spend("c", 28_000_000).await;
+    expected.push(json!(["balance.dropped", {"used_percent": 95}, 2_000_000]));
+    spend("d", 1_000_000).await;
+    assert_eq!(told(&world).await, expected);
+    spend("e", 5_000_000).await;
+    spend("f", 5_000_000).await;
+    expected.push(json!(["balance.depleted", null, 0]));
+    assert_eq!(told(&world).await, expected, "overage is not told again");
+
+    client.advance_to("2026-02-28T10:00:00Z").await;
+    expected.push(json!(["balance.recovered", null, 60_000_000]));
+    assert_eq!(told(&world).await, expected);
+    spend("g", 30_000_000).await;
+    expected.push(json!(["balance.dropped", {"used_percent": 50}, 30_000_000]));
+    assert_eq!(told(&world).await, expected, "armed again");
+}
