@@ -16,12 +16,11 @@ async fn told(world: &World) -> Vec<Value> {
         payload: Value,
     }
     let mut superuser = world.stores.superuser().await;
-    let told: Vec<Told> = diesel::sql_query(
-        "select kind, payload from outbox where kind like 'balance.%' order by event_id",
-    )
-    .load(&mut superuser)
-    .await
-    .unwrap();
+    let told: Vec<Told> =
+        diesel::sql_query("select kind, payload from outbox where kind like 'balance.%' order by event_id")
+            .load(&mut superuser)
+            .await
+            .unwrap();
     told.iter().map(|of| json!([of.kind, of.payload["threshold"], of.payload["available"]])).collect()
 }
 

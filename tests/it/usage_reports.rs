@@ -228,12 +228,17 @@ async fn a_forecast_goes_on_as_it_was() {
     assert_eq!((&forecast["used"], &forecast["available"]), (&json!(20_000_000), &json!(40_000_000)));
     assert_eq!(forecast["depleted_at"], "2026-02-06T10:00:00.000000Z");
     assert_eq!(forecast["resets_at"], "2026-02-28T10:00:00.000000Z");
+    let balance = client.balance(&ada).await;
+    let period = [&balance["period_start"], &balance["period_end"]];
+    assert_eq!(period, ["2026-01-31T10:00:00.000000Z", "2026-02-28T10:00:00.000000Z"]);
+    assert_eq!((&balance["used"], &balance["granted"]), (&json!(20_000_000), &json!(60_000_000)));
     assert_eq!(forecast["credits_a_month"], 300_000_000);
     // Standard's 200 million and ten top-ups: 16.00 + 10.00; Lite and 24 of them are 30.00.
     assert_eq!(forecast["offers"][0]["price"]["amount_minor"], 2_600);
     // 300 million tokens at 0.40.
     assert_eq!(forecast["pay_as_you_go"], json!({"amount_minor": 12_000, "currency": "USD"}));
     let unused = client.customer("bob").await;
+    assert_eq!(client.balance(&unused).await["period_end"], Value::Null);
     let unused = client.get(&format!("/v1/customers/{unused}/forecast?currency=CNY")).await.expect(200);
     assert_eq!((&unused["depleted_at"], &unused["used"]), (&Value::Null, &json!(0)));
     for query in ["", "?currency=EUR", "?currency=USD&days=0", "?currency=USD&days=32"] {

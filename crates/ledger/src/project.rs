@@ -12,6 +12,10 @@ pub(crate) fn key(tenant: TenantId, account: &Account) -> AccountKey {
     AccountKey { tenant, customer: account.customer() }
 }
 
+/// Accounts that Redis is told of at once: each call has its time-out from when it is sent, and one that waits for
+/// hundreds of others would take a busy Redis for one that is away.
+pub(crate) const SIDE_BY_SIDE: usize = 32;
+
 /// How long a projection is used before it is loaded anew, whatever was published: what a process
 /// did not say before it died, it can only have hidden for so long.
 pub(crate) const LIFE: Duration = Duration::from_secs(60);

@@ -97,13 +97,17 @@ impl Ledger {
     }
 
     async fn tell_in(&self, news: News<'_>, epoch: Epoch) -> std::result::Result<Told, Away> {
-        // Side by side on the one connection, which sends them as they come.
-        let publishing = news.accounts.iter().map(async |account| {
-            let key = project::key(news.tenant, account);
-            let of_account = news.ended.get(&account.customer()).map(Vec::as_slice).unwrap_or_default();
-            self.hot.publish(key, epoch, &project::projection(account, news.now), of_account).await
-        });
-        let told = try_join_all(publishing).await?;
-        Ok(if told.contains(&Told::Lost) { Told::Lost } else { Told::Done })
+        let accounts: Vec<_> = news.accounts.iter().collect();
+        for some in accounts.chunks(project::SIDE_BY_SIDE) {
+            let publishing = some.iter().map(async |account| {
+                let key = project::key(news.tenant, account);
+                let of_account = news.ended.get(&account.customer()).map(Vec::as_slice).unwrap_or_default();
+                self.hot.publish(key, epoch, &project::projection(account, news.now), of_account).await
+            });
+            if try_join_all(publishing).await?.contains(&Told::Lost) {
+                return Ok(Told::Lost);
+            }
+        }
+        Ok(Told::Done)
     }
 }

@@ -92,21 +92,25 @@ impl Ledger {
         let Some(last) = accounts.iter().map(|account| account.customer()).last() else {
             return Ok(Page::End);
         };
-        let filling = accounts.iter().map(async |account| {
-            let held = holds.get(&account.customer()).map(Vec::as_slice).unwrap_or_default();
-            let key = project::key(tenant, account);
-            self.hot.fill(key, epoch, &project::projection(account, now), FillHolds::All(held), now).await
-        });
-        match try_join_all(filling).await {
-            Ok(filled) if filled.contains(&Filled::Lost) => {
-                self.gate.redis_is_emptied(&self.db, epoch).await?;
+        let accounts: Vec<_> = accounts.iter().collect();
+        for some in accounts.chunks(project::SIDE_BY_SIDE) {
+            let filling = some.iter().map(async |account| {
+                let held = holds.get(&account.customer()).map(Vec::as_slice).unwrap_or_default();
+                let key = project::key(tenant, account);
+                self.hot.fill(key, epoch, &project::projection(account, now), FillHolds::All(held), now).await
+            });
+            match try_join_all(filling).await {
+                Ok(filled) if filled.contains(&Filled::Lost) => {
+                    self.gate.redis_is_emptied(&self.db, epoch).await?;
+                    return Ok(Page::Gone);
+                }
+                Ok(_) => {}
+                Err(away) => {
+                    self.gate.redis_is_away(&self.db, epoch, &away).await?;
+                    return Ok(Page::Gone);
+                }
             }
-            Ok(filled) => {
-                let accounts = filled.len().try_into().unwrap_or(u64::MAX);
-                return Ok(Page::Loaded { last, accounts });
-            }
-            Err(away) => self.gate.redis_is_away(&self.db, epoch, &away).await?,
         }
-        Ok(Page::Gone)
+        Ok(Page::Loaded { last, accounts: accounts.len().try_into().unwrap_or(u64::MAX) })
     }
 }

@@ -28,6 +28,21 @@ impl CycleView {
 }
 
 impl Subscriptions {
+    /// The cycle of a customer's live subscription that it is in now; none where it has none, or waits for its
+    /// renewal.
+    pub async fn current_cycle(&self, scope: &TenantScope, customer: CustomerId) -> Result<Option<Cycle>> {
+        let tenant = scope.tenant;
+        self.db
+            .snapshot(tenant, async |tx| {
+                let Some(live) = store::subscriptions::live(tx, tenant, customer).await? else {
+                    return Ok(None);
+                };
+                let cycle = store::subscriptions::find(tx, tenant, live).await?.cycle();
+                Ok(cycle.filter(|cycle| cycle.contains(scope.now)))
+            })
+            .await
+    }
+
     /// One cycle of a subscription: that of this number, else the latest. Refused: `not-found`.
     pub async fn read_cycle(
         &self,

@@ -3,9 +3,11 @@
 use actix_web::get;
 use actix_web::web::{Data, Json};
 use domain::Refusal;
+use domain::calendar::Cycle;
 use domain::id::{CustomerId, GrantId, PurchaseId};
 use ledger::{AsOf, GrantRow, Ledger, PastBalance, TransferRow};
 use serde::{Deserialize, Deserializer, Serialize};
+use subscriptions::Subscriptions;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -32,10 +34,16 @@ struct Balance {
     /// What the next authorization can get: `settled` less `held`. Null as of the past.
     #[schema(required)]
     available: Option<i64>,
-    /// What the live grants were made with.
+    /// What the live grants were made with: the limit of `used`.
     granted: i64,
     /// `granted` less `settled`.
     used: i64,
+    /// When the current cycle of the customer's plan began; null without one, and as of the past.
+    #[schema(required)]
+    period_start: Option<Instant>,
+    /// When it ends.
+    #[schema(required)]
+    period_end: Option<Instant>,
     /// When the first of the live grants ends.
     #[schema(required)]
     expires_next_at: Option<Instant>,
@@ -177,10 +185,14 @@ pub(super) async fn read_balance(
     id: Id<CustomerId>,
     query: Query<AsOfQuery>,
     ledger: Data<Ledger>,
+    subscriptions: Data<Subscriptions>,
 ) -> Result<Json<Balance>, Error> {
     caller.sees(id.0, "customer")?;
     let balance = match as_of(query.0.at, query.0.version)? {
-        None => Balance::of(id.0, &ledger.balance(caller.scope(), id.0).await?),
+        None => {
+            let balance = ledger.balance(caller.scope(), id.0).await?;
+            Balance::of(id.0, &balance, subscriptions.current_cycle(caller.scope(), id.0).await?)
+        }
         Some(as_of) => Balance::past(id.0, &ledger.balance_as_of(caller.scope(), id.0, as_of).await?),
     };
     Ok(Json(balance))
@@ -249,7 +261,7 @@ pub(super) async fn list_transfers(
 }
 
 impl Balance {
-    fn of(customer: CustomerId, balance: &ledger::Balance) -> Balance {
+    fn of(customer: CustomerId, balance: &ledger::Balance, period: Option<Cycle>) -> Balance {
         Balance {
             customer,
             account_version: balance.version,
@@ -258,6 +270,8 @@ impl Balance {
             available: Some(balance.available.get()),
             granted: balance.granted.get(),
             used: balance.granted.minus_floor_zero(balance.settled).get(),
+            period_start: period.map(|cycle| Instant(cycle.start)),
+            period_end: period.map(|cycle| Instant(cycle.end)),
             expires_next_at: balance.expires_next_at.map(Instant),
             resets_at: balance.resets_at.map(Instant),
             // The book is a debt: never above zero.
@@ -275,6 +289,8 @@ impl Balance {
             available: None,
             granted: balance.granted.get(),
             used: balance.granted.minus_floor_zero(balance.settled).get(),
+            period_start: None,
+            period_end: None,
             expires_next_at: balance.expires_next_at.map(Instant),
             resets_at: None,
             overage: balance.overage.get(),
