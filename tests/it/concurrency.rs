@@ -100,9 +100,9 @@ async fn an_event_sent_by_many_at_once_counts_once() {
     let customer = clients[0].customer("ada").await;
     clients[0].subscribe(&customer, "lite").await;
     let usage = event("1", &customer, "mimo-v2-pro", json!({"input": 500, "output": 0}));
-    let answers = at_once(&clients, 40, |n| format!("k{n}"), "/v1/usage/events", &usage).await;
+    let answers = at_once(&clients, 100, |n| format!("k{n}"), "/v1/usage/events", &usage).await;
     let accepted = answers.iter().filter(|answer| answer.body["status"] == "accepted").count();
-    assert_eq!((accepted, count(&answers, 200)), (1, 40));
+    assert_eq!((accepted, count(&answers, 200)), (1, 100));
     assert_eq!(clients[0].available(&customer).await, 59_999_000);
 }
 
