@@ -99,7 +99,7 @@ begin
     perform set_config('tollgate.all_tenants', 'on', true);
     insert into usage_hours
     select e.tenant_id, e.customer_id,
-        date_trunc('hour', e.event_time at time zone t.zone) at time zone t.zone,
+        e.event_time - (e.event_time at time zone t.zone - date_trunc('hour', e.event_time at time zone t.zone)),
         e.model, coalesce(e.band_prompt_tokens_max, 0), '', count(*),
         sum(e.input_tokens), sum(e.cache_read_tokens), sum(e.cache_write_tokens), sum(e.output_tokens),
         sum(e.reasoning_tokens), sum(e.credits), sum(e.overage)

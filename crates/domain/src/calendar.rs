@@ -144,6 +144,22 @@ mod tests {
     use chrono::Duration;
     use proptest::prelude::*;
 
+    #[test]
+    fn an_hour_and_a_day_are_the_zones() {
+        let zone = |name: &str| name.parse::<Zone>().unwrap();
+        for (name, instant, hour, day) in [
+            ("UTC", "2026-02-01T10:59:59.999999Z", "2026-02-01T10:00:00Z", "2026-02-01T00:00:00Z"),
+            // Half an hour off: 10:45 is 16:15 there.
+            ("Asia/Kolkata", "2026-02-01T10:45:00Z", "2026-02-01T10:30:00Z", "2026-01-31T18:30:00Z"),
+            // Clocks are put back at 01:00 UTC: 02:30 comes twice, in two hours.
+            ("Europe/Berlin", "2026-10-25T00:30:00Z", "2026-10-25T00:00:00Z", "2026-10-24T22:00:00Z"),
+            ("Europe/Berlin", "2026-10-25T01:30:00Z", "2026-10-25T01:00:00Z", "2026-10-24T22:00:00Z"),
+        ] {
+            let seen = (zone(name).hour_of(at(instant)), zone(name).day_of(at(instant)));
+            assert_eq!(seen, (at(hour), at(day)), "{name} {instant}");
+        }
+    }
+
     fn ends(anchor: &str, zone: &str, count: u32) -> Vec<String> {
         let anchor = Anchor::new(at(anchor), zone.parse().unwrap());
         (0..count).map(|k| anchor.cycle(k).unwrap().end.format("%FT%TZ").to_string()).collect()

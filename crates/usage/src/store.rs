@@ -332,13 +332,13 @@ impl HourRow {
             band_prompt_tokens_max: band,
             api_key: external_id(api_key)?,
         };
-        let tokens = TokenCounts {
-            input: count(self.input_tokens)?,
-            cache_read: count(self.cache_read_tokens)?,
-            cache_write: count(self.cache_write_tokens)?,
-            output: count(self.output_tokens)?,
-            reasoning: count(self.reasoning_tokens)?,
-        };
+        let tokens = token_counts([
+            self.input_tokens,
+            self.cache_read_tokens,
+            self.cache_write_tokens,
+            self.output_tokens,
+            self.reasoning_tokens,
+        ])?;
         let (credits, overage) = (Credits::new(self.credits)?, Credits::new(self.overage)?);
         Ok((key, UsageSums { events: count(self.events)?, tokens, credits, overage }))
     }
@@ -346,6 +346,18 @@ impl HourRow {
 
 fn count(stored: i64) -> Result<u64> {
     u64::try_from(stored).map_err(|_| Error::broken("a count below zero"))
+}
+
+/// In the order of the columns.
+fn token_counts(stored: [i64; 5]) -> Result<TokenCounts> {
+    let [input, cache_read, cache_write, output, reasoning] = stored;
+    Ok(TokenCounts {
+        input: count(input)?,
+        cache_read: count(cache_read)?,
+        cache_write: count(cache_write)?,
+        output: count(output)?,
+        reasoning: count(reasoning)?,
+    })
 }
 
 fn external_id(text: Option<String>) -> Result<Option<ExternalId>> {
@@ -433,13 +445,13 @@ impl TryFrom<RecordedRow> for RecordedEvent {
             id: row.event_id,
             customer: CustomerId::from_uuid(row.customer_id),
             model: row.model,
-            usage: TokenCounts {
-                input: count(row.input_tokens)?,
-                cache_read: count(row.cache_read_tokens)?,
-                cache_write: count(row.cache_write_tokens)?,
-                output: count(row.output_tokens)?,
-                reasoning: count(row.reasoning_tokens)?,
-            },
+            usage: token_counts([
+                row.input_tokens,
+                row.cache_read_tokens,
+                row.cache_write_tokens,
+                row.output_tokens,
+                row.reasoning_tokens,
+            ])?,
             outcome: outcome.ok_or_else(|| Error::broken("an unknown outcome"))?,
             usage_source: usage_source.ok_or_else(|| Error::broken("an unknown source of usage"))?,
             event_time: row.event_time,
@@ -619,13 +631,13 @@ impl TryFrom<KeptRow> for KeptEvent {
         Ok(KeptEvent {
             identity: row.identity,
             model: row.model,
-            usage: TokenCounts {
-                input: count(row.input_tokens)?,
-                cache_read: count(row.cache_read_tokens)?,
-                cache_write: count(row.cache_write_tokens)?,
-                output: count(row.output_tokens)?,
-                reasoning: count(row.reasoning_tokens)?,
-            },
+            usage: token_counts([
+                row.input_tokens,
+                row.cache_read_tokens,
+                row.cache_write_tokens,
+                row.output_tokens,
+                row.reasoning_tokens,
+            ])?,
             event_time: row.event_time,
             received_at: row.recorded_at,
             captured: external_id(captured)?,

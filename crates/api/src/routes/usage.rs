@@ -540,9 +540,12 @@ pub(super) struct Element {
 impl Element {
     /// A line of our own form; one that is no JSON is rejected by itself.
     pub(super) fn of_line(line: &str) -> Result<Element, Error> {
-        match serde_json::from_str::<&RawValue>(line) {
-            Ok(raw) => read_element(Form::Own, raw),
-            Err(_) => Ok(Element { source: None, id: None, event: Err(Problem::of_rejected_json()) }),
+        let raw = serde_json::from_str::<&RawValue>(line).map_err(|_| Error::InvalidJson);
+        match raw.and_then(|raw| read_element(Form::Own, raw)) {
+            Err(Error::InvalidJson) => {
+                Ok(Element { source: None, id: None, event: Err(Problem::of_rejected_json()) })
+            }
+            read => read,
         }
     }
 }

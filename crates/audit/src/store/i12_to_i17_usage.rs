@@ -91,12 +91,14 @@ pub(crate) const I13_RECEIPTS: Check = Check::new(
          and (e.draws, e.overage, e.account_version) is distinct from (c.draws, c.overage, c.version)",
 );
 
-/// The sums by the hour are those of the events.
+/// The sums by the hour are those of the events. What a local hour has run is taken off the instant: where clocks
+/// are put back, two hours have the same local name.
 pub(crate) const I13_HOURS: Check = Check::new(
     13,
     "hours",
     "with summed as (
-         select e.customer_id, date_trunc('hour', e.event_time at time zone t.zone) at time zone t.zone as hour, e.model,
+         select e.customer_id, e.event_time - (e.event_time at time zone t.zone
+                 - date_trunc('hour', e.event_time at time zone t.zone)) as hour, e.model,
              coalesce(e.band_prompt_tokens_max, 0) as band, coalesce(e.api_key, '') as api_key,
              array[count(*), sum(e.input_tokens), sum(e.cache_read_tokens), sum(e.cache_write_tokens),
                  sum(e.output_tokens), sum(e.reasoning_tokens), sum(e.credits), sum(e.overage)] as sums
