@@ -61,6 +61,7 @@ impl<'a> Product<'a> {
             connections,
             pace,
             window: Duration::from_secs(args.seconds),
+            batch: 1,
         }
     }
 }

@@ -53,12 +53,14 @@ pub(crate) struct HttpTurn {
     pub(crate) connections: usize,
     pub(crate) pace: Pace,
     pub(crate) window: Duration,
+    /// Operations of a request.
+    pub(crate) batch: u64,
 }
 
 impl HttpTurn {
     /// Takes it, and fails where an answer was not what was asked for.
     pub(crate) fn take(&self, requests: &mut dyn Requests) -> anyhow::Result<Turn> {
-        let HttpTurn { address, processes, connections, pace, window } = *self;
+        let HttpTurn { address, processes, connections, pace, window, batch } = *self;
         let load = Load { address, connections, pace, warm_up: WARM_UP, window };
         let mut before = Cpu::now(processes);
         let answered =
@@ -69,7 +71,7 @@ impl HttpTurn {
             anyhow::bail!("{} answers were not what was asked for; the first: {wrong}", answered.wrong);
         }
         ensure!(answered.count > 0, "nothing was answered");
-        let mut turn = Turn::new(answered.count, answered.elapsed, cpu);
+        let mut turn = Turn::new(answered.count * batch, answered.elapsed, cpu);
         turn.p50_us = answered.latency.value_at_quantile(0.5);
         turn.p99_us = answered.latency.value_at_quantile(0.99);
         Ok(turn)

@@ -58,6 +58,8 @@ pub(crate) struct Answered {
 struct Connection {
     stream: TcpStream,
     received: Vec<u8>,
+    /// What the kernel has not taken yet of a request.
+    unsent: Vec<u8>,
     /// The request that is out, and since when it was due.
     out: Option<(u64, Instant)>,
 }
@@ -181,7 +183,12 @@ struct Run {
     events: Vec<epoll::Event>,
     /// A request's bytes, reused.
     bytes: Vec<u8>,
+    /// What a read brings, reused.
+    buffer: Vec<u8>,
 }
+
+/// What is read at a time: the whole of a small answer.
+const READ_BYTES: usize = 64 << 10;
 
 impl Run {
     fn open(load: &Load) -> anyhow::Result<Run> {
@@ -192,9 +199,15 @@ impl Run {
             stream.set_nodelay(true)?;
             stream.set_nonblocking(true)?;
             epoll::add(&poll, &stream, EventData::new_u64(u64::try_from(index)?), EventFlags::IN)?;
-            connections.push(Connection { stream, received: Vec::with_capacity(4_096), out: None });
+            connections.push(Connection {
+                stream,
+                received: Vec::with_capacity(4_096),
+                unsent: Vec::new(),
+                out: None,
+            });
         }
-        Ok(Run { poll, connections, events: Vec::with_capacity(load.connections), bytes: Vec::new() })
+        let events = Vec::with_capacity(load.connections);
+        Ok(Run { poll, connections, events, bytes: Vec::new(), buffer: vec![0; READ_BYTES] })
     }
 
     /// The connections that have something to read, waiting for one until `wake`.
@@ -214,18 +227,38 @@ impl Run {
         self.bytes.clear();
         let id = requests.write_next(&mut self.bytes);
         let connection = &mut self.connections[index];
-        // A few hundred bytes on a connection that waits for nothing: the kernel takes them whole.
-        let written = connection.stream.write(&self.bytes)?;
-        ensure!(written == self.bytes.len(), "the kernel took only a part of a request");
         connection.out = Some((id, due));
+        // The kernel takes a few hundred bytes whole, of a large batch only the beginning.
+        let written = connection.stream.write(&self.bytes)?;
+        if written < self.bytes.len() {
+            connection.unsent.extend_from_slice(&self.bytes[written..]);
+            self.watch(index, EventFlags::IN | EventFlags::OUT)?;
+        }
         Ok(())
+    }
+
+    fn send_rest(&mut self, index: usize) -> anyhow::Result<()> {
+        let connection = &mut self.connections[index];
+        match connection.stream.write(&connection.unsent) {
+            Ok(written) => drop(connection.unsent.drain(..written)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+        if connection.unsent.is_empty() { self.watch(index, EventFlags::IN) } else { Ok(()) }
+    }
+
+    fn watch(&self, index: usize, flags: EventFlags) -> anyhow::Result<()> {
+        let data = EventData::new_u64(u64::try_from(index)?);
+        Ok(epoll::modify(&self.poll, &self.connections[index].stream, data, flags)?)
     }
 
     /// Reads what is there; once the answer is whole: whose it is, its status, where its body begins.
     fn receive(&mut self, index: usize) -> anyhow::Result<Option<(u64, Instant, u16, usize)>> {
-        let connection = &mut self.connections[index];
-        let mut buffer = [0; 4_096];
-        match connection.stream.read(&mut buffer) {
+        if !self.connections[index].unsent.is_empty() {
+            self.send_rest(index)?;
+        }
+        let (connection, buffer) = (&mut self.connections[index], &mut self.buffer);
+        match connection.stream.read(buffer) {
             Ok(0) => bail!("the server closed a connection"),
             Ok(count) => connection.received.extend_from_slice(&buffer[..count]),
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),

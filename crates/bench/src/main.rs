@@ -13,7 +13,9 @@ mod authorize;
 mod baseline;
 mod compare;
 mod cpu;
+mod ingest;
 mod load;
+mod month;
 mod pgbench;
 mod product;
 mod rebuild;
@@ -46,6 +48,10 @@ enum Command {
     Rebuild(rebuild::Args),
     /// Transfers in batches and one by one, beside pgledger and pgbench
     Ledger(transfers::Args),
+    /// Usage events in batches and one by one, beside the same rows in bare SQL and by COPY
+    Ingest(ingest::Args),
+    /// A customer's month by model and day, with few and with many events stored
+    Month(month::Args),
     /// The baseline's server; the other commands start it
     #[command(hide = true)]
     Baseline(baseline::Args),
@@ -76,6 +82,8 @@ async fn main() -> anyhow::Result<()> {
         Command::Denied(args) => authorize::denied(args).await,
         Command::Rebuild(args) => rebuild::run(args).await,
         Command::Ledger(args) => transfers::run(args).await,
+        Command::Ingest(args) => ingest::run(args).await,
+        Command::Month(args) => month::run(args).await,
         Command::Baseline(args) => baseline::serve(args).await,
     }
 }

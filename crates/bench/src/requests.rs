@@ -123,3 +123,58 @@ impl Requests for Holds<'_> {
         status == self.expected_status && (status != 201 || names_the_request())
     }
 }
+
+/// Reports usage events, each under a new id: `POST /v1/usage/events`.
+pub(crate) struct Events<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) customers: &'a [String],
+    /// Tells this run's events from those of others.
+    pub(crate) run: u32,
+    /// 1 for events by themselves.
+    pub(crate) batch: u64,
+    /// After so many requests the first is sent again.
+    pub(crate) distinct: u64,
+    /// The answer to every event.
+    pub(crate) expected: &'static str,
+    pub(crate) number: u64,
+}
+
+impl Requests for Events<'_> {
+    fn write_next(&mut self, bytes: &mut Vec<u8>) -> u64 {
+        let Events { key, customers, run, batch, .. } = *self;
+        let number = self.number % self.distinct;
+        self.number += 1;
+        // A request that is sent again is the same to the byte.
+        let mut random = Random::new((u64::from(run) << 32) + number + 1);
+        let mut body = Vec::new();
+        let events = (0..batch).map(|event| (event, random.of(customers)));
+        for (event, customer) in events {
+            let comma = if event == 0 { "" } else { "," };
+            write!(
+                body,
+                r#"{comma}{{"source":"{SOURCE}","id":"{run:08x}-{number:08x}-{event:04x}","customer":"{customer}","model":"{MODEL}","usage":{{"input":{PROMPT_TOKENS},"output":{OUTPUT_TOKENS}}}}}"#
+            )
+            .expect("memory takes bytes");
+        }
+        let (open, close) = if batch == 1 { ("", "") } else { ("[", "]") };
+        let length = body.len() + open.len() + close.len();
+        write!(
+            bytes,
+            "POST /v1/usage/events HTTP/1.1\r\nauthorization: Bearer {key}\r\nhost: 127.0.0.1\r\n\
+             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{open}"
+        )
+        .expect("memory takes bytes");
+        bytes.extend_from_slice(&body);
+        bytes.extend_from_slice(close.as_bytes());
+        number
+    }
+
+    fn is_right(&self, _: u64, status: u16, body: &[u8]) -> bool {
+        let expected = format!(r#""status":"{}""#, self.expected);
+        let count = std::str::from_utf8(body).map_or(0, |body| body.matches(&expected).count());
+        status == 200 && u64::try_from(count).is_ok_and(|count| count == self.batch)
+    }
+}
+
+/// Who reports usage.
+pub(crate) const SOURCE: &str = "urn:bench";

@@ -1,4 +1,6 @@
-//! The SQL that sets a benchmark up and looks at what is left of it.
+//! The SQL that sets a benchmark up and looks at what is left of it; the baselines of ingest in [`raw`].
+
+pub(crate) mod raw;
 
 use db::{Connection, Result};
 use diesel::QueryableByName;
@@ -58,6 +60,55 @@ pub(crate) async fn broken_accounts(tx: &mut Connection, tenant: TenantId) -> Re
     .get_result(tx)
     .await?;
     Ok(row.count)
+}
+
+/// Events of the last 29 days, from number `from` until before `to`, spread over a tenant's customers and hours, with their
+/// sums by the hour. They are not in the ledger: reports do not look there.
+pub(crate) async fn add_month(
+    admin: &mut AsyncPgConnection,
+    tenant: TenantId,
+    from: i64,
+    to: i64,
+) -> anyhow::Result<()> {
+    execute(
+        admin,
+        "select open_usage_month(date_trunc('month', now() at time zone 'UTC')::date);
+         select open_usage_month((date_trunc('month', now() at time zone 'UTC') - interval '1 month')::date);
+         create temp table if not exists bench_customers as
+             select customer_id, row_number() over () - 1 as n from credit_accounts;
+         create index if not exists bench_customers_by_n on bench_customers (n);
+         analyze bench_customers",
+    )
+    .await?;
+    // Its foreign keys are looked at for each of the rows otherwise, which costs the most.
+    execute(admin, "set session_replication_role = replica").await?;
+    let events = "insert into usage_events (tenant_id, identity, customer_id, source, event_id, model, input_tokens,
+             cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, outcome, usage_source, event_time,
+             recorded_at, hold, hold_reason, credits, overage, catalog_version, band_prompt_tokens_max, rates, draws,
+             balance_after, account_version)
+         select $1, gen_random_uuid(), c.customer_id, 'urn:bench', 'event-' || k,
+             case when k % 7 < 5 then 'mimo-v2-pro' else 'mimo-v2-omni' end, 1200, 0, 0, 500, 0, 'completed', 'provider', at, at,
+             'none', 'not-named', 3400, 0, 1, 262144, '[[\"input\", 2000], [\"output\", 2000]]',
+             jsonb_build_array(jsonb_build_array(c.customer_id, 3400)), 1, 2
+         from (select k, date_trunc('minute', now()) - random() * interval '29 days' as at
+               from generate_series($2, $3 - 1) as k) e
+         join bench_customers c on c.n = e.k % (select count(*) from bench_customers)";
+    diesel::sql_query(events)
+        .bind::<SqlUuid, _>(tenant.uuid())
+        .bind::<BigInt, _>(from)
+        .bind::<BigInt, _>(to)
+        .execute(admin)
+        .await?;
+    execute(
+        admin,
+        "truncate usage_hours;
+         insert into usage_hours
+         select tenant_id, customer_id, date_trunc('hour', event_time), model, band_prompt_tokens_max, '', count(*),
+             sum(input_tokens), 0, 0, sum(output_tokens), 0, sum(credits), 0
+         from usage_events group by 1, 2, 3, 4, 5;
+         analyze",
+    )
+    .await
 }
 
 /// pgledger's accounts, numbered from 1 in a table of ours that its benchmark script reads.

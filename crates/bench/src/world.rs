@@ -55,7 +55,7 @@ pub(crate) struct World {
     pub(crate) db: Db,
     pub(crate) tenants: Tenants,
     pub(crate) tenant: TenantId,
-    /// Good for authorizing and reporting usage.
+    /// Good for authorizing, for reporting usage and for reading.
     pub(crate) key: String,
 }
 
@@ -87,7 +87,7 @@ impl World {
         let tenant = tenants.create(new).await?;
         let reference = catalog::parse(catalog::REFERENCE)?;
         Catalogs::new(db.clone()).publish(tenant, reference, DateTime::UNIX_EPOCH, now()).await?;
-        let key = tenants.issue_key(tenant, "bench", &[Scope::Usage]).await?.secret;
+        let key = tenants.issue_key(tenant, "bench", &[Scope::Usage, Scope::Read]).await?.secret;
         print_facts(&store::version(&mut admin).await?)?;
         Ok(World { servers: Some(servers), dir, db, tenants, tenant, key })
     }
@@ -99,8 +99,18 @@ impl World {
     /// Customers whose plan has granted them `credits`, through the ledger. No subscription stands behind
     /// it: neither authorizing nor charging looks at one.
     pub(crate) async fn add_customers(&self, count: usize, credits: i64) -> anyhow::Result<Vec<CustomerId>> {
+        self.add_customers_of(self.tenant, count, credits).await
+    }
+
+    /// The same, of another tenant.
+    pub(crate) async fn add_customers_of(
+        &self,
+        tenant: TenantId,
+        count: usize,
+        credits: i64,
+    ) -> anyhow::Result<Vec<CustomerId>> {
         let customers: Vec<CustomerId> = (0..count).map(|_| CustomerId::from_uuid(Uuid::now_v7())).collect();
-        let (tenant, now, credits) = (self.tenant, now(), Credits::new(credits).map_err(refused)?);
+        let (now, credits) = (now(), Credits::new(credits).map_err(refused)?);
         for chunk in customers.chunks(CUSTOMERS_AT_ONCE) {
             let adding = self.db.transaction(tenant, async |tx| {
                 store::insert_customers(tx, tenant, chunk, now).await?;
@@ -129,6 +139,13 @@ impl World {
     /// The ledger in this process, with its own connection to Redis.
     pub(crate) fn ledger(&self) -> anyhow::Result<Ledger> {
         Ok(Ledger::new(self.db.clone(), HotBalances::new(&self.redis_url(), SECRET)?))
+    }
+
+    /// Opens the partition of the present month, as a worker does.
+    pub(crate) async fn open_month(&self) -> anyhow::Result<()> {
+        let mut admin = store::connect(&self.postgres_url("tollgate")).await?;
+        let open = "select open_usage_month(date_trunc('month', now() at time zone 'UTC')::date)";
+        store::execute(&mut admin, open).await
     }
 
     /// `tollgate serve` on these servers.
