@@ -12,6 +12,7 @@ mod lifecycle;
 mod openapi;
 mod outages;
 mod parking;
+mod rate_cards;
 mod sdk;
 mod sim;
 mod spending;

@@ -170,6 +170,7 @@ async fn usage_without_a_rate_is_charged_when_a_line_appears() {
         code: "mimo-v3".to_owned(),
         output_tokens_max: None,
         bands: vec![Band {
+            prompt_tokens_min: None,
             prompt_tokens_max: None,
             max_is_inclusive: true,
             credit_rates_milli: Some(CreditRates::Uniform(RateMilli(1_500))),

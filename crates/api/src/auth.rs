@@ -89,6 +89,8 @@ rights! {
     Uses: |principal| principal.require(Scope::Usage);
     /// May create customers, sell and change subscriptions, pay invoices.
     Bills: |principal| principal.require(Scope::Billing);
+    /// May publish versions of the catalogue.
+    Publishes: |principal| principal.require(Scope::Catalog);
     /// May do everything.
     Administers: |principal| principal.require(Scope::Admin);
 }
@@ -158,12 +160,13 @@ mod tests {
         }
     }
 
-    fn all_codes(request: &HttpRequest) -> [String; 5] {
+    fn all_codes(request: &HttpRequest) -> [String; 6] {
         [
             code::<Caller>(request),
             code::<Reads>(request),
             code::<Uses>(request),
             code::<Bills>(request),
+            code::<Publishes>(request),
             code::<Administers>(request),
         ]
     }
@@ -172,12 +175,13 @@ mod tests {
     fn a_route_asks_for_its_scope_and_admin_implies_all() {
         const NO: &str = "insufficient-scope";
         for (access, codes) in [
-            (Access::Key(vec![]), [NO, NO, NO, NO, NO]),
-            (Access::Key(vec![Scope::Read]), ["ok", "ok", NO, NO, NO]),
-            (Access::Key(vec![Scope::Usage]), [NO, NO, "ok", NO, NO]),
-            (Access::Key(vec![Scope::Billing]), [NO, NO, NO, "ok", NO]),
-            (Access::Key(vec![Scope::Admin]), ["ok", "ok", "ok", "ok", "ok"]),
-            (Access::Customer(customer(1)), ["ok", NO, NO, NO, NO]),
+            (Access::Key(vec![]), [NO, NO, NO, NO, NO, NO]),
+            (Access::Key(vec![Scope::Read]), ["ok", "ok", NO, NO, NO, NO]),
+            (Access::Key(vec![Scope::Usage]), [NO, NO, "ok", NO, NO, NO]),
+            (Access::Key(vec![Scope::Billing]), [NO, NO, NO, "ok", NO, NO]),
+            (Access::Key(vec![Scope::Catalog]), [NO, NO, NO, NO, "ok", NO]),
+            (Access::Key(vec![Scope::Admin]), ["ok", "ok", "ok", "ok", "ok", "ok"]),
+            (Access::Customer(customer(1)), ["ok", NO, NO, NO, NO, NO]),
         ] {
             assert_eq!(all_codes(&request_of(access.clone())), codes, "{access:?}");
         }
@@ -186,7 +190,7 @@ mod tests {
     #[test]
     fn without_credentials_nobody_is_allowed_anything() {
         let request = TestRequest::default().to_http_request();
-        assert_eq!(all_codes(&request), ["unauthenticated"; 5]);
+        assert_eq!(all_codes(&request), ["unauthenticated"; 6]);
     }
 
     #[test]

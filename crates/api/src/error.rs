@@ -228,7 +228,7 @@ fn status_and_members(refusal: &Refusal) -> (StatusCode, Value) {
         Refusal::UnknownPlan | Refusal::NotRated { reason: _ } => (S::UNPROCESSABLE_ENTITY, Value::Null),
         Refusal::NoPriceInCurrency { currency: _ } => (S::CONFLICT, Value::Null),
         Refusal::InvalidCatalog { problems } => (S::UNPROCESSABLE_ENTITY, json!({ "problems": problems })),
-        Refusal::CatalogNotLater => (S::CONFLICT, Value::Null),
+        Refusal::CatalogNotLater | Refusal::CatalogInThePast => (S::CONFLICT, Value::Null),
 
         Refusal::CustomerExists => (S::CONFLICT, Value::Null),
 

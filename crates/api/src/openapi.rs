@@ -275,6 +275,7 @@ mod tests {
             .map(|(name, _)| name)
             .collect();
         let expected = [
+            "post /v1/catalog/versions",
             "post /v1/invoices/{id}/pay",
             "post /v1/subscriptions",
             "post /v1/subscriptions/{id}/cancel",

@@ -2,6 +2,8 @@
 
 mod api_keys;
 mod authorizations;
+mod catalog_document;
+mod catalog_versions;
 mod customers;
 mod documents;
 mod estimates;
@@ -34,6 +36,10 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(plans::list_plans)
         .service(plans::read_rate_card)
         .service(plans::read_rate_card_version)
+        .service(catalog_versions::publish_catalog)
+        .service(catalog_versions::list_catalog_versions)
+        .service(catalog_versions::preview_catalog)
+        .service(catalog_versions::read_catalog_version)
         .service(customers::create_customer)
         .service(customers::list_customers)
         .service(customers::read_customer)

@@ -2,7 +2,8 @@
 //! that never change, and served from memory.
 //!
 //! # The walk of a version
-//! A catalogue file is TOML ([`parse`]; [`REFERENCE`] is one). [`Catalogs::publish`] checks it
+//! A catalogue file is TOML ([`parse`]; [`REFERENCE`] is one); a request brings the same document as JSON
+//! ([`Catalogs::publish_once`]). [`Catalogs::publish`] checks it
 //! and stores it as the tenant's next version under a lock of the tenant's row, so versions have
 //! no holes and their effective instants rise. The rules read [`Catalogs::history`], which holds
 //! every version of a tenant, because usage is rated by its own time and a subscription stays on
@@ -22,6 +23,7 @@ mod publish;
 mod store;
 
 pub use parse::{REFERENCE, parse};
+pub use publish::Published;
 
 use std::sync::Arc;
 

@@ -67,6 +67,7 @@ mod tests {
     #[test]
     fn the_reference_rates_the_models_of_r_6() {
         let band = |prompt_tokens_max, milli: Option<u32>, payg: Option<(u64, u64, Option<u64>)>| Band {
+            prompt_tokens_min: None,
             prompt_tokens_max,
             max_is_inclusive: true,
             credit_rates_milli: milli.map(|milli| CreditRates::Uniform(RateMilli(milli))),

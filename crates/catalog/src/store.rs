@@ -58,6 +58,19 @@ pub(crate) async fn latest(tx: &mut Connection, tenant: TenantId) -> Result<Opti
     row.map(Row::into_catalog).transpose()
 }
 
+/// A version that a key stands for: it was stored with the key.
+pub(crate) async fn version(tx: &mut Connection, tenant: TenantId, version: Option<u32>) -> Result<Catalog> {
+    let absent = || Error::broken("a key stands for a catalogue version that is not there");
+    let version = version_to_store(version.ok_or_else(absent)?)?;
+    let row: Option<Row> = dsl::catalog_versions
+        .find((tenant.uuid(), version))
+        .select((dsl::version, dsl::effective_at, dsl::document))
+        .first(tx)
+        .await
+        .optional()?;
+    row.ok_or_else(absent)?.into_catalog()
+}
+
 pub(crate) async fn versions_after(
     tx: &mut Connection,
     tenant: TenantId,

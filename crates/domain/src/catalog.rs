@@ -91,6 +91,10 @@ pub struct Model {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Band {
+    /// The shortest prompt of the band. It follows from the band before, so it need not be said; where it is, a
+    /// gap or an overlap between the two is refused instead of read as something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_tokens_min: Option<u64>,
     /// The upper bound, in prompt tokens; none only on the last band ("any length").
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_tokens_max: Option<u64>,
@@ -120,6 +124,22 @@ impl Band {
             Some(max) if self.max_is_inclusive => prompt_tokens <= max,
             Some(max) => prompt_tokens < max,
         }
+    }
+
+    /// The shortest prompt that is too long for the band; none where no prompt is.
+    fn first_beyond(&self) -> Option<u64> {
+        let max = self.prompt_tokens_max?;
+        if self.max_is_inclusive { max.checked_add(1) } else { Some(max) }
+    }
+
+    /// Whether whatever is charged by `earlier` is charged the same by this band.
+    fn charges_as(&self, earlier: &Band) -> bool {
+        let is_same_length = (self.prompt_tokens_max, self.max_is_inclusive)
+            == (earlier.prompt_tokens_max, earlier.max_is_inclusive);
+        let is_same_rate = earlier.credit_rates_milli.is_none()
+            || (&self.credit_rates_milli, self.credit_rates_until)
+                == (&earlier.credit_rates_milli, earlier.credit_rates_until);
+        is_same_length && is_same_rate && self.payg_prices_micro == earlier.payg_prices_micro
     }
 }
 
@@ -191,6 +211,23 @@ impl Catalog {
         &self.document
     }
 
+    /// Whether this version sells what `earlier` sells and charges what it charges, and at most has lines for
+    /// what had none. Only such a one may be in force from an instant in the past: nothing that was sold or
+    /// charged since then would have been otherwise, and what is unrated is charged.
+    pub fn only_adds_lines_to(&self, earlier: &CatalogDocument) -> bool {
+        let CatalogDocument { plans, promotions, top_ups, models } = &self.document;
+        let charges_as = |model: &Model| {
+            self.model(&model.code).is_some_and(|own| {
+                own.output_tokens_max == model.output_tokens_max
+                    && own.bands.len() >= model.bands.len()
+                    && own.bands.iter().zip(&model.bands).all(|(band, earlier)| band.charges_as(earlier))
+            })
+        };
+        (plans, promotions, top_ups) == (&earlier.plans, &earlier.promotions, &earlier.top_ups)
+            && models.len() >= earlier.models.len()
+            && earlier.models.iter().all(charges_as)
+    }
+
     pub fn plan(&self, code: &str) -> Result<&Plan, Refusal> {
         self.document.plans.iter().find(|plan| plan.code == code).ok_or(Refusal::UnknownPlan)
     }
@@ -235,6 +272,11 @@ impl CatalogHistory {
 
     pub fn latest(&self) -> Option<&std::sync::Arc<Catalog>> {
         self.0.last()
+    }
+
+    /// All versions, from the first.
+    pub fn versions(&self) -> impl DoubleEndedIterator<Item = &std::sync::Arc<Catalog>> {
+        self.0.iter()
     }
 }
 
@@ -335,13 +377,14 @@ fn check_bands(model: &Model, problems: &mut Vec<String>) {
     if model.bands.is_empty() {
         problems.push(format!("model {code} has no band"));
     }
-    for (index, band) in model.bands.iter().enumerate() {
-        let is_last = index + 1 == model.bands.len();
+    for (number, band) in (1..).zip(&model.bands) {
+        let is_last = number == model.bands.len();
+        let mut say = |problem: &str| problems.push(format!("model {code}, band {number}: {problem}"));
         if band.prompt_tokens_max.is_none() && !is_last {
-            problems.push(format!("model {code}: a band without an upper bound hides the bands after it"));
+            say("it has no upper bound, and hides the bands after it");
         }
         if band.prompt_tokens_max.is_some_and(|max| max > TokenCounts::COUNT_MAX) {
-            problems.push(format!("model {code}: a band's bound is larger than any token count"));
+            say("its bound is larger than any token count");
         }
         let has_credit_rate = match &band.credit_rates_milli {
             None => false,
@@ -349,29 +392,53 @@ fn check_bands(model: &Model, problems: &mut Vec<String>) {
             Some(CreditRates::PerKind(rates)) => !rates.is_empty(),
         };
         if !has_credit_rate && band.payg_prices_micro.is_empty() {
-            problems.push(format!("model {code}: a band has neither a Credit rate nor a price"));
+            say("it has neither a Credit rate nor a price");
         }
         for (currency, prices) in &band.payg_prices_micro {
             if prices.all().any(|price| price > PAYG_PRICE_MICRO_MAX) {
-                problems.push(format!(
-                    "model {code}: a band has a pay-as-you-go price above 1,000,000 {currency} per 1M tokens"
-                ));
+                say(&format!("it has a pay-as-you-go price above 1,000,000 {currency} per 1M tokens"));
             }
         }
     }
-    for pair in model.bands.windows(2) {
-        if let (Some(lower), Some(upper)) = (pair[0].prompt_tokens_max, pair[1].prompt_tokens_max)
-            && upper <= lower
-        {
-            problems
-                .push(format!("model {code}: the band to {upper} does not begin after the band to {lower}"));
+    if let Some(min) = model.bands.first().and_then(|band| band.prompt_tokens_min)
+        && min > 0
+    {
+        problems.push(format!("model {code}, band 1: prompts shorter than {min} tokens have no band"));
+    }
+    for (number, pair) in (2..).zip(model.bands.windows(2)) {
+        check_neighbours(code, number, &pair[0], &pair[1], problems);
+    }
+}
+
+/// Each band begins where the one before ends: no prompt length has two bands or none.
+fn check_neighbours(code: &str, number: usize, before: &Band, band: &Band, problems: &mut Vec<String>) {
+    let Some(first) = before.first_beyond() else { return };
+    let mut say = |problem: String| problems.push(format!("model {code}, band {number}: {problem}"));
+    if let (Some(lower), Some(upper)) = (before.prompt_tokens_max, band.prompt_tokens_max)
+        && upper <= lower
+    {
+        say(format!("it overlaps the band before it: it ends at {upper}, and that one at {lower}"));
+        return;
+    }
+    match band.prompt_tokens_min {
+        Some(min) if min < first => {
+            say(format!(
+                "it overlaps the band before it: it begins at {min}, and that one reaches {}",
+                first - 1
+            ));
         }
+        Some(min) if min > first => {
+            say(format!("prompts of {first} to {} tokens lie in a gap before it", min - 1));
+        }
+        Some(_) | None => {}
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use proptest::prelude::*;
 
     use super::*;
     use crate::fixtures::{at, band, cny, credits, model, reference, reference_document, usd};
@@ -400,7 +467,7 @@ mod tests {
                 "code": "m", "output_tokens_max": 32_000,
                 "bands": [
                     {
-                        "prompt_tokens_max": 100, "max_is_inclusive": false,
+                        "prompt_tokens_min": 0, "prompt_tokens_max": 100, "max_is_inclusive": false,
                         "credit_rates_milli": { "input": 1_000, "cache_read": 100, "cache_write": 1_250, "output": 5_000 },
                         "credit_rates_until": "2026-07-01T00:00:00Z",
                     },
@@ -489,23 +556,26 @@ mod tests {
             ("model mimo-v2-tts: output_tokens_max is larger than any token count", |d| {
                 d.models[2].output_tokens_max = Some(1 << 63);
             }),
-            ("model mimo-v2-pro: a band's bound is larger than any token count", |d| {
+            ("model mimo-v2-pro, band 2: its bound is larger than any token count", |d| {
                 d.models[1].bands[1].prompt_tokens_max = Some(1 << 63);
             }),
-            ("model mimo-v2-pro: a band without an upper bound hides the bands after it", |d| {
+            ("model mimo-v2-pro, band 1: it has no upper bound, and hides the bands after it", |d| {
                 d.models[1].bands[0].prompt_tokens_max = None;
             }),
-            ("model mimo-v2-pro: the band to 262144 does not begin after the band to 262144", |d| {
-                d.models[1].bands[1].prompt_tokens_max = Some(262_144);
-            }),
-            ("model mimo-v2-tts: a band has neither a Credit rate nor a price", |d| {
+            (
+                "model mimo-v2-pro, band 2: it overlaps the band before it: it ends at 262144, and that one at 262144",
+                |d| {
+                    d.models[1].bands[1].prompt_tokens_max = Some(262_144);
+                },
+            ),
+            ("model mimo-v2-tts, band 1: it has neither a Credit rate nor a price", |d| {
                 d.models[2].bands[0].credit_rates_milli = None;
             }),
-            ("model mimo-v2-tts: a band has neither a Credit rate nor a price", |d| {
+            ("model mimo-v2-tts, band 1: it has neither a Credit rate nor a price", |d| {
                 d.models[2].bands[0].credit_rates_milli = Some(CreditRates::PerKind(BTreeMap::new()));
             }),
             (
-                "model mimo-v2-flash: a band has a pay-as-you-go price above 1,000,000 USD per 1M tokens",
+                "model mimo-v2-flash, band 1: it has a pay-as-you-go price above 1,000,000 USD per 1M tokens",
                 |d| {
                     d.models[3].bands = vec![band(None, None, Some((1, 1, Some(1_000_000_000_001))))];
                 },
@@ -515,6 +585,128 @@ mod tests {
             let mut document = reference_document();
             change(&mut document);
             assert_eq!(problems(&document), [*expected]);
+        }
+    }
+
+    #[test]
+    fn bands_that_say_where_they_begin_are_refused_with_a_gap_or_an_overlap() {
+        // (first prompt, bound, whether it is inclusive) of each band, and what is said.
+        type Bounds = (Option<u64>, Option<u64>, bool);
+        let cases: &[(&[Bounds], &[&str])] = &[
+            (&[(None, Some(10), true), (None, None, true)], &[]),
+            (&[(Some(0), Some(10), true), (Some(11), None, true)], &[]),
+            (&[(None, Some(10), false), (Some(10), Some(20), true)], &[]),
+            (
+                &[(None, Some(10), true), (Some(10), None, true)],
+                &["band 2: it overlaps the band before it: it begins at 10, and that one reaches 10"],
+            ),
+            (
+                &[(None, Some(10), false), (Some(9), None, true)],
+                &["band 2: it overlaps the band before it: it begins at 9, and that one reaches 9"],
+            ),
+            (
+                &[(None, Some(10), true), (Some(12), None, true)],
+                &["band 2: prompts of 11 to 11 tokens lie in a gap before it"],
+            ),
+            (
+                &[(None, Some(10), false), (Some(20), None, true)],
+                &["band 2: prompts of 10 to 19 tokens lie in a gap before it"],
+            ),
+            (&[(Some(1), None, true)], &["band 1: prompts shorter than 1 tokens have no band"]),
+            (
+                &[(None, Some(10), true), (Some(11), Some(8), true), (Some(40), None, true)],
+                &[
+                    "band 2: it overlaps the band before it: it ends at 8, and that one at 10",
+                    "band 3: prompts of 9 to 39 tokens lie in a gap before it",
+                ],
+            ),
+        ];
+        for (bounds, expected) in cases {
+            let bands = bounds.iter().map(|(min, max, is_inclusive)| Band {
+                prompt_tokens_min: *min,
+                max_is_inclusive: *is_inclusive,
+                ..band(*max, Some(1_000), None)
+            });
+            let mut document = reference_document();
+            document.models = vec![model("m", bands.collect())];
+            let expected: Vec<String> = expected.iter().map(|said| format!("model m, {said}")).collect();
+            assert_eq!(problems(&document), expected, "{bounds:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever bands are written down with both of their bounds: they are accepted exactly if each prompt
+        /// length, counted one by one, lies in one band alone.
+        #[test]
+        fn bands_are_accepted_exactly_if_every_prompt_has_one(
+            bounds in prop::collection::vec((0u64..12, 0u64..12), 1..5),
+            is_endless in any::<bool>(),
+            is_repaired in any::<bool>(),
+        ) {
+            let mut bounds: Vec<(u64, Option<u64>)> = bounds.into_iter().map(|(a, b)| (a, Some(b))).collect();
+            if is_repaired {
+                // By chance hardly any are right.
+                bounds.sort_by_key(|(_, max)| *max);
+                bounds.dedup_by_key(|(_, max)| *max);
+                let mut next = 0;
+                for (min, max) in &mut bounds {
+                    *min = next;
+                    next = max.unwrap() + 1;
+                }
+            }
+            if is_endless && let Some((_, max)) = bounds.last_mut() {
+                *max = None;
+            }
+            let end = bounds.last().unwrap().1.unwrap_or(20);
+            let is_in = |prompt: u64, (min, max): (u64, Option<u64>)| {
+                min <= prompt && max.is_none_or(|max| prompt <= max)
+            };
+            let is_partition = (0..=end).all(|prompt| {
+                bounds.iter().filter(|bounds| is_in(prompt, **bounds)).count() == 1
+            });
+            let rises = bounds.iter().all(|(min, max)| max.is_none_or(|max| *min <= max)) && bounds.is_sorted();
+            let of_model = bounds.iter().map(|(min, max)| Band {
+                prompt_tokens_min: Some(*min),
+                ..band(*max, Some(1_000), None)
+            });
+            let document =
+                CatalogDocument { models: vec![model("m", of_model.collect())], ..reference_document() };
+            let found = problems(&document);
+            prop_assert_eq!(found.is_empty(), is_partition && rises, "{:?}: {:?}", bounds, found);
+        }
+    }
+
+    #[test]
+    fn what_only_adds_lines_changes_nothing_that_was_sold_or_charged() {
+        type Change = fn(&mut CatalogDocument);
+        let adding: &[Change] = &[
+            |_| {},
+            |d| d.models.push(model("new", vec![band(None, Some(1_000), None)])),
+            |d| d.models[1].bands.push(band(None, Some(8_000), None)),
+            |d| d.models[3].bands[0].credit_rates_milli = Some(CreditRates::Uniform(RateMilli(500))),
+            |d| d.models.reverse(),
+        ];
+        let changing: &[Change] = &[
+            |d| d.plans[0].name.push('!'),
+            |d| d.top_ups.clear(),
+            |d| d.promotions.clear(),
+            |d| d.models.truncate(3),
+            |d| d.models[0].code.push('x'),
+            |d| d.models[0].output_tokens_max = Some(1),
+            |d| d.models[1].bands.truncate(1),
+            |d| d.models[0].bands[0].prompt_tokens_max = Some(262_145),
+            |d| d.models[0].bands[0].max_is_inclusive = false,
+            |d| d.models[0].bands[0].credit_rates_milli = Some(CreditRates::Uniform(RateMilli(999))),
+            |d| d.models[2].bands[0].credit_rates_until = Some(at("2026-07-01T00:00:00Z")),
+            |d| d.models[3].bands[0].payg_prices_micro.clear(),
+        ];
+        for (changes, expected) in [(adding, true), (changing, false)] {
+            for (index, change) in changes.iter().enumerate() {
+                let mut document = reference_document();
+                change(&mut document);
+                let catalog = Catalog { version: 2, effective_at: at("2026-06-01T00:00:00Z"), document };
+                assert_eq!(catalog.only_adds_lines_to(&reference_document()), expected, "change {index}");
+            }
         }
     }
 

@@ -106,6 +106,7 @@ pub(crate) fn band(
     usd_micro: Option<(u64, u64, Option<u64>)>,
 ) -> Band {
     Band {
+        prompt_tokens_min: None,
         prompt_tokens_max,
         max_is_inclusive: true,
         credit_rates_milli: rate_milli.map(|rate| CreditRates::Uniform(RateMilli(rate))),

@@ -63,6 +63,8 @@ pub enum Refusal {
     InvalidCatalog { problems: Vec<String> },
     #[error("the catalogue's effective instant does not come after the version before it")]
     CatalogNotLater,
+    #[error("a catalogue in force from an instant in the past may only add lines where there were none")]
+    CatalogInThePast,
 
     // Customers
     #[error("a customer with this external id exists")]
@@ -156,6 +158,7 @@ impl Refusal {
             Refusal::NoPriceInCurrency { .. } => "no-price-in-currency",
             Refusal::InvalidCatalog { .. } => "invalid-catalog",
             Refusal::CatalogNotLater => "catalog-not-later",
+            Refusal::CatalogInThePast => "catalog-in-the-past",
             Refusal::CustomerExists => "customer-exists",
             Refusal::AlreadySubscribed { .. } => "already-subscribed",
             Refusal::PromotionUsed { .. } => "promotion-used",

@@ -14,12 +14,15 @@ pub enum Scope {
     Backfill,
     /// Create customers, sell and change subscriptions, pay invoices.
     Billing,
+    /// Publish versions of the catalogue.
+    Catalog,
     /// Everything, the test clock and the other scopes included.
     Admin,
 }
 
 impl Scope {
-    pub const ALL: [Scope; 5] = [Scope::Read, Scope::Usage, Scope::Backfill, Scope::Billing, Scope::Admin];
+    pub const ALL: [Scope; 6] =
+        [Scope::Read, Scope::Usage, Scope::Backfill, Scope::Billing, Scope::Catalog, Scope::Admin];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -27,6 +30,7 @@ impl Scope {
             Scope::Usage => "usage",
             Scope::Backfill => "backfill",
             Scope::Billing => "billing",
+            Scope::Catalog => "catalog",
             Scope::Admin => "admin",
         }
     }

@@ -26,6 +26,9 @@
 //! **Report** ([`Usage::report`]) reads the sums by the hour that each charge adds to (`hours`), so a month is
 //! read without its events. Events lie in a partition a month (`open_months`).
 //!
+//! **Preview** ([`Usage::preview`]) rates past usage by a catalogue that is not published, in pages, and changes
+//! nothing.
+//!
 //! **Quarantine** ([`Usage::quarantined`], [`Usage::replay`]): an event may bring a vendor's usage object as it
 //! is, with the name of its format. What `domain::usage_format` does not understand is kept beside the reason,
 //! and nothing is counted under its id until it is replayed or reported again.
@@ -42,6 +45,7 @@ mod gather;
 mod hours;
 pub mod jobs;
 mod open_months;
+mod preview;
 mod quarantine;
 mod read_event;
 mod record;
@@ -59,6 +63,7 @@ use ledger::Ledger;
 pub use authorize::{AuthorizeRequest, Authorized};
 pub use charge_kept::ChargedKept;
 pub use hours::UsageSums;
+pub use preview::{Preview, PreviewSums};
 pub use quarantine::QuarantinedEvent;
 pub use read_event::RecordedEvent;
 pub use record::{EventResult, Receipt, Reported, UsageEvent};

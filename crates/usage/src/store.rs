@@ -1,5 +1,7 @@
 //! All SQL of usage.
 
+pub(crate) mod preview;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::NaiveDate;

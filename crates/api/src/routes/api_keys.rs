@@ -22,6 +22,7 @@ enum Scope {
     Usage,
     Backfill,
     Billing,
+    Catalog,
     Admin,
 }
 
@@ -148,6 +149,7 @@ impl From<Scope> for tenants::Scope {
             Scope::Usage => tenants::Scope::Usage,
             Scope::Backfill => tenants::Scope::Backfill,
             Scope::Billing => tenants::Scope::Billing,
+            Scope::Catalog => tenants::Scope::Catalog,
             Scope::Admin => tenants::Scope::Admin,
         }
     }
@@ -160,6 +162,7 @@ impl From<tenants::Scope> for Scope {
             tenants::Scope::Usage => Scope::Usage,
             tenants::Scope::Backfill => Scope::Backfill,
             tenants::Scope::Billing => Scope::Billing,
+            tenants::Scope::Catalog => Scope::Catalog,
             tenants::Scope::Admin => Scope::Admin,
         }
     }

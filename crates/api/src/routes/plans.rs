@@ -189,7 +189,7 @@ pub(super) async fn read_rate_card_version(
 }
 
 /// A version in its one spelling: `1`, and neither `+1` nor `01`.
-fn version(text: &str) -> Option<u32> {
+pub(super) fn version(text: &str) -> Option<u32> {
     text.parse().ok().filter(|version: &u32| version.to_string() == text)
 }
 
