@@ -1,5 +1,6 @@
 //! Rate cards as dated data: published by API, tried on past usage first, refused where they make no sense.
 
+use domain::policy::{DearerRates, Policies};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tenants::Scope;
@@ -372,4 +373,110 @@ async fn who_may_publish_may_do_that_alone() {
         .post(PREVIEW, json!({}))
         .await
         .expect_problem(422, "invalid-field");
+}
+
+/// A world whose tenant lets dearer rates wait for the next cycle.
+async fn patient_world() -> World {
+    let policies = Policies { dearer_rates: DearerRates::NextCycle, ..Policies::default() };
+    World::on(testkit::Stores::fresh().await, policies).await
+}
+
+async fn publish_omni(client: &Client, rate_milli: u32, effective_at: &str) {
+    let body = json!({"effective_at": effective_at, "catalog": omni_at(client, rate_milli).await});
+    client.post(VERSIONS, body).await.expect(201);
+}
+
+/// What a request holds and what it is then charged, and by which version: 1,000 tokens in and 500 out of omni.
+async fn call(client: &Client, id: &str, customer: &str) -> (i64, i64, i64) {
+    let held = client.authorize(id, customer, "mimo-v2-omni", 1_000, 500).await.expect(201);
+    let mut usage = event(id, customer, "mimo-v2-omni", json!({"input": 1_000, "output": 500}));
+    usage["authorization"] = json!(id);
+    let charged = client.post("/v1/usage/events", usage).await.expect(200);
+    let of = |value: &Value| value.as_i64().unwrap();
+    let receipt = &charged["receipt"];
+    (of(&held["credits_held"]), of(&receipt["credits"]), of(&receipt["catalog_version"]))
+}
+
+fn verify(world: &World) -> (bool, String) {
+    let output = world.command("verify").arg("--no-park").output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dearer_rate_waits_for_the_next_cycle_where_the_tenant_says_so_and_a_cheaper_one_does_not() {
+    let world = patient_world().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    // Given Ada's cycle from 31 January at 1x, and omni at 3x from 10 February on,
+    let ada = client.customer("ada").await;
+    client.subscribe(&ada, "standard").await;
+    publish_omni(client, 3_000, "2026-02-10T00:00:00Z").await;
+    client.advance_to("2026-02-12T00:00:00Z").await;
+    let (bob, carol) = (client.customer("bob").await, client.customer("carol").await);
+    client.subscribe(&bob, "lite").await;
+    // then her 1,500 tokens still cost 1x, of what is held as of what is charged; Bob's, who bought at 3x, cost 3x,
+    assert_eq!(call(client, "ada-1", &ada).await, (1_500, 1_500, 1));
+    assert_eq!(call(client, "bob-1", &bob).await, (4_500, 4_500, 2));
+    // and Carol's, who has paid for nothing, 3x. What happened before is at 1x for everybody.
+    let events = json!([
+        used("carol-1", &carol, "mimo-v2-omni", 1_000, "2026-02-12T00:00:00Z"),
+        used("carol-0", &carol, "mimo-v2-omni", 1_000, "2026-02-09T23:59:59Z"),
+        used("ada-2", &ada, "mimo-v2-omni", 1_000, "2026-02-12T00:00:00Z"),
+    ]);
+    client.post("/v1/usage/events", events).await.expect(200);
+    for (id, credits, version) in [("carol-1", 3_000, 2), ("carol-0", 1_000, 1), ("ada-2", 1_000, 1)] {
+        let receipt = receipt(client, id).await;
+        let seen = (&receipt["credits"], &receipt["catalog_version"]);
+        assert_eq!(seen, (&json!(credits), &json!(version)), "{id}");
+    }
+    // An upgrade adds to the cycle, and does not begin another.
+    let subscriptions = client.get(&format!("/v1/subscriptions?customer={ada}")).await.expect(200);
+    let upgrade = format!("/v1/subscriptions/{}/upgrade", subscriptions["data"][0]["id"].as_str().unwrap());
+    client.post(&upgrade, json!({"plan": "pro"})).await.expect(200);
+    assert_eq!(call(client, "ada-3", &ada).await, (1_500, 1_500, 1));
+    // Usage that an account's parking kept is charged by the same rule.
+    let (ledger, scope, id) = (world.ledger(), world.scope().await, ada.parse().unwrap());
+    ledger.park(&scope, id, "to be looked at").await.unwrap();
+    let kept = used("ada-4", &ada, "mimo-v2-omni", 1_000, "2026-02-12T00:00:00Z");
+    client.post("/v1/usage/events", kept).await.expect(202);
+    ledger.unpark(&scope, id).await.unwrap();
+    assert_eq!(world.usage().charge_kept(&scope, id).await.unwrap().credits.get(), 1_000);
+
+    // When omni is at 2x from 20 February on, it is cheaper for Bob at once, and dearer than before for Ada.
+    publish_omni(client, 2_000, "2026-02-20T00:00:00Z").await;
+    client.advance_to("2026-02-21T00:00:00Z").await;
+    assert_eq!(call(client, "ada-5", &ada).await, (1_500, 1_500, 1));
+    assert_eq!(call(client, "bob-2", &bob).await, (3_000, 3_000, 3));
+    // In her next cycle, from 28 February on, Ada pays what everybody pays.
+    client.advance_to("2026-03-01T00:00:00Z").await;
+    assert_eq!(call(client, "ada-6", &ada).await, (3_000, 3_000, 3));
+    // A late event of the cycle before is at the rates of that.
+    let late = used("ada-7", &ada, "mimo-v2-omni", 1_000, "2026-02-28T09:59:59Z");
+    client.post("/v1/usage/events", late).await.expect(200);
+    assert_eq!(receipt(client, "ada-7").await["catalog_version"], 1);
+
+    // The checks of what is stored know the rule: all is well, and what Bob did not pay is found.
+    let (is_clean, said) = verify(&world);
+    assert!(is_clean, "{said}");
+    let forged = "update usage_events set credits = 1500, catalog_version = 1,
+        rates = '[[\"input\", 1000], [\"output\", 1000]]' where event_id = 'bob-1'";
+    diesel_async::SimpleAsyncConnection::batch_execute(&mut world.stores.superuser().await, forged)
+        .await
+        .unwrap();
+    let (is_clean, said) = verify(&world);
+    assert!(!is_clean && said.contains("I-14") && said.contains("bob-1") && !said.contains("ada-"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dearer_rate_starts_at_once_where_the_tenant_says_nothing() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let ada = client.customer("ada").await;
+    client.subscribe(&ada, "lite").await;
+    publish_omni(client, 3_000, "2026-02-10T00:00:00Z").await;
+    client.advance_to("2026-02-12T00:00:00Z").await;
+    assert_eq!(call(client, "ada-1", &ada).await, (4_500, 4_500, 2));
+    assert!(verify(&world).0);
 }

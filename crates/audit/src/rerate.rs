@@ -2,11 +2,13 @@
 //! and names it again, from its source and id (I-12).
 
 use chrono::TimeDelta;
-use domain::Timestamp;
 use domain::catalog::CatalogHistory;
-use domain::id::{CustomerId, TenantId};
+use domain::cycle_rates::{Used, cost_in_cycle, depends_on_cycle};
+use domain::id::CustomerId;
+use domain::policy::DearerRates;
 use domain::rating::{NoCost, Rated, Unrated, rate};
 use domain::usage::{TokenCounts, event_identity};
+use domain::{TenantScope, Timestamp};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -19,7 +21,7 @@ const SERVED_AFTER: TimeDelta = TimeDelta::seconds(10);
 
 /// A tenant's catalogue, with when each version was published.
 pub(crate) struct Rerate<'a> {
-    pub(crate) tenant: TenantId,
+    pub(crate) scope: &'a TenantScope,
     pub(crate) history: &'a CatalogHistory,
     pub(crate) published: &'a [(u32, Timestamp)],
 }
@@ -28,7 +30,7 @@ impl Rerate<'_> {
     /// What is wrong about an event, if anything.
     pub(crate) fn check(&self, row: &EventRow) -> Vec<Finding> {
         let mut findings = Vec::new();
-        let identity = Uuid::from_bytes(event_identity(self.tenant, &row.source, &row.event_id));
+        let identity = Uuid::from_bytes(event_identity(self.scope.tenant, &row.source, &row.event_id));
         if identity != row.identity {
             let expected = format!("identity {identity}, of its source and id");
             findings.push(self.finding(12, row, format!("identity {}", row.identity), expected));
@@ -69,6 +71,7 @@ impl Rerate<'_> {
         if allowed.is_empty() {
             allowed.push(self.rated(None, row));
         }
+        allowed.extend(self.kept_by_cycles(row));
         allowed
     }
 
@@ -76,26 +79,25 @@ impl Rerate<'_> {
         self.history.version(version).is_some_and(|catalog| catalog.effective_at() <= at)
     }
 
+    /// What a paid cycle keeps where a dearer rate waits for the next one. A cycle is paid for a moment after its
+    /// instant: usage that was charged until then was in none, or in the one before.
+    fn kept_by_cycles(&self, row: &EventRow) -> Vec<String> {
+        let Some(usage) = counts(row) else { return Vec::new() };
+        let used = Used { model: &row.model, usage: &usage };
+        let waits = self.scope.policies.dearer_rates == DearerRates::NextCycle;
+        if !waits || !depends_on_cycle(&used, self.history, row.event_time) {
+            return Vec::new();
+        }
+        let starts = row.cycle_starts.iter();
+        let kept = starts.map(|start| cost_in_cycle(&used, self.history, Some(*start), row.event_time));
+        kept.flatten().map(|rated| receipt_of(&rated)).collect()
+    }
+
     fn rated(&self, version: Option<u32>, row: &EventRow) -> String {
-        let count = |tokens: i64| u64::try_from(tokens).ok();
-        let counts = || {
-            Some(TokenCounts {
-                input: count(row.input_tokens)?,
-                cache_read: count(row.cache_read_tokens)?,
-                cache_write: count(row.cache_write_tokens)?,
-                output: count(row.output_tokens)?,
-                reasoning: count(row.reasoning_tokens)?,
-            })
-        };
-        let Some(counts) = counts() else { return "token counts of at least 0".to_owned() };
+        let Some(counts) = counts(row) else { return "token counts of at least 0".to_owned() };
         let catalog = version.and_then(|version| self.history.version(version));
         match rate(catalog.map(|catalog| catalog.as_ref()), &row.model, &counts, row.event_time) {
-            Ok(Rated { credits, catalog_version, band_prompt_tokens_max, rates }) => receipt(
-                credits.get(),
-                Some(catalog_version.into()),
-                band_prompt_tokens_max.map(i128::from),
-                &json!(rates),
-            ),
+            Ok(rated) => receipt_of(&rated),
             Err(NoCost::Unrated(why)) => format!("unrated, {}", why.code()),
             Err(NoCost::Refused(refusal)) => format!("refused, {}", refusal.code()),
         }
@@ -104,7 +106,7 @@ impl Rerate<'_> {
     fn finding(&self, invariant: u8, row: &EventRow, found: String, expected: String) -> Finding {
         Finding {
             invariant: Invariant(invariant),
-            tenant: Some(self.tenant),
+            tenant: Some(self.scope.tenant),
             customer: Some(CustomerId::from_uuid(row.customer_id)),
             table: "usage_events".to_owned(),
             key: format!("event {} of {} ({})", row.event_id, row.source, row.identity),
@@ -113,6 +115,23 @@ impl Rerate<'_> {
             is_damage: true,
         }
     }
+}
+
+fn counts(row: &EventRow) -> Option<TokenCounts> {
+    let count = |tokens: i64| u64::try_from(tokens).ok();
+    Some(TokenCounts {
+        input: count(row.input_tokens)?,
+        cache_read: count(row.cache_read_tokens)?,
+        cache_write: count(row.cache_write_tokens)?,
+        output: count(row.output_tokens)?,
+        reasoning: count(row.reasoning_tokens)?,
+    })
+}
+
+fn receipt_of(rated: &Rated) -> String {
+    let Rated { credits, catalog_version, band_prompt_tokens_max, rates } = rated;
+    let band = band_prompt_tokens_max.map(i128::from);
+    receipt(credits.get(), Some((*catalog_version).into()), band, &json!(rates))
 }
 
 fn stored(row: &EventRow) -> String {

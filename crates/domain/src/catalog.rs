@@ -274,6 +274,20 @@ impl CatalogHistory {
         self.0.last()
     }
 
+    /// The versions that were in force at any instant after `after` and before `at`, but the one in force at `at`.
+    pub fn replaced(
+        &self,
+        after: Timestamp,
+        at: Timestamp,
+    ) -> impl Iterator<Item = &std::sync::Arc<Catalog>> {
+        let until_now = self.0.iter().rev().skip_while(move |catalog| catalog.effective_at > at);
+        let mut is_over = false;
+        // From the latest: a version was in force until the one looked at before it.
+        until_now
+            .take_while(move |catalog| !std::mem::replace(&mut is_over, catalog.effective_at <= after))
+            .skip(1)
+    }
+
     /// All versions, from the first.
     pub fn versions(&self) -> impl DoubleEndedIterator<Item = &std::sync::Arc<Catalog>> {
         self.0.iter()
@@ -778,5 +792,24 @@ mod tests {
         assert_eq!(history.version(4), None);
         assert_eq!(history.latest().map(|catalog| catalog.version()), Some(3));
         assert_eq!(CatalogHistory::default().latest(), None);
+    }
+
+    #[test]
+    fn what_was_in_force_a_while_ago_is_found() {
+        let history = CatalogHistory::new(vec![
+            publish(1, "2026-01-01T00:00:00Z"),
+            publish(2, "2026-02-01T00:00:00Z"),
+            publish(3, "2026-03-01T00:00:00Z"),
+        ]);
+        let replaced = |after, at_instant| -> Vec<u32> {
+            history.replaced(at(after), at(at_instant)).map(|catalog| catalog.version()).collect()
+        };
+        assert_eq!(replaced("2026-03-01T00:00:00Z", "2026-03-10T00:00:00Z"), [0; 0]);
+        assert_eq!(replaced("2026-02-28T23:59:59Z", "2026-03-10T00:00:00Z"), [2]);
+        assert_eq!(replaced("2026-02-01T00:00:00Z", "2026-03-10T00:00:00Z"), [2]);
+        assert_eq!(replaced("2026-01-31T00:00:00Z", "2026-03-10T00:00:00Z"), [2, 1]);
+        assert_eq!(replaced("2025-01-01T00:00:00Z", "2026-02-10T00:00:00Z"), [1]);
+        assert_eq!(replaced("2025-01-01T00:00:00Z", "2026-01-10T00:00:00Z"), [0; 0]);
+        assert_eq!(replaced("2025-01-01T00:00:00Z", "2025-12-01T00:00:00Z"), [0; 0]);
     }
 }

@@ -19,6 +19,7 @@ pub mod card;
 pub mod catalog;
 pub mod chain;
 pub mod credits;
+pub mod cycle_rates;
 pub mod grant;
 pub mod hold;
 pub mod id;

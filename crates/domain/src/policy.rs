@@ -34,6 +34,7 @@ pub struct Policies {
     /// How long after a cycle's end its usage is still charged to it, counted to the receipt (R-32).
     pub late_grace_minutes: u32,
     pub late_usage: LateUsage,
+    pub dearer_rates: DearerRates,
     /// The status that answers "out of Credits" (R-33a).
     pub out_of_credits_status: u16,
     /// The parts of a pool, in percent, at whose use somebody is told.
@@ -62,6 +63,7 @@ impl Default for Policies {
             event_ahead_minutes_max: 5,
             late_grace_minutes: 60,
             late_usage: LateUsage::Current,
+            dearer_rates: DearerRates::AtOnce,
             out_of_credits_status: 402,
             alert_used_percents: vec![50, 80, 95],
             alert_credits_left: Vec::new(),
@@ -151,6 +153,17 @@ pub enum LateUsage {
     Absorb,
 }
 
+/// Whom a version of the rate card with a dearer rate applies to from its instant on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DearerRates {
+    /// Everybody.
+    AtOnce,
+    /// Whoever is not in a cycle that was paid before. In such a one the rates stay that it began with, where they
+    /// are the cheaper ones.
+    NextCycle,
+}
+
 /// What becomes of usage of a closed cycle (R-32).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LateRules {
@@ -190,7 +203,7 @@ mod tests {
     #[test]
     fn a_setting_reads_as_it_is_written() {
         let json = r#"{ "upgrade_discount": "none", "upgrade_pricing": "prorated", "renewal_grant": "on_invoice",
-            "catch_up": "bill", "late_usage": "absorb" }"#;
+            "catch_up": "bill", "late_usage": "absorb", "dearer_rates": "next_cycle" }"#;
         let policies: Policies = serde_json::from_str(json).unwrap();
         assert_eq!(
             policies,
@@ -200,6 +213,7 @@ mod tests {
                 renewal_grant: RenewalGrant::OnInvoice,
                 catch_up: CatchUp::Bill,
                 late_usage: LateUsage::Absorb,
+                dearer_rates: DearerRates::NextCycle,
                 ..Policies::default()
             }
         );

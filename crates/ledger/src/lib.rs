@@ -31,6 +31,7 @@ mod lock;
 mod movements;
 mod open;
 mod packed;
+mod paid_cycle;
 mod park;
 mod project;
 mod prune_holds;
@@ -57,6 +58,7 @@ pub use hot_balances::HoldRequest;
 pub use lock::{Accounts, lock, lock_for_usage};
 pub use movements::{Cut, Movements};
 pub use open::{begin_clock, open};
+pub use paid_cycle::paid_cycle_starts;
 pub use park::{park, unpark};
 pub use publish::EndedHolds;
 pub use release::{

@@ -1,11 +1,13 @@
 //! May this request start?
 
 use db::{Error, Result};
+use domain::cycle_rates::{Asked, cost_in_cycle, cost_in_force, depends_on_cycle};
 use domain::hold::{Hold, expires_at, request_fingerprint};
 use domain::id::{CustomerId, ExternalId};
-use domain::rating::{Estimate, NoCost, estimate};
+use domain::policy::DearerRates;
+use domain::rating::{Estimate, NoCost};
 use domain::usage::TokenCounts;
-use domain::{Refusal, TenantScope};
+use domain::{Refusal, TenantScope, Timestamp};
 use ledger::{Granted, HoldRequest};
 
 use crate::Usage;
@@ -38,7 +40,13 @@ impl Usage {
     /// left, `not-rated`, `amount-overflow`, `authorization-reused`, `authorization-ended`, `account-parked`,
     /// `not-found`.
     pub async fn authorize(&self, scope: &TenantScope, request: AuthorizeRequest) -> Result<Authorized> {
-        let estimate = self.price(scope, &request.model, &request.prompt, request.output_tokens_max).await?;
+        let asked = Asked {
+            model: &request.model,
+            prompt: &request.prompt,
+            output_tokens_max: request.output_tokens_max,
+            estimate_output_tokens_max: scope.policies.estimate_output_tokens_max,
+        };
+        let estimate = self.estimate(scope, Some(request.customer), &asked).await?;
         let fingerprint =
             request_fingerprint(request.customer, &request.model, &request.prompt, request.output_tokens_max);
         let wanted = HoldRequest {
@@ -56,7 +64,7 @@ impl Usage {
         Ok(Authorized { hold: granted.hold, version: granted.version, estimate, max_output_tokens })
     }
 
-    /// What a request would hold, without holding it.
+    /// What a request would hold, without holding it, for a customer who is in no paid cycle.
     pub async fn price(
         &self,
         scope: &TenantScope,
@@ -64,22 +72,53 @@ impl Usage {
         prompt: &TokenCounts,
         output_tokens_max: Option<u64>,
     ) -> Result<Estimate> {
-        let history = self.parts.catalogs.history(scope.tenant).await?;
-        let catalog = history.at(scope.now);
-        let estimate = estimate(
-            catalog.map(|catalog| catalog.as_ref()),
+        let asked = Asked {
             model,
             prompt,
             output_tokens_max,
-            scope.policies.estimate_output_tokens_max,
-            scope.now,
-        );
+            estimate_output_tokens_max: scope.policies.estimate_output_tokens_max,
+        };
+        self.estimate(scope, None, &asked).await
+    }
+
+    async fn estimate(
+        &self,
+        scope: &TenantScope,
+        customer: Option<CustomerId>,
+        asked: &Asked<'_>,
+    ) -> Result<Estimate> {
+        let history = self.parts.catalogs.history(scope.tenant).await?;
+        let keeps_rates = scope.policies.dearer_rates == DearerRates::NextCycle;
+        let estimate = match customer {
+            Some(customer) if keeps_rates && depends_on_cycle(asked, &history, scope.now) => {
+                // Boxed: hardly one request runs it.
+                let cycle_start = Box::pin(self.cycle_start(scope, customer)).await?;
+                cost_in_cycle(asked, &history, cycle_start, scope.now)
+            }
+            Some(_) | None => cost_in_force(asked, &history, scope.now),
+        };
         estimate.map_err(|no_cost| match no_cost {
             NoCost::Refused(refusal) => Error::Refused(refusal),
             NoCost::Unrated(unrated) => {
                 Error::Refused(Refusal::NotRated { reason: unrated.code().to_owned() })
             }
         })
+    }
+
+    /// None also while PostgreSQL is away: a hold is then of the dearer rate, and what is charged is not.
+    async fn cycle_start(&self, scope: &TenantScope, customer: CustomerId) -> Result<Option<Timestamp>> {
+        let tenant = scope.tenant;
+        let asked = [(customer, scope.now)];
+        let starts = self
+            .parts
+            .db
+            .transaction(tenant, async |tx| ledger::paid_cycle_starts(tx, tenant, &asked).await)
+            .await;
+        match starts {
+            Ok(starts) => Ok(starts.into_iter().next().flatten()),
+            Err(Error::Unavailable(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Lets an authorization run on; see [`ledger::Ledger::renew`].

@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use db::{Connection, Error, Result};
 use domain::TenantScope;
 use domain::catalog::CatalogHistory;
+use domain::cycle_rates::{Used, cost_in_force, depends_on_cycle};
 use domain::hold::{self, Capture, NoHold};
 use domain::id::{CustomerId, ExternalId};
-use domain::rating::{NoCost, rate};
+use domain::policy::DearerRates;
+use domain::rating::NoCost;
 use domain::usage::TokenCounts;
 use domain::{Credits, Timestamp};
 use ledger::{Accounts, FoundHold, Looked};
@@ -16,6 +18,7 @@ use uuid::Uuid;
 
 use crate::alerts::Before;
 use crate::charge::ToCharge;
+use crate::cycle_rates;
 use crate::hours::{HourKey, Hours};
 use crate::record::{Receipt, latest_version};
 use crate::{Usage, store};
@@ -110,21 +113,31 @@ impl Usage {
         let mut accounts =
             ledger::lock_for_usage(tx, tenant, &[customer], oldest.unwrap_or(scope.now)).await?;
         let before = Before::of(&accounts, scope.now);
+        let keeps_rates = scope.policies.dearer_rates == DearerRates::NextCycle;
+        let mut by_cycle = BTreeMap::new();
+        for (place, event) in kept.iter().enumerate().filter(|_| keeps_rates) {
+            let used = Used { model: &event.model, usage: &event.usage };
+            if depends_on_cycle(&used, history, event.event_time) {
+                by_cycle.insert(place, (customer, event.event_time, used, history));
+            }
+        }
+        let by_cycle = cycle_rates::rate_all(tx, tenant, by_cycle).await?;
         let mut receipts = Vec::new();
-        for event in &kept {
-            let catalog = history.at(event.event_time).map(|catalog| catalog.as_ref());
-            let rated = match rate(catalog, &event.model, &event.usage, event.event_time) {
+        for (place, event) in kept.iter().enumerate() {
+            let used = Used { model: &event.model, usage: &event.usage };
+            let in_force = match cost_in_force(&used, history, event.event_time) {
                 Ok(rated) => Ok(rated),
                 Err(NoCost::Unrated(unrated)) => Err(unrated),
                 Err(NoCost::Refused(refusal)) => return Err(refusal.into()),
             };
+            let rated = by_cycle.get(&place).unwrap_or(&in_force);
             let to_charge = ToCharge {
                 identity: event.identity,
                 event_time: event.event_time,
                 received_at: event.received_at,
                 late: scope.policies.late_rules(),
                 capture: captured(customer, event, &holds)?,
-                rated: &rated,
+                rated,
             };
             receipts.push(to_charge.charge(accounts.get_mut(customer)?, scope.now));
         }

@@ -1,7 +1,8 @@
 //! Usage: may this request start, and what did it use?
 //!
 //! **Authorize** ([`Usage::authorize`]) rates the estimate on the in-memory catalogue and asks the
-//! ledger for a hold: no SQL on a hit.
+//! ledger for a hold: no SQL on a hit. Where a tenant lets dearer rates wait for the next cycle, and one started in the
+//! last 32 days, it asks PostgreSQL once when the customer's cycle began.
 //!
 //! **Record** ([`Usage::record`]) is a batch, and one event is a batch of one. Concurrent requests
 //! of a tenant are gathered into one batch and share its commit: what arrives while a batch is
@@ -11,6 +12,7 @@
 //! |---|---|
 //! | lock the accounts in id order, load their grants | 2 |
 //! | find the holds that events name | 0 or 1 |
+//! | find when the cycles began, where dearer rates wait for the next | 0 or 1 |
 //! | insert the identities that are new | 1 |
 //! | read what the others were answered | 0 or 1 |
 //! | keep what is not understood | 0 or 1 |
@@ -41,6 +43,7 @@ mod authorize;
 mod by_model;
 mod charge;
 mod charge_kept;
+mod cycle_rates;
 mod gather;
 mod hours;
 pub mod jobs;

@@ -1,14 +1,17 @@
 //! What did it use? Counts each event once, charges it, and says why it cost that.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use db::{Connection, Error, Result};
 use domain::account::Draw;
+use domain::catalog::CatalogHistory;
 use domain::credits::RateMilli;
+use domain::cycle_rates::{Used, cost_in_force, depends_on_cycle};
 use domain::hold::{self, Capture, Hold, HoldEnd, NoHold, capture};
 use domain::id::{CustomerId, ExternalId};
-use domain::policy::LateRules;
-use domain::rating::{NoCost, Rated, Unrated, rate};
+use domain::policy::{DearerRates, LateRules};
+use domain::rating::{NoCost, Rated, Unrated};
 use domain::usage::{EventContent, Outcome, RawContent, TokenCounts, TokenKind, UsageSource, event_identity};
 use domain::usage_format::{Quarantined, Reason, UsageFormat, normalise_text};
 use domain::{Credits, Refusal, TenantScope, Timestamp};
@@ -17,6 +20,7 @@ use uuid::Uuid;
 
 use crate::alerts::Before;
 use crate::charge::ToCharge;
+use crate::cycle_rates;
 use crate::gather::Request;
 use crate::hours::{HourKey, Hours};
 use crate::{Parts, Usage, store};
@@ -130,6 +134,8 @@ pub(crate) struct Item<'a> {
 pub(crate) struct Counted {
     pub(crate) usage: TokenCounts,
     pub(crate) rated: std::result::Result<Rated, Unrated>,
+    /// Where it may be cheaper by an earlier version, and that depends on when its cycle began: all versions.
+    pub(crate) by_cycle: Option<Arc<CatalogHistory>>,
 }
 
 /// An event that is new, with its receipt: a row to be written.
@@ -202,17 +208,22 @@ async fn check<'a>(
 
 fn check_one<'a>(
     scope: &TenantScope,
-    history: &domain::catalog::CatalogHistory,
+    history: &Arc<CatalogHistory>,
     event: &'a UsageEvent,
 ) -> std::result::Result<Item<'a>, Refusal> {
     let received_at = event.first_received_at.unwrap_or(scope.now);
     let event_time = event.time.unwrap_or(received_at);
     // By the event's own time, whatever is in force when it arrives.
-    let catalog = history.at(event_time).map(|catalog| catalog.as_ref());
-    let rate = |usage: TokenCounts| match rate(catalog, &event.model, &usage, event_time) {
-        Ok(rated) => Ok(Counted { usage, rated: Ok(rated) }),
-        Err(NoCost::Unrated(unrated)) => Ok(Counted { usage, rated: Err(unrated) }),
-        Err(NoCost::Refused(refusal)) => Err(refusal),
+    let rate = |usage: TokenCounts| {
+        let used = Used { model: &event.model, usage: &usage };
+        let rated = match cost_in_force(&used, history, event_time) {
+            Ok(rated) => Ok(rated),
+            Err(NoCost::Unrated(unrated)) => Err(unrated),
+            Err(NoCost::Refused(refusal)) => return Err(refusal),
+        };
+        let keeps_rates = scope.policies.dearer_rates == DearerRates::NextCycle;
+        let by_cycle = (keeps_rates && depends_on_cycle(&used, history, event_time)).then(|| history.clone());
+        Ok(Counted { usage, rated, by_cycle })
     };
     let read = match &event.usage {
         Reported::Counts(usage) => Ok(rate(*usage)?),
@@ -262,7 +273,7 @@ fn check_one<'a>(
 }
 
 /// 0 where none was published.
-pub(crate) fn latest_version(history: &domain::catalog::CatalogHistory) -> u32 {
+pub(crate) fn latest_version(history: &CatalogHistory) -> u32 {
     history.latest().map_or(0, |catalog| catalog.version())
 }
 
@@ -311,6 +322,7 @@ async fn record_in(
     });
     let usable: Vec<std::result::Result<&Item<'_>, Refusal>> = usable.collect();
 
+    let by_cycle = rated_by_cycle(tx, tenant, &usable).await?;
     let firsts = first_of_each_identity(&usable);
     let in_time: Vec<&Item<'_>> =
         firsts.iter().copied().filter(|item| item.is_in_time && item.read.is_ok()).collect();
@@ -323,7 +335,7 @@ async fn record_in(
     let mut results = Vec::new();
     let mut recorded = Vec::new();
     let mut kept = Vec::new();
-    for usable in &usable {
+    for (place, usable) in usable.iter().enumerate() {
         let item = match usable {
             Ok(item) => *item,
             Err(refusal) => {
@@ -364,7 +376,7 @@ async fn record_in(
             received_at: item.received_at,
             late: item.late,
             capture: captured(item, hold.as_ref()),
-            rated: &counted.rated,
+            rated: by_cycle.get(&place).unwrap_or(&counted.rated),
         };
         let receipt = to_charge.charge(accounts.get_mut(item.event.customer)?, item.now);
         ends.end(hold.as_ref(), HoldEnd::Captured, now);
@@ -390,6 +402,24 @@ async fn record_in(
     ledger::end_holds(tx, tenant, &ends.captured, HoldEnd::Captured, now).await?;
     ledger::end_holds(tx, tenant, &ends.released, HoldEnd::Released, now).await?;
     Ok(Written::Committed(Committed { results, accounts, ended_holds: ends.by_customer() }))
+}
+
+/// What events cost whose rate depends on when their cycle began, by their places. Under the accounts' locks: no cycle
+/// is paid meanwhile.
+async fn rated_by_cycle(
+    tx: &mut Connection,
+    tenant: domain::id::TenantId,
+    usable: &[std::result::Result<&Item<'_>, Refusal>],
+) -> Result<BTreeMap<usize, std::result::Result<Rated, Unrated>>> {
+    let mut events = BTreeMap::new();
+    for (place, usable) in usable.iter().enumerate() {
+        let Ok(Item { event, event_time, read: Ok(counted), .. }) = usable else { continue };
+        if let Some(history) = &counted.by_cycle {
+            let used = Used { model: &event.model, usage: &counted.usage };
+            events.insert(place, (event.customer, *event_time, used, history.as_ref()));
+        }
+    }
+    cycle_rates::rate_all(tx, tenant, events).await
 }
 
 fn hours_of(recorded: &[Recorded<'_>]) -> Result<Hours> {

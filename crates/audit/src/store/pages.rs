@@ -4,7 +4,9 @@
 use db::schema::grants;
 use db::{Connection, Error, Result};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Bytea, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Bool, Bytea, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use diesel_async::RunQueryDsl;
 use domain::Timestamp;
 use domain::grant::GrantSource;
@@ -167,6 +169,9 @@ pub(crate) struct EventRow {
     pub(crate) band_prompt_tokens_max: Option<i64>,
     #[diesel(sql_type = Jsonb)]
     pub(crate) rates: Value,
+    /// When the paid cycles began that it lies in; more than one where a plan was bought anew.
+    #[diesel(sql_type = Array<Timestamptz>)]
+    pub(crate) cycle_starts: Vec<Timestamp>,
 }
 
 /// Where a page of events begins: after this customer's time and identity.
@@ -185,7 +190,10 @@ pub(crate) async fn events_page(
              credits, catalog_version, band_prompt_tokens_max, rates,
              (select max(t.recorded_at) from transfers t
               where t.tenant_id = e.tenant_id and t.customer_id = e.customer_id and t.version = e.account_version)
-                 as charged_at
+                 as charged_at,
+             array(select g.effective_at from grants g
+                   where g.tenant_id = e.tenant_id and g.customer_id = e.customer_id and g.source = 'plan'
+                       and g.effective_at <= e.event_time and g.expires_at > e.event_time) as cycle_starts
          from usage_events e
          where tenant_id = $1 and (customer_id, event_time) >= ($2, $3)
              and (customer_id, event_time, identity) > ($2, $3, $4)

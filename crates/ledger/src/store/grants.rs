@@ -193,3 +193,28 @@ pub(crate) async fn update_grants(
     .await?;
     Ok(())
 }
+
+/// By the grants of plans, in the order of what is asked.
+pub(crate) async fn paid_cycle_starts(
+    tx: &mut Connection,
+    tenant: TenantId,
+    asked: &[(CustomerId, Timestamp)],
+) -> Result<Vec<Option<Timestamp>>> {
+    #[derive(QueryableByName)]
+    struct Start {
+        #[diesel(sql_type = Nullable<Timestamptz>)]
+        starts_at: Option<Timestamp>,
+    }
+    let rows: Vec<Start> = db::sql_query(
+        "select (select max(g.effective_at) from grants g
+                 where g.tenant_id = $1 and g.customer_id = n.customer_id and g.source = 'plan'
+                     and g.effective_at <= n.at and g.expires_at > n.at) as starts_at
+         from unnest($2, $3) with ordinality as n (customer_id, at, place) order by n.place",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<Array<SqlUuid>, _>(asked.iter().map(|(customer, _)| customer.uuid()).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(asked.iter().map(|(_, at)| *at).collect::<Vec<_>>())
+    .load(tx)
+    .await?;
+    Ok(rows.into_iter().map(|row| row.starts_at).collect())
+}
