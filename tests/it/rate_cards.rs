@@ -326,7 +326,7 @@ async fn a_preview_reads_page_after_page() {
     // 2,500 events of two customers, many at one instant: 1 + 2 + ... + 2,500 tokens.
     let (ada, bob) = (client.customer("ada").await, client.customer("bob").await);
     let of = |n: u64| {
-        let customer = if n % 3 == 0 { &ada } else { &bob };
+        let customer = if n.is_multiple_of(3) { &ada } else { &bob };
         used(&format!("e{n}"), customer, "mimo-v2-omni", n, "2026-01-31T09:00:00Z")
     };
     for start in [1, 1_001, 2_001] {
