@@ -83,6 +83,55 @@ async fn usage_is_reported_by_time_model_band_and_key() {
 }
 
 #[tokio::test]
+async fn credits_by_kind_of_token_sum_to_the_total() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let ada = used(client).await;
+    // Bob has no Credits at all: what he used is overage.
+    let bob = client.customer("bob").await;
+    let both = event("b1", &bob, "mimo-v2-pro", json!({"input": 10, "output": 5, "reasoning": 2}));
+    client.post("/v1/usage/events", both).await.expect(200);
+
+    let path = format!("/v1/customers/{ada}/usage?interval=none");
+    let by_kind = client.get(&format!("{path}&group_by=kind")).await.expect(200);
+    assert_eq!(
+        rows(&by_kind, &["kind", "events", "credits"]),
+        [
+            // 1,000 and 30 of omni at 1x; 1,500 of pro at 2x, and 262,144 at 4x.
+            json!(["input", 4, 1_000 + 30 + 2 * 1_500 + 4 * 262_144]),
+            json!(["cache_read", 1, 4]),
+            json!(["output", 1, 2 * 500]),
+        ]
+    );
+    let whole = client.get(&format!("{path}&group_by=")).await.expect(200);
+    assert_eq!(by_kind["total"], whole["total"], "as it is without");
+    assert_eq!(
+        by_kind["data"][2]["tokens"],
+        json!({"input": 0, "cache_read": 0, "cache_write": 0, "output": 500, "reasoning": 100})
+    );
+    let by_day = client.get(&format!("/v1/customers/{ada}/usage?group_by=model,kind")).await.expect(200);
+    assert_eq!(
+        rows(&by_day, &["start", "model", "kind", "credits"]),
+        [
+            json!(["2026-02-01T00:00:00.000000Z", "mimo-v2-omni", "input", 30]),
+            json!(["2026-02-02T00:00:00.000000Z", "mimo-v2-omni", "input", 1_000]),
+            json!(["2026-02-02T00:00:00.000000Z", "mimo-v2-pro", "input", 2 * 1_500 + 4 * 262_144]),
+            json!(["2026-02-02T00:00:00.000000Z", "mimo-v2-pro", "cache_read", 4]),
+            json!(["2026-02-02T00:00:00.000000Z", "mimo-v2-pro", "output", 1_000]),
+        ]
+    );
+    let of_bob =
+        client.get(&format!("/v1/customers/{bob}/usage?interval=none&group_by=kind")).await.expect(200);
+    assert_eq!(
+        rows(&of_bob, &["kind", "credits", "overage"]),
+        [json!(["input", 20, 20]), json!(["output", 10, 10])]
+    );
+    let too_long = format!("/v1/customers/{ada}/usage?group_by=kind&from=2025-12-01T00:00:00Z");
+    client.get(&too_long).await.expect_problem(422, "invalid-field");
+}
+
+#[tokio::test]
 async fn a_report_of_nonsense_is_refused_and_one_of_others_is_not_shown() {
     let world = World::new().await;
     let server = world.serve().await;

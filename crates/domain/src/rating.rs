@@ -140,6 +140,40 @@ fn add_call(
     })
 }
 
+/// What the tokens of one kind cost of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KindCost {
+    pub kind: TokenKind,
+    pub credits: Credits,
+    /// The part of `credits` that no grant paid for.
+    pub overage: Credits,
+}
+
+/// An event's Credits by the kinds that it was charged for. The event is rounded up once, so a kind's
+/// Credits are what it adds to the event's, in the order of the receipt: they sum to it. What no grant paid for is
+/// the last of them.
+pub fn by_kind(
+    usage: &TokenCounts,
+    rates: &[(TokenKind, RateMilli)],
+    overage: Credits,
+) -> Result<Vec<KindCost>, Refusal> {
+    let mut milli = MilliCredits::default();
+    let mut ends = Vec::with_capacity(rates.len());
+    for (kind, rate) in rates {
+        milli.add(usage.of(*kind), *rate);
+        ends.push((*kind, milli.round_up()?));
+    }
+    let granted = ends.last().map_or(Credits::ZERO, |(_, end)| end.minus_floor_zero(overage));
+    let mut start = Credits::ZERO;
+    let costs = ends.into_iter().map(|(kind, end)| {
+        let credits = end.minus_floor_zero(start);
+        let overage = end.minus_floor_zero(start.max(granted));
+        start = end;
+        KindCost { kind, credits, overage }
+    });
+    Ok(costs.collect())
+}
+
 /// What `authorize` holds for a request, before it is known what it will use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Estimate {
@@ -472,6 +506,24 @@ mod tests {
         assert_eq!(of(&[output(half / 2), output(half / 2)]), Err(NoCost::Refused(Refusal::AmountOverflow)));
     }
 
+    #[test]
+    fn an_events_credits_are_split_by_kind_without_a_rest() {
+        let usage = TokenCounts { input: 4, cache_read: 7, output: 3, ..NOTHING };
+        // 4.4, then 0.7 more, then 3.3 more: 8.4, which is 9.
+        let rates = [(TokenKind::Input, 1_100), (TokenKind::CacheRead, 100), (TokenKind::Output, 1_100)];
+        let rates = rates.map(|(kind, rate)| (kind, RateMilli(rate)));
+        let of = |overage| -> Vec<_> {
+            let costs = by_kind(&usage, &rates, credits(overage)).unwrap();
+            costs.iter().map(|cost| (cost.kind, cost.credits.get(), cost.overage.get())).collect()
+        };
+        let [input, cached, output] = [TokenKind::Input, TokenKind::CacheRead, TokenKind::Output];
+        assert_eq!(of(0), [(input, 5, 0), (cached, 1, 0), (output, 3, 0)]);
+        assert_eq!(of(2), [(input, 5, 0), (cached, 1, 0), (output, 3, 2)]);
+        assert_eq!(of(5), [(input, 5, 1), (cached, 1, 1), (output, 3, 3)]);
+        assert_eq!(of(9), [(input, 5, 5), (cached, 1, 1), (output, 3, 3)]);
+        assert_eq!(by_kind(&NOTHING, &[], Credits::ZERO), Ok(vec![]));
+    }
+
     fn estimate_in(catalog: &Catalog, input: u64, output_max: Option<u64>) -> Result<Estimate, NoCost> {
         let prompt = TokenCounts { input, ..NOTHING };
         estimate(Some(catalog), "mimo-v2-pro", &prompt, output_max, 4_096, at(MAY))
@@ -606,6 +658,22 @@ mod tests {
                 Err(other) => return Err(TestCaseError::fail(format!("{other:?}"))),
             };
             prop_assert_eq!(cost, slow::cost(&bands, counts));
+        }
+
+        #[test]
+        fn an_events_kinds_sum_to_it(
+            rates in prop::array::uniform4(0u32..5_000),
+            counts in prop::array::uniform4(0u64..3_000),
+            part in 0u32..=100,
+        ) {
+            let bands = [ModelBand { upper: None, is_inclusive: true, rates: Some(rates.map(Some)) }];
+            let usage = usage_of(counts);
+            let rated = rate(Some(&catalog_of(&bands)), "m", &usage, at(MAY)).unwrap();
+            let overage = rated.credits.get() * i64::from(part) / 100;
+            let costs = by_kind(&usage, &rated.rates, credits(overage)).unwrap();
+            let sum = |of: fn(&KindCost) -> Credits| costs.iter().map(|cost| of(cost).get()).sum::<i64>();
+            prop_assert_eq!(sum(|cost| cost.credits), rated.credits.get());
+            prop_assert_eq!(sum(|cost| cost.overage), overage);
         }
 
         #[test]

@@ -51,6 +51,18 @@ impl TokenCounts {
         }
     }
 
+    /// What is there of one kind; with `output`, its reasoning.
+    pub fn only(&self, kind: TokenKind) -> TokenCounts {
+        let of = |own| if own == kind { self.of(own) } else { 0 };
+        TokenCounts {
+            input: of(TokenKind::Input),
+            cache_read: of(TokenKind::CacheRead),
+            cache_write: of(TokenKind::CacheWrite),
+            output: of(TokenKind::Output),
+            reasoning: if kind == TokenKind::Output { self.reasoning } else { 0 },
+        }
+    }
+
     /// The sum, kind by kind; refused with `amount-overflow`.
     pub fn plus(&self, other: &TokenCounts) -> Result<TokenCounts, Refusal> {
         let sum = |a: u64, b: u64| {

@@ -1,19 +1,26 @@
-//! Where did the Credits go? A customer's usage by time, model, context band and key.
+//! Where did the Credits go? A customer's usage by time, model, context band and key: from the sums by the hour.
+//! By kind of token from the events themselves, page after page: the sums do not say at which rates they are.
 
 use std::collections::BTreeMap;
 
 use db::Result;
 use domain::calendar::Zone;
+use domain::credits::RateMilli;
 use domain::id::{CustomerId, ExternalId};
+use domain::rating::by_kind;
+use domain::usage::TokenKind;
 use domain::{Refusal, TenantScope, Timestamp};
+use uuid::Uuid;
 
 use crate::hours::{HourKey, UsageSums};
 use crate::{Usage, store};
 
 /// The longest that a report by the day, or as a whole, reaches.
 const DAYS_MAX: i64 = 400;
-/// The longest that a report by the hour reaches.
+/// The longest that a report by the hour, or by kind, reaches.
 const DAYS_BY_HOUR_MAX: i64 = 31;
+/// Events that are read together.
+const PAGE: usize = 5_000;
 
 /// How a report cuts its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +43,7 @@ pub struct ReportQuery {
     pub by_model: bool,
     pub by_band: bool,
     pub by_api_key: bool,
+    pub by_kind: bool,
 }
 
 /// What the rows of a report differ in; none where it is not cut by that.
@@ -48,6 +56,17 @@ pub struct ReportKey {
     pub band_prompt_tokens_max: Option<Option<u64>>,
     /// Within: none where no key was named.
     pub api_key: Option<Option<ExternalId>>,
+    pub kind: Option<TokenKind>,
+}
+
+/// An event as it was charged, with the rates of its receipt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReceiptOf {
+    /// Where the next page begins: after this time and identity.
+    pub(crate) place: (Timestamp, Uuid),
+    pub(crate) key: HourKey,
+    pub(crate) sums: UsageSums,
+    pub(crate) rates: Vec<(TokenKind, RateMilli)>,
 }
 
 /// A customer's charged usage.
@@ -70,6 +89,9 @@ impl Usage {
     ) -> Result<Report> {
         let (tenant, zone) = (scope.tenant, scope.zone);
         let (from, to) = whole_hours(&query, zone)?;
+        if query.by_kind {
+            return self.report_by_kind(scope, customer, &query, from, to).await;
+        }
         let hours = self
             .parts
             .db
@@ -84,6 +106,47 @@ impl Usage {
         }
         Ok(Report { from, to, rows: rows.into_iter().collect(), total })
     }
+
+    /// An event is in a row for each kind that it was charged for; in the total it counts once.
+    async fn report_by_kind(
+        &self,
+        scope: &TenantScope,
+        customer: CustomerId,
+        query: &ReportQuery,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Report> {
+        let (tenant, zone) = (scope.tenant, scope.zone);
+        let mut rows: BTreeMap<ReportKey, UsageSums> = BTreeMap::new();
+        let (mut total, mut after) = (UsageSums::default(), (from, Uuid::nil()));
+        loop {
+            let page = self
+                .parts
+                .db
+                .transaction(tenant, async |tx| {
+                    store::receipts::page(tx, tenant, customer, zone, after, to, PAGE).await
+                })
+                .await?;
+            for receipt in &page {
+                total = total.plus(receipt.sums)?;
+                let key = report_key(receipt.key.clone(), query, zone);
+                for cost in by_kind(&receipt.sums.tokens, &receipt.rates, receipt.sums.overage)? {
+                    let of_kind = UsageSums {
+                        events: 1,
+                        tokens: receipt.sums.tokens.only(cost.kind),
+                        credits: cost.credits,
+                        overage: cost.overage,
+                    };
+                    let row = rows.entry(ReportKey { kind: Some(cost.kind), ..key.clone() }).or_default();
+                    *row = row.plus(of_kind)?;
+                }
+            }
+            match page.last() {
+                Some(last) if page.len() == PAGE => after = last.place,
+                Some(_) | None => return Ok(Report { from, to, rows: rows.into_iter().collect(), total }),
+            }
+        }
+    }
 }
 
 fn whole_hours(query: &ReportQuery, zone: Zone) -> Result<(Timestamp, Timestamp)> {
@@ -92,7 +155,8 @@ fn whole_hours(query: &ReportQuery, zone: Zone) -> Result<(Timestamp, Timestamp)
     if to < query.to {
         to += chrono::TimeDelta::hours(1);
     }
-    let days_max = if query.interval == Interval::Hour { DAYS_BY_HOUR_MAX } else { DAYS_MAX };
+    let is_detailed = query.interval == Interval::Hour || query.by_kind;
+    let days_max = if is_detailed { DAYS_BY_HOUR_MAX } else { DAYS_MAX };
     if from >= to || to - from > chrono::TimeDelta::days(days_max) {
         return Err(Refusal::invalid_field("to", "out-of-range").into());
     }
@@ -109,5 +173,6 @@ fn report_key(key: HourKey, query: &ReportQuery, zone: Zone) -> ReportKey {
         model: query.by_model.then_some(key.model),
         band_prompt_tokens_max: query.by_band.then_some(key.band_prompt_tokens_max),
         api_key: query.by_api_key.then_some(key.api_key),
+        kind: None,
     }
 }

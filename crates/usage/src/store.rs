@@ -1,6 +1,7 @@
 //! All SQL of usage.
 
 pub(crate) mod preview;
+pub(crate) mod receipts;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -260,6 +260,7 @@ pub(super) async fn forecast_usage(
         interval: Interval::Whole,
         by_model: true,
         by_band: true,
+        by_kind: false,
         by_api_key: false,
     };
     let report = usage.report(scope, id.0, back).await?;

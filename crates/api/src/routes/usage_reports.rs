@@ -29,15 +29,15 @@ struct ReportParams {
     #[param(value_type = Option<String>, format = DateTime)]
     from: Option<Instant>,
     /// Until the end of the hour that ends at or after this; now where it is left out. 400 days after `from` at most, 31 by the
-    /// hour.
+    /// hour or by kind.
     #[param(value_type = Option<String>, format = DateTime)]
     to: Option<Instant>,
     /// Hours, or days of the tenant's zone; `none` sums up all of it.
     #[serde(default)]
     #[param(inline)]
     interval: Cut,
-    /// Any of `model`, `band` and `api_key`, with commas between; by `model` where it is left out, and by none of
-    /// them where it is empty.
+    /// Any of `model`, `band`, `api_key` and `kind` of token, with commas between; by `model` where it is left out,
+    /// and by none of them where it is empty.
     #[serde(default)]
     #[param(value_type = Option<String>, example = "model,band")]
     group_by: GroupBy,
@@ -67,23 +67,25 @@ struct GroupBy {
     model: bool,
     band: bool,
     api_key: bool,
+    kind: bool,
 }
 
 impl Default for GroupBy {
     fn default() -> Self {
-        GroupBy { model: true, band: false, api_key: false }
+        GroupBy { model: true, band: false, api_key: false, kind: false }
     }
 }
 
 impl<'de> Deserialize<'de> for GroupBy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let mut by = GroupBy { model: false, band: false, api_key: false };
+        let mut by = GroupBy { model: false, band: false, api_key: false, kind: false };
         for word in text.split(',').filter(|word| !word.is_empty()) {
             match word {
                 "model" => by.model = true,
                 "band" => by.band = true,
                 "api_key" => by.api_key = true,
+                "kind" => by.kind = true,
                 _ => return Err(serde::de::Error::custom(code::OUT_OF_RANGE)),
             }
         }
@@ -123,6 +125,12 @@ struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     api_key: Option<Option<ExternalId>>,
+    /// Whose tokens the row is about. An event is in a row for each kind that it was charged for: its Credits are
+    /// what the kind adds to its cost, which is rounded up once, so the rows sum to the total. What no grant paid for
+    /// are the last of an event's Credits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    kind: Option<schema::TokenKind>,
     #[serde(flatten)]
     sums: Sums,
 }
@@ -149,7 +157,7 @@ pub(super) struct Tokens {
 
 /// Read a customer's usage
 ///
-/// By hour or day of the tenant's zone, model, context band and the customer's own keys.
+/// By hour or day of the tenant's zone, model, context band, the customer's own keys and kind of token.
 #[utoipa::path(
     tag = "Usage",
     security(("bearer" = ["read", "customer"])),
@@ -184,6 +192,7 @@ pub(super) async fn read_usage(
         by_model: group_by.model,
         by_band: group_by.band,
         by_api_key: group_by.api_key,
+        by_kind: group_by.kind,
     };
     let report = usage.report(scope, id.0, asked).await?;
     Ok(Json(Report {
@@ -204,6 +213,7 @@ impl From<(ReportKey, UsageSums)> for Row {
             model: key.model,
             band_prompt_tokens_max: key.band_prompt_tokens_max,
             api_key: key.api_key,
+            kind: key.kind.map(schema::TokenKind),
             sums: sums.into(),
         }
     }
@@ -333,11 +343,11 @@ mod tests {
     fn a_report_is_grouped_by_what_is_named() {
         let read = |text: &str| {
             let text = serde_json::Value::String(text.to_owned());
-            serde_json::from_value::<GroupBy>(text).map(|by| (by.model, by.band, by.api_key)).ok()
+            serde_json::from_value::<GroupBy>(text).map(|by| (by.model, by.band, by.api_key, by.kind)).ok()
         };
-        assert_eq!(read(""), Some((false, false, false)));
-        assert_eq!(read("model,api_key"), Some((true, false, true)));
-        assert_eq!(read("band"), Some((false, true, false)));
+        assert_eq!(read(""), Some((false, false, false, false)));
+        assert_eq!(read("model,api_key"), Some((true, false, true, false)));
+        assert_eq!(read("band,kind"), Some((false, true, false, true)));
         assert_eq!(read("colour"), None);
     }
 }

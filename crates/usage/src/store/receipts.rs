@@ -1,0 +1,101 @@
+//! A customer's charged events with their rates, in pages.
+
+use db::{Connection, Result};
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use domain::calendar::Zone;
+use domain::credits::RateMilli;
+use domain::id::{CustomerId, TenantId};
+use domain::usage::TokenKind;
+use domain::{Credits, Timestamp};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{count, external_id, from_json, token_counts};
+use crate::hours::{HourKey, UsageSums};
+use crate::report::ReceiptOf;
+
+#[derive(QueryableByName)]
+struct ReceiptRow {
+    #[diesel(sql_type = Timestamptz)]
+    event_time: Timestamp,
+    #[diesel(sql_type = SqlUuid)]
+    identity: Uuid,
+    #[diesel(sql_type = Text)]
+    model: String,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    band_prompt_tokens_max: Option<i64>,
+    #[diesel(sql_type = Nullable<Text>)]
+    api_key: Option<String>,
+    #[diesel(sql_type = BigInt)]
+    input_tokens: i64,
+    #[diesel(sql_type = BigInt)]
+    cache_read_tokens: i64,
+    #[diesel(sql_type = BigInt)]
+    cache_write_tokens: i64,
+    #[diesel(sql_type = BigInt)]
+    output_tokens: i64,
+    #[diesel(sql_type = BigInt)]
+    reasoning_tokens: i64,
+    #[diesel(sql_type = BigInt)]
+    credits: i64,
+    #[diesel(sql_type = BigInt)]
+    overage: i64,
+    #[diesel(sql_type = Jsonb)]
+    rates: Value,
+}
+
+/// Those that happened before `to`, in the order of their times: the ones after a place.
+pub(crate) async fn page(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+    zone: Zone,
+    after: (Timestamp, Uuid),
+    to: Timestamp,
+    limit: usize,
+) -> Result<Vec<ReceiptOf>> {
+    let limit = i64::try_from(limit).map_err(|_| domain::Refusal::AmountOverflow)?;
+    let rows: Vec<ReceiptRow> = db::sql_query(
+        "select event_time, identity, model, band_prompt_tokens_max, api_key, input_tokens, cache_read_tokens,
+             cache_write_tokens, output_tokens, reasoning_tokens, credits, overage, rates
+         from usage_events
+         where tenant_id = $1 and customer_id = $2 and unrated_reason is null
+             and event_time >= $3 and (event_time, identity) > ($3, $4) and event_time < $5
+         order by event_time, identity limit $6",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<SqlUuid, _>(customer.uuid())
+    .bind::<Timestamptz, _>(after.0)
+    .bind::<SqlUuid, _>(after.1)
+    .bind::<Timestamptz, _>(to)
+    .bind::<BigInt, _>(limit)
+    .load(tx)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let tokens = token_counts([
+                row.input_tokens,
+                row.cache_read_tokens,
+                row.cache_write_tokens,
+                row.output_tokens,
+                row.reasoning_tokens,
+            ])?;
+            let key = HourKey {
+                customer,
+                hour: zone.hour_of(row.event_time),
+                model: row.model,
+                band_prompt_tokens_max: row.band_prompt_tokens_max.map(count).transpose()?,
+                api_key: external_id(row.api_key)?,
+            };
+            let (credits, overage) = (Credits::new(row.credits)?, Credits::new(row.overage)?);
+            Ok(ReceiptOf {
+                place: (row.event_time, row.identity),
+                key,
+                sums: UsageSums { events: 1, tokens, credits, overage },
+                rates: from_json::<Vec<(TokenKind, RateMilli)>>(row.rates)?,
+            })
+        })
+        .collect()
+}
