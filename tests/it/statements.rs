@@ -82,8 +82,8 @@ async fn the_statements_of_a_lively_customer_add_up_and_stay_as_they_were() {
     ]);
     assert_eq!(first["granted"], granted);
     let by_model = json!([
-        {"model": "mimo-v2-omni", "spent": 10_000, "overage": 0},
-        {"model": "mimo-v2-pro", "spent": 3_000, "overage": 0}
+        {"model": "mimo-v2-omni", "spent": 10_000, "overage": 0, "voided": 0, "overage_voided": 0},
+        {"model": "mimo-v2-pro", "spent": 3_000, "overage": 0, "voided": 0, "overage_voided": 0}
     ]);
     assert_eq!(first["usage"], by_model);
 
@@ -117,11 +117,13 @@ async fn a_statement_is_csv_where_that_is_asked_for() {
         format!("{of},opening,,0"),
         format!("{of},granted,plan,200000000"),
         format!("{of},taken_back,,3000"),
+        format!("{of},voided,mimo-v2-pro,0"),
         format!("{of},spent,mimo-v2-pro,200003000"),
         format!("{of},expired,,0"),
         format!("{of},revoked,,0"),
         format!("{of},closing,,0"),
         format!("{of},overage,mimo-v2-pro,3000"),
+        format!("{of},overage_voided,mimo-v2-pro,0"),
     ];
     let text = answer.expect(200).as_str().unwrap().to_owned();
     assert_eq!(text.lines().collect::<Vec<_>>(), expected);

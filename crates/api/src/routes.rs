@@ -18,6 +18,7 @@ mod test_clock;
 mod usage;
 mod usage_lines;
 mod usage_reports;
+mod usage_voids;
 mod webhook_endpoints;
 
 use actix_web::middleware::from_fn;
@@ -63,6 +64,7 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(authorizations::release_authorization)
         .service(usage::list_unrated)
         .service(usage_reports::read_event)
+        .service(usage_voids::void_event)
         .service(usage_reports::read_usage)
         .service(estimates::estimate_sessions)
         .service(estimates::forecast_usage)

@@ -51,7 +51,7 @@ impl Check {
 }
 
 /// What is checked of each tenant, in the order of the invariants.
-pub(crate) const OF_A_TENANT: [&Check; 36] = [
+pub(crate) const OF_A_TENANT: [&Check; 38] = [
     &ledger::I01_TRANSFERS,
     &ledger::I02_BOOKS,
     &ledger::I03_BALANCES,
@@ -62,6 +62,7 @@ pub(crate) const OF_A_TENANT: [&Check; 36] = [
     &ledger::I08_REVERSALS,
     &ledger::I09_CAUSES,
     &ledger::I09_EVENTS,
+    &ledger::I09_VOIDS,
     &ledger::I09_PURCHASES,
     &ledger::I10_HOLDS,
     &ledger::I10_ACCOUNTS,
@@ -73,6 +74,7 @@ pub(crate) const OF_A_TENANT: [&Check; 36] = [
     &usage::I17_EXPIRIES,
     &usage::I17_CLOSED,
     &usage::I17_ENDS,
+    &usage::I17_VOIDS,
     &lifecycle::I18_LIVE,
     &lifecycle::I18_CONTIGUOUS,
     &lifecycle::I19_NUMBERS,

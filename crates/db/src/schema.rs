@@ -401,6 +401,22 @@ diesel::table! {
 }
 
 diesel::table! {
+    usage_voids (tenant_id, identity) {
+        tenant_id -> Uuid,
+        identity -> Uuid,
+        customer_id -> Uuid,
+        event_time -> Timestamptz,
+        voided_at -> Timestamptz,
+        reason -> Text,
+        credits -> BigInt,
+        overage -> BigInt,
+        spendable -> BigInt,
+        balance_after -> BigInt,
+        account_version -> BigInt,
+    }
+}
+
+diesel::table! {
     webhook_deliveries (tenant_id, event_id, endpoint_id) {
         tenant_id -> Uuid,
         event_id -> Uuid,
@@ -453,6 +469,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     usage_hours,
     usage_identities,
     usage_quarantined,
+    usage_voids,
     webhook_deliveries,
     webhook_endpoints,
 );

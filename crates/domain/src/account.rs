@@ -8,6 +8,7 @@
 mod charge;
 #[cfg(test)]
 mod tests;
+mod void;
 
 use crate::alert::Level;
 use crate::chain::Link;
@@ -17,6 +18,7 @@ use crate::{Credits, Refusal, Timestamp};
 use uuid::Uuid;
 
 pub use charge::{Charge, EventCost};
+pub use void::{Void, Voided};
 
 /// A side of a transfer. `Available` is one book per grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,11 +58,13 @@ pub enum CauseKind {
     Expiry,
     /// A subscription was canceled at once; the id is the subscription's.
     Cancel,
+    /// An event was voided; the id is the event's identity.
+    Void,
 }
 
 impl CauseKind {
-    pub const ALL: [CauseKind; 4] =
-        [CauseKind::Purchase, CauseKind::Usage, CauseKind::Expiry, CauseKind::Cancel];
+    pub const ALL: [CauseKind; 5] =
+        [CauseKind::Purchase, CauseKind::Usage, CauseKind::Expiry, CauseKind::Cancel, CauseKind::Void];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -68,6 +72,7 @@ impl CauseKind {
             CauseKind::Usage => "usage",
             CauseKind::Expiry => "expiry",
             CauseKind::Cancel => "cancel",
+            CauseKind::Void => "void",
         }
     }
 }
@@ -220,8 +225,8 @@ pub struct Account {
 }
 
 impl Account {
-    /// An account as it was loaded: `grants` are those with anything remaining, and for usage those that
-    /// ended at or after its charge instant as well.
+    /// An account as it was loaded: `grants` are those with anything remaining, for usage those that
+    /// ended at or after its charge instant as well, and for a void those that had paid.
     pub fn new(head: AccountHead, mut grants: Vec<Grant>) -> Account {
         grants.sort_by_key(Grant::burn_key);
         Account { head, grants, journal: Vec::new(), changed: Default::default(), issued: Default::default() }

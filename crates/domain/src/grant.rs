@@ -65,7 +65,8 @@ pub struct Grant {
     pub spent: Credits,
     pub expired: Credits,
     pub revoked: Credits,
-    /// The version of the transfer that booked its expiry; none before.
+    /// The version of the transfer that booked its expiry, or that of what a void gave back to it before; none
+    /// until then (R-19, R-25b).
     pub expiry_version: Option<i64>,
     pub effective_at: Timestamp,
     pub expires_at: Option<Timestamp>,

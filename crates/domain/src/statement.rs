@@ -25,6 +25,10 @@ pub struct ModelUse {
     pub spent: Credits,
     /// What none paid for.
     pub overage: Credits,
+    /// What voids gave back to grants.
+    pub voided: Credits,
+    /// What no grant had paid for, and was voided.
+    pub overage_voided: Credits,
 }
 
 /// What is summed up.
@@ -38,7 +42,7 @@ pub struct Entries {
     pub closing: Credits,
 }
 
-/// opening + granted + taken back - spent - expired - revoked = closing.
+/// opening + granted + taken back + voided - spent - expired - revoked = closing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
     pub opening: Credits,
@@ -46,13 +50,18 @@ pub struct Statement {
     pub granted: Vec<(GrantSource, Credits)>,
     /// What late usage took back from an expiry; it is in `spent` too.
     pub taken_back: Credits,
+    /// What voids gave back, whenever it had been spent; what of it expired at once is in `expired` too.
+    pub voided: Credits,
+    /// What was charged, also where it was voided since.
     pub spent: Credits,
     pub expired: Credits,
     pub revoked: Credits,
     pub closing: Credits,
     /// Usage that no grant paid for; it moves no balance.
     pub overage: Credits,
-    /// Sums up to `spent`, and to `overage`.
+    /// Overage that was voided, whenever it had come about.
+    pub overage_voided: Credits,
+    /// Sums up to `spent`, `overage`, `voided` and `overage_voided`.
     pub uses: Vec<ModelUse>,
 }
 
@@ -65,11 +74,11 @@ impl Statement {
     /// Sums up, and refuses to show what does not add up.
     pub fn of(entries: Entries) -> Result<Statement, DoesNotAddUp> {
         let Entries { opening, movements, uses, closing } = entries;
-        let mut sums = [Credits::ZERO; 5];
+        let mut sums = [Credits::ZERO; 7];
         let mut granted: Vec<(GrantSource, Credits)> = Vec::new();
         for movement in &movements {
             let credits = movement.credits;
-            let [taken_back, spent, expired, revoked, overage] = &mut sums;
+            let [taken_back, spent, expired, revoked, overage, voided, overage_voided] = &mut sums;
             let sum = match (movement.debit, movement.credit, movement.source) {
                 (Book::Issued, Book::Available, Some(source)) => grant_of(&mut granted, source),
                 (Book::Expired, Book::Available, Some(_)) => taken_back,
@@ -77,13 +86,15 @@ impl Statement {
                 (Book::Available, Book::Expired, Some(_)) => expired,
                 (Book::Available, Book::Revoked, Some(_)) => revoked,
                 (Book::Overage, Book::Spent, None) => overage,
+                (Book::Spent, Book::Available, Some(_)) => voided,
+                (Book::Spent, Book::Overage, None) => overage_voided,
                 _ => return Err(DoesNotAddUp("a transfer between books that no rule makes")),
             };
             *sum = plus(*sum, credits)?;
         }
-        let [taken_back, spent, expired, revoked, overage] = sums;
-        let came =
-            granted.iter().try_fold(plus(opening, taken_back)?, |sum, (_, credits)| plus(sum, *credits))?;
+        let [taken_back, spent, expired, revoked, overage, voided, overage_voided] = sums;
+        let back = plus(taken_back, voided)?;
+        let came = granted.iter().try_fold(plus(opening, back)?, |sum, (_, credits)| plus(sum, *credits))?;
         let went = plus(plus(spent, expired)?, revoked)?;
         if came.checked_minus(went) != Some(closing) {
             return Err(DoesNotAddUp("the balance is not what the movements leave"));
@@ -94,7 +105,22 @@ impl Statement {
         if (of_uses(|of| of.spent)?, of_uses(|of| of.overage)?) != (spent, overage) {
             return Err(DoesNotAddUp("the usage is not what was charged"));
         }
-        Ok(Statement { opening, granted, taken_back, spent, expired, revoked, closing, overage, uses })
+        if (of_uses(|of| of.voided)?, of_uses(|of| of.overage_voided)?) != (voided, overage_voided) {
+            return Err(DoesNotAddUp("the voided usage is not what was given back"));
+        }
+        Ok(Statement {
+            opening,
+            granted,
+            taken_back,
+            voided,
+            spent,
+            expired,
+            revoked,
+            closing,
+            overage,
+            overage_voided,
+            uses,
+        })
     }
 }
 
@@ -120,7 +146,14 @@ mod tests {
     }
 
     fn used(model: &str, spent: i64, overage: i64) -> ModelUse {
-        ModelUse { model: model.to_owned(), spent: credits(spent), overage: credits(overage) }
+        let (voided, overage_voided) = (Credits::ZERO, Credits::ZERO);
+        ModelUse {
+            model: model.to_owned(),
+            spent: credits(spent),
+            overage: credits(overage),
+            voided,
+            overage_voided,
+        }
     }
 
     /// 10 + 100 + 50 + 7 - 60 - 30 - 77 = 0.
@@ -159,6 +192,30 @@ mod tests {
         assert!(Statement::of(Entries { closing: credits(4), ..quiet }).is_err());
     }
 
+    /// `lively`, of whose 60 Credits 6 were voided, 4 of them for a grant that had ended, and 2 of the overage.
+    fn with_voids() -> Entries {
+        let plan = Some(GrantSource::Plan);
+        let mut entries = lively();
+        entries.movements.extend([
+            moved(Book::Spent, Book::Available, plan, 6),
+            moved(Book::Available, Book::Expired, plan, 4),
+            moved(Book::Spent, Book::Overage, None, 2),
+        ]);
+        entries.uses[0].voided = credits(6);
+        entries.uses[0].overage_voided = credits(2);
+        Entries { closing: credits(2), ..entries }
+    }
+
+    #[test]
+    fn a_void_is_shown_as_one_and_what_was_spent_stays_spent() {
+        let statement = Statement::of(with_voids()).unwrap();
+        let Statement { spent, voided, expired, overage, overage_voided, .. } = statement;
+        assert_eq!([spent, voided, expired, overage, overage_voided], [60, 6, 34, 9, 2].map(credits));
+        let mut wrong = with_voids();
+        wrong.uses[0].voided = credits(5);
+        assert!(Statement::of(wrong).is_err(), "the events say another sum");
+    }
+
     #[test]
     fn what_does_not_add_up_is_not_shown() {
         let wrong = [
@@ -166,7 +223,7 @@ mod tests {
             Entries { closing: credits(1), ..lively() },
             Entries { uses: vec![used("a", 41, 9), used("b", 20, 0)], ..lively() },
             Entries { uses: vec![used("a", 40, 8), used("b", 20, 0)], ..lively() },
-            Entries { movements: vec![moved(Book::Spent, Book::Available, None, 1)], ..lively() },
+            Entries { movements: vec![moved(Book::Spent, Book::Issued, None, 1)], ..lively() },
         ];
         for entries in wrong {
             assert!(Statement::of(entries.clone()).is_err(), "{entries:?}");

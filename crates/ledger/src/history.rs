@@ -1,9 +1,9 @@
 //! What happened: grants and transfers, page by page.
 
 use db::Result;
-use domain::account::Transfer;
+use domain::account::{Cause, CauseKind, Transfer};
 use domain::grant::Grant;
-use domain::id::{CustomerId, GrantId};
+use domain::id::{CustomerId, GrantId, TenantId};
 use domain::{Refusal, TenantScope, Timestamp};
 use uuid::Uuid;
 
@@ -65,9 +65,24 @@ impl Ledger {
     }
 }
 
+/// The transfers that charged an event, in their order: the last of them is `last_version`, and each grant that it
+/// drew on has at most two.
+pub async fn charged(
+    tx: &mut db::Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+    event: Uuid,
+    (draws, last_version): (usize, i64),
+) -> Result<Vec<Transfer>> {
+    let most = i64::try_from(draws).unwrap_or(i64::MAX / 2) * 2;
+    let cause = Cause { kind: CauseKind::Usage, id: event };
+    let versions = (last_version - most, last_version);
+    store::transfers_of_cause(tx, tenant, customer, cause, versions).await
+}
+
 pub(crate) async fn check_customer(
     tx: &mut db::Connection,
-    tenant: domain::id::TenantId,
+    tenant: TenantId,
     customer: CustomerId,
 ) -> Result<()> {
     if store::has_account(tx, tenant, customer).await? {

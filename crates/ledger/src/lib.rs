@@ -8,7 +8,7 @@
 //!
 //! | beat | round trips to PostgreSQL, whatever the number of accounts |
 //! |---|---|
-//! | [`lock`], [`lock_for_usage`] | 2 |
+//! | [`lock`], [`lock_for_usage`], [`lock_for_void`] | 2 |
 //! | [`write`] | at most 4 |
 //! | [`Ledger::publish`] | 0 (Redis: 1 an account) |
 //! | [`Ledger::hold`], [`Ledger::renew`] | 0 on a hit; 4 to 6 on a miss |
@@ -52,10 +52,10 @@ use hot_balances::HotBalances;
 
 pub use as_of::{AsOf, PastBalance};
 pub use balance::{Balance, version};
-pub use history::{GrantRow, TransferRow};
+pub use history::{GrantRow, TransferRow, charged};
 pub use hold::Granted;
 pub use hot_balances::HoldRequest;
-pub use lock::{Accounts, lock, lock_for_usage};
+pub use lock::{Accounts, lock, lock_for_usage, lock_for_void};
 pub use movements::{Cut, Movements};
 pub use open::{begin_clock, open};
 pub use paid_cycle::paid_cycle_starts;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use db::{Connection, Result};
 use domain::account::Account;
-use domain::id::{CustomerId, TenantId};
+use domain::id::{CustomerId, GrantId, TenantId};
 use domain::{Refusal, Timestamp};
 
 use crate::store;
@@ -31,7 +31,7 @@ impl Accounts {
 /// Locks the accounts of these customers until the transaction ends, always in id order, so that
 /// no two callers wait for each other. Customers without an account are left out.
 pub async fn lock(tx: &mut Connection, tenant: TenantId, customers: &[CustomerId]) -> Result<Accounts> {
-    lock_with(tx, tenant, customers, None).await
+    lock_with(tx, tenant, customers, None, &[]).await
 }
 
 /// The same, with all grants that usage may be charged to whose charge instant is not before `oldest`:
@@ -42,7 +42,18 @@ pub async fn lock_for_usage(
     customers: &[CustomerId],
     oldest: Timestamp,
 ) -> Result<Accounts> {
-    lock_with(tx, tenant, customers, Some(oldest)).await
+    lock_with(tx, tenant, customers, Some(oldest), &[]).await
+}
+
+/// The same for one customer, with the grants that had paid for what is voided, whatever became of them.
+pub async fn lock_for_void(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+    paid: &[GrantId],
+    now: Timestamp,
+) -> Result<Accounts> {
+    lock_with(tx, tenant, &[customer], Some(now), paid).await
 }
 
 async fn lock_with(
@@ -50,9 +61,10 @@ async fn lock_with(
     tenant: TenantId,
     customers: &[CustomerId],
     ended_after: Option<Timestamp>,
+    named: &[GrantId],
 ) -> Result<Accounts> {
     let heads = store::lock_accounts(tx, tenant, customers).await?;
-    let mut grants = store::open_grants(tx, tenant, customers, ended_after).await?;
+    let mut grants = store::open_grants(tx, tenant, customers, ended_after, named).await?;
     let mut accounts = BTreeMap::new();
     for head in heads {
         let open = grants.remove(&head.customer).unwrap_or_default();

@@ -1,4 +1,5 @@
-//! Tells when a charge crosses a threshold of a balance, in the transaction that charges (I-26).
+//! Tells when a charge crosses a threshold of a balance, or a void raises it from nothing, in the same transaction
+//! (I-26).
 
 use std::collections::BTreeMap;
 
@@ -13,8 +14,9 @@ use serde_json::json;
 
 pub const DROPPED: &str = "balance.dropped";
 pub const DEPLETED: &str = "balance.depleted";
+pub const RECOVERED: &str = "balance.recovered";
 
-/// The balances before a batch is charged.
+/// The balances before a batch is charged, or an event voided.
 pub(crate) struct Before(BTreeMap<CustomerId, Level>);
 
 impl Before {
@@ -40,8 +42,7 @@ impl Before {
                 Alert::UsedPercent(percent) => (DROPPED, json!({"used_percent": percent})),
                 Alert::Left(credits) => (DROPPED, json!({"credits_left": credits})),
                 Alert::Depleted => (DEPLETED, json!(null)),
-                // Charges raise no balance.
-                Alert::Recovered => continue,
+                Alert::Recovered => (RECOVERED, json!(null)),
             };
             let payload = json!({
                 "customer": account.customer(),

@@ -35,6 +35,9 @@
 //! is, with the name of its format. What `domain::usage_format` does not understand is kept beside the reason,
 //! and nothing is counted under its id until it is replayed or reported again.
 //!
+//! **Void** ([`Usage::void`]): what an event cost goes back to the grants that had paid. It stays counted, so
+//! its id cannot be charged again, and is no part of the sums by the hour any more.
+//!
 //! An event is acknowledged after the commit, so what was accepted is never lost, and its
 //! identity is unique in the database, so it counts once.
 
@@ -56,6 +59,7 @@ mod report;
 mod rerate;
 mod store;
 mod unrated;
+mod void;
 
 use std::sync::Arc;
 
@@ -72,6 +76,7 @@ pub use read_event::RecordedEvent;
 pub use record::{EventResult, Receipt, Reported, UsageEvent};
 pub use report::{Interval, Report, ReportKey, ReportQuery};
 pub use unrated::UnratedEvent;
+pub use void::EventVoid;
 
 /// The most events in one batch.
 pub const BATCH_EVENTS_MAX: usize = 1_000;

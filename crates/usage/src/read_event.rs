@@ -7,6 +7,7 @@ use domain::{Refusal, TenantScope, Timestamp};
 use uuid::Uuid;
 
 use crate::record::Receipt;
+use crate::void::EventVoid;
 use crate::{Usage, store};
 
 /// A recorded event.
@@ -26,6 +27,8 @@ pub struct RecordedEvent {
     /// The customer's own key that the request was made with, where the gateway told.
     pub api_key: Option<ExternalId>,
     pub receipt: Receipt,
+    /// None unless it was voided.
+    pub void: Option<EventVoid>,
 }
 
 impl Usage {

@@ -6,7 +6,7 @@ pub(crate) mod receipts;
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::NaiveDate;
-use db::schema::{usage_events, usage_hours, usage_identities, usage_quarantined};
+use db::schema::{usage_events, usage_hours, usage_identities, usage_quarantined, usage_voids};
 use db::{Connection, Error, Result};
 use diesel::prelude::*;
 use diesel::sql_types::{
@@ -30,6 +30,7 @@ use crate::hours::{HourKey, Hours, UsageSums};
 use crate::quarantine::QuarantinedEvent;
 use crate::read_event::RecordedEvent;
 use crate::record::{Item, Kept, Receipt, Recorded, Reported, UsageEvent};
+use crate::void::EventVoid;
 
 /// Events by their identities, of the tenant `$1`: the columns of an [`AnsweredRow`] and others, where a condition
 /// holds.
@@ -45,6 +46,17 @@ macro_rules! answered {
              where i.tenant_id = $1 ",
             $condition
         )
+    };
+}
+
+/// That an event was not voided: one that waits for its charge is never charged after that.
+macro_rules! not_voided {
+    () => {
+        diesel::dsl::not(diesel::dsl::exists(
+            usage_voids::table
+                .filter(usage_voids::tenant_id.eq(usage_events::tenant_id))
+                .filter(usage_voids::identity.eq(usage_events::identity)),
+        ))
     };
 }
 
@@ -287,7 +299,69 @@ pub(crate) async fn add_to_hours(tx: &mut Connection, tenant: TenantId, hours: &
     Ok(())
 }
 
-/// A customer's sums of the hours from `from` until before `to`.
+/// Takes one event from the sum of its hour. Under the account's lock.
+pub(crate) async fn take_from_hour(
+    tx: &mut Connection,
+    tenant: TenantId,
+    key: &HourKey,
+    of_event: &UsageSums,
+) -> Result<()> {
+    let number =
+        |count: u64| i64::try_from(count).map_err(|_| Error::broken("a count that was stored is too large"));
+    let row = (
+        tenant.uuid(),
+        key.customer.uuid(),
+        key.hour,
+        key.model.as_str(),
+        number(key.band_prompt_tokens_max.unwrap_or_default())?,
+        key.api_key.as_ref().map_or("", ExternalId::as_str),
+    );
+    let taken = (
+        usage_hours::events.eq(usage_hours::events - number(of_event.events)?),
+        usage_hours::input_tokens.eq(usage_hours::input_tokens - number(of_event.tokens.input)?),
+        usage_hours::cache_read_tokens
+            .eq(usage_hours::cache_read_tokens - number(of_event.tokens.cache_read)?),
+        usage_hours::cache_write_tokens
+            .eq(usage_hours::cache_write_tokens - number(of_event.tokens.cache_write)?),
+        usage_hours::output_tokens.eq(usage_hours::output_tokens - number(of_event.tokens.output)?),
+        usage_hours::reasoning_tokens.eq(usage_hours::reasoning_tokens - number(of_event.tokens.reasoning)?),
+        usage_hours::credits.eq(usage_hours::credits - of_event.credits.get()),
+        usage_hours::overage.eq(usage_hours::overage - of_event.overage.get()),
+    );
+    match diesel::update(usage_hours::table.find(row)).set(taken).execute(tx).await? {
+        1 => Ok(()),
+        _ => Err(Error::broken("a charged event is in no hour")),
+    }
+}
+
+/// Stores that an event was voided: once.
+pub(crate) async fn insert_void(
+    tx: &mut Connection,
+    tenant: TenantId,
+    identity: Uuid,
+    event: &RecordedEvent,
+    void: &EventVoid,
+) -> Result<()> {
+    diesel::insert_into(usage_voids::table)
+        .values((
+            usage_voids::tenant_id.eq(tenant.uuid()),
+            usage_voids::identity.eq(identity),
+            usage_voids::customer_id.eq(event.customer.uuid()),
+            usage_voids::event_time.eq(event.event_time),
+            usage_voids::voided_at.eq(void.at),
+            usage_voids::reason.eq(&void.reason),
+            usage_voids::credits.eq(event.receipt.credits.get()),
+            usage_voids::overage.eq(event.receipt.overage.get()),
+            usage_voids::spendable.eq(void.spendable.get()),
+            usage_voids::balance_after.eq(void.balance_after.get()),
+            usage_voids::account_version.eq(void.version),
+        ))
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// A customer's sums of the hours from `from` until before `to`; those whose events were all voided are none.
 pub(crate) async fn hours(
     tx: &mut Connection,
     tenant: TenantId,
@@ -300,6 +374,7 @@ pub(crate) async fn hours(
         .filter(usage_hours::customer_id.eq(customer.uuid()))
         .filter(usage_hours::hour.ge(from))
         .filter(usage_hours::hour.lt(to))
+        .filter(usage_hours::events.gt(0))
         .select(HourRow::as_select())
         .load(tx)
         .await?;
@@ -398,7 +473,29 @@ pub(crate) async fn recorded_event(
     .get_result(tx)
     .await
     .optional()?;
-    row.map(RecordedEvent::try_from).transpose()
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(RecordedEvent { void: void_of(tx, tenant, identity).await?, ..row.try_into()? }))
+}
+
+async fn void_of(tx: &mut Connection, tenant: TenantId, identity: Uuid) -> Result<Option<EventVoid>> {
+    type Row = (Timestamp, String, i64, i64, i64);
+    let row: Option<Row> = usage_voids::table
+        .find((tenant.uuid(), identity))
+        .select((
+            usage_voids::voided_at,
+            usage_voids::reason,
+            usage_voids::spendable,
+            usage_voids::balance_after,
+            usage_voids::account_version,
+        ))
+        .first(tx)
+        .await
+        .optional()?;
+    row.map(|(at, reason, spendable, balance_after, version)| {
+        let (spendable, balance_after) = (Credits::new(spendable)?, Credits::new(balance_after)?);
+        Ok(EventVoid { at, reason, spendable, balance_after, version })
+    })
+    .transpose()
 }
 
 #[derive(QueryableByName)]
@@ -462,6 +559,7 @@ impl TryFrom<RecordedRow> for RecordedEvent {
             authorization: external_id(row.hold_id)?,
             api_key: external_id(row.api_key)?,
             receipt: Receipt::try_from(row.answered)?,
+            void: None,
         })
     }
 }
@@ -501,7 +599,7 @@ fn receipt_columns<'r>(receipts: impl Iterator<Item = &'r Receipt> + Clone) -> R
     })
 }
 
-/// What was charged after one version of the account up to another, by model.
+/// What was charged, and what was voided, after one version of the account up to another, by model.
 pub(crate) async fn by_model(
     tx: &mut Connection,
     tenant: TenantId,
@@ -517,12 +615,26 @@ pub(crate) async fn by_model(
         spent: i64,
         #[diesel(sql_type = BigInt)]
         overage: i64,
+        #[diesel(sql_type = BigInt)]
+        voided: i64,
+        #[diesel(sql_type = BigInt)]
+        overage_voided: i64,
     }
     let rows: Vec<Row> = db::sql_query(
-        "select model, sum(credits - overage)::bigint as spent, sum(overage)::bigint as overage
-         from usage_events
-         where tenant_id = $1 and customer_id = $2 and account_version > $3 and account_version <= $4
-             and credits > 0
+        "select model, sum(spent)::bigint as spent, sum(overage)::bigint as overage,
+             sum(voided)::bigint as voided, sum(overage_voided)::bigint as overage_voided
+         from (
+             select model, credits - overage as spent, overage, 0 as voided, 0 as overage_voided
+             from usage_events
+             where tenant_id = $1 and customer_id = $2 and account_version > $3 and account_version <= $4
+                 and credits > 0
+             union all
+             select e.model, 0, 0, v.credits - v.overage, v.overage
+             from usage_voids v
+             join usage_events e on e.tenant_id = v.tenant_id and e.customer_id = v.customer_id
+                 and e.event_time = v.event_time and e.identity = v.identity
+             where v.tenant_id = $1 and v.customer_id = $2 and v.account_version > $3
+                 and v.account_version <= $4 and v.credits > 0) moved
          group by model order by model",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
@@ -533,8 +645,13 @@ pub(crate) async fn by_model(
     .await?;
     rows.into_iter()
         .map(|row| {
-            let (spent, overage) = (Credits::new(row.spent)?, Credits::new(row.overage)?);
-            Ok(ModelUse { model: row.model, spent, overage })
+            Ok(ModelUse {
+                model: row.model,
+                spent: Credits::new(row.spent)?,
+                overage: Credits::new(row.overage)?,
+                voided: Credits::new(row.voided)?,
+                overage_voided: Credits::new(row.overage_voided)?,
+            })
         })
         .collect()
 }
@@ -551,6 +668,7 @@ pub(crate) async fn kept_events(
     let of_customer = usage_events::table
         .filter(usage_events::tenant_id.eq(tenant.uuid()))
         .filter(usage_events::customer_id.eq(customer.uuid()))
+        .filter(not_voided!())
         .order((usage_events::event_time, usage_events::identity))
         .limit(limit)
         .for_update()
@@ -581,6 +699,7 @@ pub(crate) async fn customers_without_rate(
     let customers: Vec<Uuid> = usage_events::table
         .filter(usage_events::tenant_id.eq(tenant.uuid()))
         .filter(usage_events::unrated_reason.ne(Unrated::AccountParked.code()))
+        .filter(not_voided!())
         .filter(usage_events::tried_version.lt(latest))
         .filter(usage_events::customer_id.gt(after))
         .select(usage_events::customer_id)
@@ -602,6 +721,8 @@ pub(crate) async fn tenants_to_rerate_all_tenants(tx: &mut Connection) -> Result
     let rows: Vec<Row> = db::sql_query(
         "select distinct e.tenant_id from usage_events e
          where e.unrated_reason is not null and e.unrated_reason <> 'account-parked'
+             and not exists (select from usage_voids v
+                 where v.tenant_id = e.tenant_id and v.identity = e.identity)
              and e.tried_version < (select max(version) from catalog_versions c where c.tenant_id = e.tenant_id)",
     )
     .load(tx)
@@ -716,6 +837,7 @@ pub(crate) async fn unrated_page(
     let rows: Vec<Row> = usage_events::table
         .filter(usage_events::tenant_id.eq(tenant.uuid()))
         .filter(usage_events::unrated_reason.is_not_null())
+        .filter(not_voided!())
         .filter(usage_events::identity.gt(after.unwrap_or_default()))
         .order(usage_events::identity)
         .limit(limit)

@@ -50,7 +50,7 @@ struct Balance {
     /// When the pool fills again; null while no paid renewal is ahead, and as of the past.
     #[schema(required)]
     resets_at: Option<Instant>,
-    /// Usage ever, in Credits, that no grant paid for.
+    /// Usage ever, in Credits, that no grant paid for, less what was voided.
     overage: i64,
     /// The point in the past that this is as of; null for now.
     #[schema(required)]
@@ -94,7 +94,7 @@ struct Transfer {
     /// When what caused it happened.
     event_time: Instant,
     recorded_at: Instant,
-    /// The version of the earlier transfer that this one takes back: a late charge takes an expiry back.
+    /// The version of the earlier transfer that this one takes back: a late charge takes an expiry back, a void a charge.
     #[schema(required)]
     reverses: Option<i64>,
 }
@@ -103,8 +103,8 @@ struct Transfer {
 #[derive(Debug, Serialize, ToSchema)]
 struct Cause {
     kind: schema::CauseKind,
-    /// The UUID of what caused it: the purchase, the event, the grant that expired or the subscription
-    /// that was canceled. In their own ids it is the part after the prefix.
+    /// The UUID of what caused it: the purchase, the event that was charged or voided, the grant that expired or the
+    /// subscription that was canceled. In their own ids it is the part after the prefix.
     id: Uuid,
 }
 

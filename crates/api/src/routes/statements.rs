@@ -65,12 +65,13 @@ impl Format {
     }
 }
 
-/// A cycle's statement, in Credits. Always: `opening` + all of `granted` + `taken_back` - `spent` - `expired` -
-/// `revoked` = `closing`.
+/// A cycle's statement, in Credits. Always: `opening` + all of `granted` + `taken_back` + `voided` - `spent` -
+/// `expired` - `revoked` = `closing`.
 ///
 /// It is about what was recorded from the start of the cycle until it was closed; it never changes after that.
 /// Usage of a cycle that comes when it is closed is in the statement of the next one: it takes back what had
-/// expired, and spends it.
+/// expired, and spends it. An event that is voided stays in the statement that it was charged in; what it gives back
+/// is in the one of when it was voided, as `voided`, and in `expired` too where it went back to a grant that had ended.
 #[derive(Debug, Serialize, ToSchema)]
 struct Statement {
     #[schema(value_type = schema::SubscriptionId)]
@@ -95,6 +96,8 @@ struct Statement {
     granted: Vec<Granted>,
     /// What late usage of an earlier cycle took back of what had expired; it is a part of `spent` too.
     taken_back: i64,
+    /// What voided usage gave back to the grants that had paid.
+    voided: i64,
     spent: i64,
     expired: i64,
     revoked: i64,
@@ -102,7 +105,9 @@ struct Statement {
     closing: i64,
     /// Usage that no grant paid for; it is no part of `spent`.
     overage: i64,
-    /// Sums up to `spent` and to `overage`.
+    /// Overage of voided usage; it is no part of `voided`.
+    overage_voided: i64,
+    /// Sums up to `spent`, `overage`, `voided` and `overage_voided`.
     usage: Vec<UsageOfModel>,
 }
 
@@ -119,6 +124,8 @@ struct UsageOfModel {
     model: String,
     spent: i64,
     overage: i64,
+    voided: i64,
+    overage_voided: i64,
 }
 
 /// A line of the CSV form: the cycle, and one amount of its statement.
@@ -204,11 +211,13 @@ impl Statement {
                 })
                 .collect(),
             taken_back: summed.taken_back.get(),
+            voided: summed.voided.get(),
             spent: summed.spent.get(),
             expired: summed.expired.get(),
             revoked: summed.revoked.get(),
             closing: summed.closing.get(),
             overage: summed.overage.get(),
+            overage_voided: summed.overage_voided.get(),
             usage: summed.uses.into_iter().map(UsageOfModel::from).collect(),
         }
     }
@@ -217,11 +226,13 @@ impl Statement {
         let mut entries = vec![("opening", "", self.opening)];
         entries.extend(self.granted.iter().map(|of| ("granted", of.source.0.name(), of.credits)));
         entries.push(("taken_back", "", self.taken_back));
+        entries.extend(self.usage.iter().map(|of| ("voided", of.model.as_str(), of.voided)));
         entries.extend(self.usage.iter().map(|of| ("spent", of.model.as_str(), of.spent)));
         entries.push(("expired", "", self.expired));
         entries.push(("revoked", "", self.revoked));
         entries.push(("closing", "", self.closing));
         entries.extend(self.usage.iter().map(|of| ("overage", of.model.as_str(), of.overage)));
+        entries.extend(self.usage.iter().map(|of| ("overage_voided", of.model.as_str(), of.overage_voided)));
         let mut writer = csv::Writer::from_writer(Vec::new());
         for (entry, detail, credits) in entries {
             let Statement { subscription, cycle, start, end, is_final, .. } = *self;
@@ -233,7 +244,13 @@ impl Statement {
 
 impl From<ModelUse> for UsageOfModel {
     fn from(of: ModelUse) -> Self {
-        UsageOfModel { model: of.model, spent: of.spent.get(), overage: of.overage.get() }
+        UsageOfModel {
+            model: of.model,
+            spent: of.spent.get(),
+            overage: of.overage.get(),
+            voided: of.voided.get(),
+            overage_voided: of.overage_voided.get(),
+        }
     }
 }
 

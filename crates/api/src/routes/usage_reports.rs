@@ -93,7 +93,7 @@ impl<'de> Deserialize<'de> for GroupBy {
     }
 }
 
-/// A customer's usage that was charged. Events that have no rate yet are no part of it.
+/// A customer's usage that was charged. Events that have no rate yet, and events that were voided, are no part of it.
 #[derive(Debug, Serialize, ToSchema)]
 struct Report {
     #[schema(value_type = schema::CustomerId)]
@@ -241,15 +241,15 @@ impl From<TokenCounts> for Tokens {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct EventParams {
+pub(super) struct EventParams {
     /// The event's source: with its id it names the event.
     #[param(value_type = String, min_length = 1, max_length = 256, pattern = "^[!-~]+$", example = "gateway/eu-1")]
-    source: Printable<256>,
+    pub(super) source: Printable<256>,
 }
 
 /// An event, and why it cost what it did.
 #[derive(Debug, Serialize, ToSchema)]
-struct EventView {
+pub(super) struct EventView {
     source: String,
     id: String,
     #[schema(value_type = schema::CustomerId)]
@@ -268,7 +268,29 @@ struct EventView {
     prompt_tokens: u64,
     /// What each kind cost. Their sum is rounded up once, to the event's Credits.
     lines: Vec<Line>,
+    /// As it was charged, also where it was voided since.
     receipt: Receipt,
+    /// Null unless it was voided.
+    #[schema(required)]
+    voided: Option<Voided>,
+}
+
+/// That an event was voided: what it had cost went back to the grants that had paid.
+#[derive(Debug, Serialize, ToSchema)]
+struct Voided {
+    at: Instant,
+    /// The operator's words.
+    reason: String,
+    /// What went back to the grants that had paid, the last one that was drawn on first.
+    returned: i64,
+    /// How much of that became spendable. The rest went back to grants that had ended, and expired at once.
+    spendable: i64,
+    /// What no grant had paid for, and counts as overage no more.
+    overage: i64,
+    /// What was left to spend after it.
+    balance_after: i64,
+    /// The account's version after it.
+    account_version: i64,
 }
 
 /// What the tokens of one kind cost.
@@ -310,7 +332,17 @@ pub(super) async fn read_event(
 }
 
 impl EventView {
-    fn of(event: RecordedEvent) -> Result<EventView, Error> {
+    pub(super) fn of(event: RecordedEvent) -> Result<EventView, Error> {
+        let receipt = &event.receipt;
+        let voided = event.void.map(|void| Voided {
+            at: Instant(void.at),
+            reason: void.reason,
+            returned: receipt.credits.minus_floor_zero(receipt.overage).get(),
+            spendable: void.spendable.get(),
+            overage: receipt.overage.get(),
+            balance_after: void.balance_after.get(),
+            account_version: void.version,
+        });
         let lines = event.receipt.rates.iter().map(|(kind, rate)| {
             let tokens = event.usage.of(*kind);
             let milli_credits = (u128::from(tokens) * u128::from(rate.0)).to_string();
@@ -331,6 +363,7 @@ impl EventView {
             authorization: event.authorization,
             api_key: event.api_key,
             receipt: event.receipt.into(),
+            voided,
         })
     }
 }

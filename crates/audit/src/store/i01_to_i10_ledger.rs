@@ -17,7 +17,9 @@ pub(crate) const I01_TRANSFERS: Check = Check::new(
              or (t.cause_kind, t.debit, t.credit, t.reverses is not null) not in (
                  ('purchase', 'issued', 'available', false), ('usage', 'available', 'spent', false),
                  ('usage', 'overage', 'spent', false), ('usage', 'expired', 'available', true),
-                 ('expiry', 'available', 'expired', false), ('cancel', 'available', 'revoked', false)))",
+                 ('expiry', 'available', 'expired', false), ('cancel', 'available', 'revoked', false),
+                 ('void', 'spent', 'available', true), ('void', 'spent', 'overage', true),
+                 ('void', 'available', 'expired', false)))",
 );
 
 /// Zero over all books of an account (R-26). That the transfers come to zero needs no query: each
@@ -85,7 +87,7 @@ pub(crate) const I04_GRANTS: Check = Check::new(
     "with sums as (
          select customer_id, grant_id,
              sum(credits) filter (where debit = 'issued') as amount,
-             sum(credits) filter (where credit = 'spent') as spent,
+             sum(case 'spent' when credit then credits when debit then -credits end) as spent,
              sum(case 'expired' when credit then credits when debit then -credits end) as expired,
              sum(credits) filter (where credit = 'revoked') as revoked
          from transfers
@@ -157,26 +159,36 @@ pub(crate) const I07_CHAIN_HEAD: Check = Check::new(
 );
 
 /// A reversal takes back one earlier transfer of the same grant, the other way round, never more
-/// than that moved, and is not taken back itself.
+/// than that moved, and is not taken back itself. What a void gives back to an ended grant expires like the rest
+/// of it, so of a grant's expiries no more is taken back than all of them moved (R-25b, R-32).
 pub(crate) const I08_REVERSALS: Check = Check::new(
     8,
     "reversals",
     "with reversals as (
          select r.customer_id, r.version, r.reverses, r.credits, r.debit, r.credit, r.grant_id,
-             sum(r.credits) over (partition by r.customer_id, r.reverses) as total
+             sum(r.credits) over (partition by r.customer_id,
+                 case when r.debit = 'expired' then r.grant_id::text else r.reverses::text end) as total
          from transfers r
-         where r.tenant_id = $1 and ($2::uuid is null or r.customer_id = $2) and r.reverses is not null)
-     select r.customer_id, 'transfers' as in_table, 'version ' || r.version as row_key,
-         'takes back ' || r.total || ' of version ' || r.reverses as found,
-         case when o.version is null then 'an earlier transfer'
-             when o.reverses is not null then 'a transfer that takes nothing back itself'
-             when o.credits < r.total then 'at most ' || o.credits
-             else 'the same grant, from ' || o.credit || ' to ' || o.debit end as expected
-     from reversals r
-     left join transfers o
-         on o.tenant_id = $1 and o.customer_id = r.customer_id and o.version = r.reverses
-     where o.version is null or o.version >= r.version or o.reverses is not null or o.credits < r.total
-         or (o.debit, o.credit) <> (r.credit, r.debit) or o.grant_id is distinct from r.grant_id",
+         where r.tenant_id = $1 and ($2::uuid is null or r.customer_id = $2) and r.reverses is not null),
+     originals as (
+         select r.*, o.version as original, o.reverses as itself, o.debit as from_book, o.credit as to_book,
+             o.grant_id as of_grant,
+             case when o.credit = 'expired' then (select sum(x.credits) from transfers x
+                     where x.tenant_id = $1 and x.customer_id = r.customer_id and x.grant_id = o.grant_id
+                         and x.credit = 'expired')
+                 else o.credits end as moved
+         from reversals r
+         left join transfers o
+             on o.tenant_id = $1 and o.customer_id = r.customer_id and o.version = r.reverses)
+     select customer_id, 'transfers' as in_table, 'version ' || version as row_key,
+         'takes back ' || total || ' of version ' || reverses as found,
+         case when original is null then 'an earlier transfer'
+             when itself is not null then 'a transfer that takes nothing back itself'
+             when moved < total then 'at most ' || moved
+             else 'the same grant, from ' || to_book || ' to ' || from_book end as expected
+     from originals
+     where original is null or original >= version or itself is not null or moved < total
+         or (from_book, to_book) <> (credit, debit) or of_grant is distinct from grant_id",
 );
 
 /// Every transfer has its cause.
@@ -188,6 +200,7 @@ pub(crate) const I09_CAUSES: Check = Check::new(
          case t.cause_kind when 'purchase' then 'a granted purchase of this customer'
              when 'usage' then 'a charged event of this customer'
              when 'expiry' then 'that grant of this customer'
+             when 'void' then 'a voided event of this customer'
              else 'a canceled subscription of this customer' end as expected
      from transfers t
      left join (select p.purchase_id as id, s.customer_id from purchases p
@@ -202,8 +215,11 @@ pub(crate) const I09_CAUSES: Check = Check::new(
          and g.grant_id = t.grant_id and g.customer_id = t.customer_id
      left join subscriptions c on t.cause_kind = 'cancel' and c.tenant_id = $1
          and c.subscription_id = t.cause_id and c.customer_id = t.customer_id and c.status = 'canceled'
+     left join usage_voids v on t.cause_kind = 'void' and v.tenant_id = $1 and v.identity = t.cause_id
+         and v.customer_id = t.customer_id and v.voided_at = t.event_time
      where t.tenant_id = $1 and ($2::uuid is null or t.customer_id = $2)
-         and p.id is null and e.identity is null and g.grant_id is null and c.subscription_id is null",
+         and p.id is null and e.identity is null and g.grant_id is null and c.subscription_id is null
+         and v.identity is null",
 );
 
 /// Every charged event has its transfers. Added up rather than joined: the planner cannot tell how many
@@ -223,6 +239,49 @@ pub(crate) const I09_EVENTS: Check = Check::new(
              and cause_kind = 'usage' and credit = 'spent') as charged
      group by customer_id, identity
      having sum(cost) > sum(moved)",
+);
+
+/// Every voided event has the transfers that reverse its charge: each of them once and whole, the last draw first.
+/// What expired of it at once is what could not be spent again, and the void says how much it was (R-33, R-25b).
+pub(crate) const I09_VOIDS: Check = Check::new(
+    9,
+    "voids",
+    "with moved as (
+         select customer_id, cause_id, max(version) as version,
+             coalesce(sum(credits) filter (where debit = 'spent'), 0) as credits,
+             coalesce(sum(credits) filter (where credit = 'overage'), 0) as overage,
+             coalesce(sum(credits) filter (where credit = 'available'), 0)
+                 - coalesce(sum(credits) filter (where credit = 'expired'), 0) as spendable
+         from transfers
+         where tenant_id = $1 and ($2::uuid is null or customer_id = $2) and cause_kind = 'void'
+         group by customer_id, cause_id)
+     select v.customer_id, 'usage_voids' as in_table, 'event ' || v.identity as row_key,
+         v.credits || ' Credits, ' || v.overage || ' of them overage, ' || v.spendable || ' spendable' as found,
+         coalesce(e.credits || ' Credits and ' || e.overage || ' overage, of the event', 'an event') || '; '
+             || coalesce(m.credits || ', ' || m.overage || ' and ' || m.spendable || ', of the transfers',
+                 'no transfer') as expected
+     from usage_voids v
+     left join usage_events e on e.tenant_id = $1 and e.customer_id = v.customer_id
+         and e.event_time = v.event_time and e.identity = v.identity
+     left join moved m on m.customer_id = v.customer_id and m.cause_id = v.identity
+     where v.tenant_id = $1 and ($2::uuid is null or v.customer_id = $2)
+         and ((v.credits, v.overage) is distinct from (e.credits, e.overage)
+             or (v.credits, v.overage, v.spendable)
+                 is distinct from (coalesce(m.credits, 0), coalesce(m.overage, 0), coalesce(m.spendable, 0))
+             or v.account_version <> m.version)
+     union all
+     select r.customer_id, 'transfers', 'version ' || r.version,
+         r.credits || ' back of version ' || r.reverses || ', after one of version ' || coalesce(r.before, 0),
+         'a draw of the same event, whole, and the last one first'
+     from (
+         select customer_id, version, credits, reverses, cause_id,
+             lag(reverses) over (partition by customer_id, cause_id order by version) as before
+         from transfers
+         where tenant_id = $1 and ($2::uuid is null or customer_id = $2)
+             and cause_kind = 'void' and debit = 'spent') r
+     left join transfers o on o.tenant_id = $1 and o.customer_id = r.customer_id and o.version = r.reverses
+     where r.before <= r.reverses or (o.cause_kind, o.cause_id, o.credits)
+         is distinct from ('usage', r.cause_id, r.credits)",
 );
 
 /// Every granted purchase has its transfer, once.

@@ -91,7 +91,7 @@ pub(crate) const I13_RECEIPTS: Check = Check::new(
          and (e.draws, e.overage, e.account_version) is distinct from (c.draws, c.overage, c.version)",
 );
 
-/// The sums by the hour are those of the events. What a local hour has run is taken off the instant: where clocks
+/// The sums by the hour are those of the events that were not voided; where all were, a sum of nothing may be left. What a local hour has run is taken off the instant: where clocks
 /// are put back, two hours have the same local name.
 pub(crate) const I13_HOURS: Check = Check::new(
     13,
@@ -104,6 +104,7 @@ pub(crate) const I13_HOURS: Check = Check::new(
                  sum(e.output_tokens), sum(e.reasoning_tokens), sum(e.credits), sum(e.overage)] as sums
          from usage_events e join tenants t on t.tenant_id = e.tenant_id
          where e.tenant_id = $1 and ($2::uuid is null or e.customer_id = $2) and e.unrated_reason is null
+             and not exists (select from usage_voids v where v.tenant_id = $1 and v.identity = e.identity)
          group by 1, 2, 3, 4, 5),
      stored as (
          select customer_id, hour, model, band_prompt_tokens_max as band, api_key,
@@ -116,7 +117,7 @@ pub(crate) const I13_HOURS: Check = Check::new(
          coalesce(h.sums::text, 'nothing') as found, coalesce(e.sums::text, 'nothing') || ', the sums of the events' as expected
      from summed e
      full join stored h using (customer_id, hour, model, band, api_key)
-     where e.sums is distinct from h.sums",
+     where coalesce(e.sums, array[0, 0, 0, 0, 0, 0, 0, 0]) is distinct from h.sums",
 );
 
 /// Never before the expiry, and once a grant.
@@ -164,4 +165,24 @@ pub(crate) const I17_ENDS: Check = Check::new(
          and c.number = p.cycle_number
      where g.tenant_id = $1 and ($2::uuid is null or g.customer_id = $2)
          and g.source in ('plan', 'upgrade') and g.expires_at is distinct from c.ends_at",
+);
+
+/// What a void gives back to a grant that has ended expires in the next transfer, and to no other (R-25b).
+pub(crate) const I17_VOIDS: Check = Check::new(
+    17,
+    "voids",
+    "select t.customer_id, 'transfers' as in_table, 'version ' || t.version as row_key,
+         t.credits || ' from ' || t.debit || ' to ' || t.credit || ' at ' || t.recorded_at as found,
+         'expired at once where the grant has ended, at ' || coalesce(g.expires_at::text, 'no time')
+             || ', and else spendable' as expected
+     from transfers t
+     join grants g on g.tenant_id = $1 and g.customer_id = t.customer_id and g.grant_id = t.grant_id
+     left join transfers n on n.tenant_id = $1 and n.customer_id = t.customer_id
+         and n.version = case when t.debit = 'spent' then t.version + 1 else t.version - 1 end
+         and (n.cause_kind, n.cause_id, n.grant_id, n.credits) = (t.cause_kind, t.cause_id, t.grant_id, t.credits)
+         and 'available' in (n.debit, n.credit) and (n.debit = 'spent') <> (t.debit = 'spent')
+     where t.tenant_id = $1 and ($2::uuid is null or t.customer_id = $2) and t.cause_kind = 'void'
+         and case when t.debit = 'spent'
+             then (g.expires_at is not null and g.expires_at <= t.recorded_at) <> (n.version is not null)
+             else n.version is null end",
 );

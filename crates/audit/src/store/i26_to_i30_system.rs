@@ -118,6 +118,11 @@ pub(crate) const I28_PARENTS: Check = Check::new(
          where e.tenant_id = $1 and not exists (select from credit_accounts p
              where p.tenant_id = $1 and p.customer_id = e.customer_id)
          union all
+         select v.customer_id, 'usage_voids', 'event ' || v.identity, 'an account'
+         from usage_voids v
+         where v.tenant_id = $1 and not exists (select from credit_accounts p
+             where p.tenant_id = $1 and p.customer_id = v.customer_id)
+         union all
          select i.customer_id, 'invoices', 'inv_' || translate(i.invoice_id::text, '-', ''), 'a customer'
          from invoices i
          where i.tenant_id = $1 and not exists (select from customers p

@@ -81,6 +81,8 @@ pub(crate) const I28_TENANTS: Check = Check::new(
          union all
          select tenant_id, customer_id, 'usage_identities', identity::text from usage_identities
          union all
+         select tenant_id, customer_id, 'usage_voids', identity::text from usage_voids
+         union all
          select tenant_id, customer_id, 'invoices', invoice_id::text from invoices
          union all
          select tenant_id, customer_id, 'subscriptions', subscription_id::text from subscriptions

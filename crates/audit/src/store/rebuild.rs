@@ -135,9 +135,11 @@ const ACCOUNT_SUMS: &str = "account_sums as (
 const GRANT_SUMS: &str = "grant_sums as (
     select customer_id, grant_id,
         sum(credits) filter (where debit = 'issued') as amount,
-        sum(credits) filter (where credit = 'spent') as spent,
+        sum(case 'spent' when credit then credits when debit then -credits end) as spent,
         sum(case 'expired' when credit then credits when debit then -credits end) as expired,
         sum(credits) filter (where credit = 'revoked') as revoked,
-        max(version) filter (where cause_kind = 'expiry') as expiry_version
+        -- What a void gave back to a grant that had ended may have expired before the rest of it (R-25b).
+        coalesce(max(version) filter (where cause_kind = 'expiry'), min(version) filter (where credit = 'expired'))
+            as expiry_version
     from transfers where tenant_id = $1 and customer_id = any ($2) and grant_id is not null
     group by customer_id, grant_id)";

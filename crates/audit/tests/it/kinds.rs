@@ -21,10 +21,10 @@ pub struct Kind {
 
 /// All kinds.
 pub fn kinds(cast: &Cast) -> Vec<Kind> {
-    let Cast { tenant, other_tenant, ada, bob, carol, grace, erin, .. } = *cast;
+    let Cast { tenant, other_tenant, ada, bob, carol, grace, erin, ivan, .. } = *cast;
     let t = tenant.uuid();
     let own = |customer: CustomerId| format!("tenant_id = '{t}' and customer_id = '{}'", customer.uuid());
-    let (of_ada, of_bob, of_grace) = (own(ada), own(bob), own(grace));
+    let (of_ada, of_bob, of_grace, of_ivan) = (own(ada), own(bob), own(grace), own(ivan));
     let subscription = |customer: CustomerId| {
         format!(
             "(select subscription_id from subscriptions where {} order by created_at limit 1)",
@@ -200,6 +200,37 @@ pub fn kinds(cast: &Cast) -> Vec<Kind> {
         "version",
         format!("update transfers set reverses = 1 where {of_ada} and reverses is not null"),
     );
+    add(
+        8,
+        "a charge taken back twice",
+        Some(ivan),
+        "transfers",
+        "version",
+        format!(
+            "update transfers set reverses = (select min(reverses) from transfers where {of_ivan} and {back})
+             where {of_ivan} and {back}",
+            back = "cause_kind = 'void' and debit = 'spent' and credit = 'available'"
+        ),
+    );
+    add(
+        9,
+        "Credits given back for an event that was not voided",
+        Some(ivan),
+        "transfers",
+        "version",
+        format!("delete from usage_voids where {of_ivan} and identity = {}", identity("ivan-long-0")),
+    );
+    add(
+        9,
+        "a void that says that more became spendable",
+        Some(ivan),
+        "usage_voids",
+        "event",
+        format!(
+            "update usage_voids set spendable = credits where {of_ivan} and identity = {}",
+            identity("ivan-long-1")
+        ),
+    );
     add(9, "the last transfer removed, with the head put right", Some(ada), "usage_events", "ada-last",
         format!("update grants g set spent = g.spent - t.credits from transfers t
             where g.tenant_id = t.tenant_id and g.grant_id = t.grant_id and t.tenant_id = '{t}'
@@ -305,6 +336,14 @@ pub fn kinds(cast: &Cast) -> Vec<Kind> {
         "usage_hours",
         "mimo-v2",
         format!("update usage_hours set credits = credits + 1 where {of_ada}"),
+    );
+    add(
+        13,
+        "an hour that still has a voided event",
+        Some(ivan),
+        "usage_hours",
+        "mimo-v2",
+        format!("update usage_hours set events = events + 1 where {of_ivan}"),
     );
     add(
         14,

@@ -147,6 +147,11 @@ impl Services {
         self.usage.authorize(&self.scope(tenant).await, request).await.unwrap();
     }
 
+    pub async fn void(&self, tenant: TenantId, id: &str) {
+        let scope = self.scope(tenant).await;
+        self.usage.void(&scope, "urn:test", id, "the gateway counted a retry").await.unwrap();
+    }
+
     pub async fn record(&self, tenant: TenantId, events: Vec<UsageEvent>) -> Vec<EventResult> {
         self.usage.record(&self.scope(tenant).await, events).await.unwrap()
     }
@@ -194,11 +199,13 @@ pub struct Cast {
     pub heidi: CustomerId,
     /// Never paid.
     pub erin: CustomerId,
+    /// Had usage voided: in its cycle, after it, and more than there was.
+    pub ivan: CustomerId,
 }
 
 const GOOD: &str = "pm_sandbox_succeeds";
 
-/// Two tenants, eight customers, two cycles and a bit.
+/// Two tenants, nine customers, two cycles and a bit.
 pub async fn live(services: &Services) -> Cast {
     let tenant = services.tenant("Lively", "2026-01-31T10:00:00Z").await;
     let ada = services.customer(tenant, "ada").await;
@@ -215,6 +222,9 @@ pub async fn live(services: &Services) -> Cast {
     services.subscribe(tenant, dave, "lite", "pm_sandbox_declines").await;
     let erin = services.customer(tenant, "erin").await;
     services.subscribe(tenant, erin, "lite", "pm_sandbox_pends").await;
+
+    let ivan = services.customer(tenant, "ivan").await;
+    services.subscribe(tenant, ivan, "lite", &format!("{GOOD}:ivan")).await.unwrap();
 
     services.advance(tenant, "2026-02-02T08:00:00Z").await;
     services.authorize(tenant, ada, "hold-1").await;
@@ -250,6 +260,11 @@ pub async fn live(services: &Services) -> Cast {
     services.record(tenant, long).await;
     let scope = services.scope(tenant).await;
     services.subscriptions.cancel(&scope, carol_buys, CancelAt::Once, &key()).await.unwrap();
+    // The last of 15 calls of 4,194,304 is 2,914,560 more than ivan has; the first is voided with it.
+    let long = (0..15).map(|n| event(ivan, &format!("ivan-long-{n}"), PRO, tokens(1_048_576, 0))).collect();
+    services.record(tenant, long).await;
+    services.void(tenant, "ivan-long-14").await;
+    services.void(tenant, "ivan-long-0").await;
 
     // From the middle of February on, mimo-v2-omni costs twice as much.
     let mut dearer = catalog::parse(catalog::REFERENCE).unwrap();
@@ -275,6 +290,12 @@ pub async fn live(services: &Services) -> Cast {
     let mut too_late = event(bob, "bob-too-late", PRO, tokens(10_000, 0));
     too_late.time = Some(at("2026-02-28T10:00:00Z") - TimeDelta::hours(30));
     services.record(tenant, vec![late, event(ada, "ada-march", PRO, tokens(10_000, 0)), too_late]).await;
+    // Of a cycle that is over: it expires at once, and is late usage's again.
+    services.void(tenant, "ivan-long-1").await;
+    let mut late = event(ivan, "ivan-late", PRO, tokens(1_000_000, 0));
+    late.time = Some(at("2026-02-28T10:00:00Z") - TimeDelta::minutes(5));
+    services.record(tenant, vec![late]).await;
+    services.void(tenant, "ivan-late").await;
     services.advance(tenant, "2026-04-02T08:00:00Z").await;
     services.record(tenant, vec![event(ada, "ada-april", PRO, tokens(10_000, 0))]).await;
     services.record(tenant, vec![event(ada, "ada-last", PRO, tokens(20_000, 0))]).await;
@@ -283,7 +304,7 @@ pub async fn live(services: &Services) -> Cast {
     let fay = services.customer(other_tenant, "fay").await;
     services.subscribe(other_tenant, fay, "pro", GOOD).await.unwrap();
     services.record(other_tenant, vec![event(fay, "fay-1", PRO, tokens(10_000, 0))]).await;
-    Cast { tenant, other_tenant, ada, bob, carol, grace, heidi, erin }
+    Cast { tenant, other_tenant, ada, bob, carol, grace, heidi, erin, ivan }
 }
 
 /// A database to copy, that nobody is connected to.

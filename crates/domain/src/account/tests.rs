@@ -2,6 +2,7 @@
 
 mod properties;
 mod standing;
+mod voids;
 
 use std::collections::BTreeMap;
 
@@ -40,8 +41,15 @@ impl Stored {
 
     /// As the ledger does for usage whose oldest charge instant is `since`.
     fn load(&self, since: i64) -> Account {
+        self.load_with(since, &[])
+    }
+
+    /// The same, with these grants.
+    fn load_with(&self, since: i64, named: &[GrantId]) -> Account {
         let is_wanted = |grant: &&Grant| {
-            !grant.remaining().is_zero() || grant.expires_at.is_some_and(|expiry| expiry > after(since))
+            !grant.remaining().is_zero()
+                || grant.expires_at.is_some_and(|expiry| expiry > after(since))
+                || named.contains(&grant.id)
         };
         let open = self.grants.values().filter(is_wanted).cloned().collect();
         let customer = CustomerId::from_uuid(Uuid::from_u128(1));
@@ -114,20 +122,25 @@ impl Stored {
         }
     }
 
-    /// An expiry is taken back by usage, by the grant's name, and never more of it than there was (I-8).
+    /// What takes back names what it takes back, the other way round, and never more of it than there was (I-8).
     fn check_reversal(&self, transfer: &Transfer) {
         let reverses = transfer.reverses.expect("what takes back names what it takes back");
         assert!(reverses < transfer.version);
-        let expiry = &self.history[usize::try_from(reverses - 1).unwrap()];
-        assert_eq!((expiry.debit, expiry.credit), (transfer.credit, transfer.debit));
-        assert_eq!((expiry.grant, expiry.reverses), (transfer.grant, None));
-        assert_eq!((expiry.cause.kind, transfer.cause.kind), (CauseKind::Expiry, CauseKind::Usage));
-        let taken_back = self.history.iter().filter(|other| other.reverses == Some(reverses));
-        assert!(taken_back.map(|other| other.credits.get()).sum::<i64>() <= expiry.credits.get());
-        let spent = &self.history[usize::try_from(transfer.version).unwrap()];
-        assert_eq!((spent.debit, spent.credit), (Book::Available, Book::Spent), "and is spent at once");
-        assert_eq!((spent.grant, spent.cause), (transfer.grant, transfer.cause));
-        assert!(spent.credits >= transfer.credits);
+        let original = &self.history[usize::try_from(reverses - 1).unwrap()];
+        assert_eq!((original.debit, original.credit), (transfer.credit, transfer.debit));
+        assert_eq!((original.grant, original.reverses), (transfer.grant, None));
+        if original.credit == Book::Expired {
+            assert_eq!(transfer.cause.kind, CauseKind::Usage);
+            let spent = &self.history[usize::try_from(transfer.version).unwrap()];
+            assert_eq!((spent.debit, spent.credit), (Book::Available, Book::Spent), "and is spent at once");
+            assert_eq!((spent.grant, spent.cause), (transfer.grant, transfer.cause));
+            assert!(spent.credits >= transfer.credits);
+            return;
+        }
+        assert_eq!((original.cause.kind, transfer.cause.kind), (CauseKind::Usage, CauseKind::Void));
+        assert_eq!((original.cause.id, original.credits), (transfer.cause.id, transfer.credits));
+        let times = self.history.iter().filter(|other| other.reverses == Some(reverses)).count();
+        assert_eq!(times, 1, "an event is voided once");
     }
 }
 

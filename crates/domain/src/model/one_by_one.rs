@@ -195,6 +195,30 @@ impl ModelAccount {
         }
     }
 
+    /// Gives back Credit by Credit what a charge had drawn; one of a grant that is over expires (R-25b, R-33).
+    /// Answers how many can be spent again.
+    pub(crate) fn void(&mut self, drawn: &[Option<u128>], now: i64) -> usize {
+        let recorded = self.recording_time(now);
+        let mut spendable = 0;
+        for from in drawn {
+            self.last_recorded = recorded;
+            let Some(id) = from else {
+                self.overage -= 1;
+                continue;
+            };
+            for grant in self.grants.iter_mut().filter(|grant| grant.id == *id) {
+                let spent = grant.fates.iter().position(|fate| *fate == Fate::Spent);
+                grant.fates.remove(spent.unwrap_or_else(|| panic!("nothing of {id} is spent")));
+                if grant.has_expired_by(recorded) {
+                    grant.fates.push(Fate::Expired);
+                } else {
+                    spendable += 1;
+                }
+            }
+        }
+        spendable
+    }
+
     /// R-17, R-25a.
     pub(crate) fn revoke_the_plans(&mut self, now: i64) {
         let recorded = self.recording_time(now);

@@ -52,13 +52,14 @@ impl TryFrom<GrantDbRow> for Grant {
     }
 }
 
-/// The grants with anything remaining, and with `ended_after` those that are used up or expired but
-/// whose time ended after it.
+/// The grants with anything remaining, with `ended_after` those that are used up or expired but
+/// whose time ended after it, and those that are named.
 pub(crate) async fn open_grants(
     tx: &mut Connection,
     tenant: TenantId,
     customers: &[CustomerId],
     ended_after: Option<Timestamp>,
+    named: &[GrantId],
 ) -> Result<BTreeMap<CustomerId, Vec<Grant>>> {
     let of_customers = grants::table
         .filter(grants::tenant_id.eq(tenant.uuid()))
@@ -68,7 +69,13 @@ pub(crate) async fn open_grants(
         None => of_customers.filter(grants::remaining.gt(0)).load(tx).await?,
         Some(instant) => {
             let is_recent = grants::remaining.eq(0).and(grants::expires_at.gt(instant).assume_not_null());
-            of_customers.filter(grants::remaining.gt(0).or(is_recent)).load(tx).await?
+            let is_open = grants::remaining.gt(0).or(is_recent);
+            if named.is_empty() {
+                of_customers.filter(is_open).load(tx).await?
+            } else {
+                let named: Vec<Uuid> = named.iter().map(|id| id.uuid()).collect();
+                of_customers.filter(is_open.or(grants::grant_id.eq_any(named))).load(tx).await?
+            }
         }
     };
     let mut by_customer: BTreeMap<CustomerId, Vec<Grant>> = BTreeMap::new();

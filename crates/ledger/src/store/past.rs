@@ -116,7 +116,7 @@ pub(crate) async fn past_grants(
         .collect()
 }
 
-/// Usage up to a version that no grant paid for.
+/// Usage up to a version that no grant paid for, less what was voided of it.
 pub(crate) async fn past_overage(
     tx: &mut Connection,
     tenant: TenantId,
@@ -124,8 +124,9 @@ pub(crate) async fn past_overage(
     version: i64,
 ) -> Result<Credits> {
     let sum: SumRow = db::sql_query(
-        "select coalesce(sum(credits), 0)::bigint as total from transfers
-         where tenant_id = $1 and customer_id = $2 and version <= $3 and debit = 'overage'",
+        "select coalesce(sum(case when debit = 'overage' then credits else -credits end), 0)::bigint as total
+         from transfers
+         where tenant_id = $1 and customer_id = $2 and version <= $3 and 'overage' in (debit, credit)",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
     .bind::<SqlUuid, _>(customer.uuid())

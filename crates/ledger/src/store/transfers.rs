@@ -106,3 +106,24 @@ pub(crate) async fn transfers_page(
         .await?;
     rows.into_iter().map(Transfer::try_from).collect()
 }
+
+/// The transfers of a cause from one version to another, in their order.
+pub(crate) async fn transfers_of_cause(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+    cause: Cause,
+    (from_version, to_version): (i64, i64),
+) -> Result<Vec<Transfer>> {
+    let rows: Vec<TransferDbRow> = transfers::table
+        .filter(transfers::tenant_id.eq(tenant.uuid()))
+        .filter(transfers::customer_id.eq(customer.uuid()))
+        .filter(transfers::version.between(from_version, to_version))
+        .filter(transfers::cause_kind.eq(cause.kind.name()))
+        .filter(transfers::cause_id.eq(cause.id))
+        .order(transfers::version)
+        .select(TransferDbRow::as_select())
+        .load(tx)
+        .await?;
+    rows.into_iter().map(Transfer::try_from).collect()
+}

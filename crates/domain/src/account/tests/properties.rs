@@ -7,10 +7,19 @@ use crate::model::{Fate, ModelAccount, ModelUsage};
 
 #[derive(Debug, Clone)]
 enum Step {
-    Issue { source: usize, amount: usize, begins_in: i64, lasts: Option<i64> },
+    Issue {
+        source: usize,
+        amount: usize,
+        begins_in: i64,
+        lasts: Option<i64>,
+    },
     Charge(ChargeStep),
     Expire,
     Revoke,
+    /// Of the charges that were not voided before one, counted from the last.
+    Void {
+        ago: usize,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -29,12 +38,13 @@ impl ChargeStep {
         now - self.received_ago - self.began_ago
     }
 
-    fn event(&self, now: i64) -> EventCost {
+    fn event(&self, number: u128, now: i64) -> EventCost {
         let cost = i64::try_from(self.cost).unwrap();
         let event = event(cost, self.charge_instant(now), now - self.received_ago);
+        let cause = Cause { kind: CauseKind::Usage, id: Uuid::from_u128(number) };
         let past_grace = if self.absorbs_past_grace { LateUsage::Absorb } else { LateUsage::Current };
         let late = LateRules { grace: Duration::seconds(Self::GRACE), past_grace };
-        EventCost { is_captured: self.is_captured, late, ..event }
+        EventCost { is_captured: self.is_captured, late, cause, ..event }
     }
 
     fn for_model(&self, now: i64) -> ModelUsage {
@@ -57,14 +67,47 @@ fn steps() -> impl Strategy<Value = Vec<(i64, bool, Step)>> {
             Step::Charge(ChargeStep { cost, began_ago, received_ago, is_captured, absorbs_past_grace })
         },
     );
-    let step = prop_oneof![4 => issue, 6 => charge, 3 => Just(Step::Expire), 1 => Just(Step::Revoke)];
+    let void = (0usize..3).prop_map(|ago| Step::Void { ago });
+    let step =
+        prop_oneof![4 => issue, 6 => charge, 3 => Just(Step::Expire), 1 => Just(Step::Revoke), 3 => void];
     // Time passes, stands, or goes back by a little: who gets the lock first is chance.
     prop::collection::vec((-2i64..5, any::<bool>(), step), 1..40)
 }
 
-/// Does one step to the account; what a charge answered.
+/// The step of the charge that a step voids, in the order of the steps, if there is one left.
+fn voided_steps(steps: &[(i64, bool, Step)]) -> Vec<Option<u128>> {
+    let mut charges = Vec::new();
+    let mut voided = Vec::new();
+    for ((_, _, step), number) in steps.iter().zip(1..) {
+        voided.push(match step {
+            Step::Charge(_) => {
+                charges.push(number);
+                None
+            }
+            Step::Void { ago } if *ago < charges.len() => Some(charges.remove(charges.len() - 1 - ago)),
+            _ => None,
+        });
+    }
+    voided
+}
+
+/// The transfers that charged the event of a step.
+fn charged_by(number: u128, history: &[Transfer], account: &Account) -> Vec<Transfer> {
+    let since = account.journal().iter().map(|posted| &posted.transfer);
+    let cause = Cause { kind: CauseKind::Usage, id: Uuid::from_u128(number) };
+    history.iter().chain(since).filter(|transfer| transfer.cause == cause).cloned().collect()
+}
+
+fn void(account: &mut Account, number: u128, history: &[Transfer], now: i64) -> Voided {
+    let charged = charged_by(number, history, account);
+    let event = Uuid::from_u128(number);
+    account.void(&Void { event, charged: &charged }, after(now)).unwrap()
+}
+
+/// Does one step to the account, but a void; what a charge answered.
 fn apply(account: &mut Account, step: &Step, number: u128, now: i64) -> Option<Charge> {
     match step {
+        Step::Void { .. } => None,
         Step::Issue { source, amount, begins_in, lasts } => {
             let new = NewGrant {
                 id: step_grant(number),
@@ -76,7 +119,7 @@ fn apply(account: &mut Account, step: &Step, number: u128, now: i64) -> Option<C
             account.issue(new, cause(CauseKind::Purchase), after(now)).unwrap();
             None
         }
-        Step::Charge(step) => Some(account.charge(&step.event(now), after(now)).unwrap()),
+        Step::Charge(step) => Some(account.charge(&step.event(number, now), after(now)).unwrap()),
         Step::Expire => {
             account.expire(after(now)).unwrap();
             assert_eq!(account.expire(after(now)), Ok(vec![]), "twice is once");
@@ -110,6 +153,7 @@ fn apply_to_model(
             None
         }
         Step::Charge(step) => Some(model.charge(step.cost, &step.for_model(now), now)),
+        Step::Void { .. } => None,
         Step::Expire => {
             model.expire(now);
             None
@@ -143,6 +187,24 @@ fn oldest_charge(steps: &[(i64, bool, Step)], mut now: i64) -> i64 {
     oldest.min(1_000_000)
 }
 
+/// The grants that had paid for what the transaction voids that begins with the first of these steps.
+fn named_by_voids(
+    steps: &[(i64, bool, Step)],
+    voided: &[Option<u128>],
+    history: &[Transfer],
+) -> Vec<GrantId> {
+    let mut named = Vec::new();
+    for ((_, is_committed, _), voided) in steps.iter().zip(voided) {
+        let of_event =
+            history.iter().filter(|of| voided.is_some_and(|it| of.cause.id == Uuid::from_u128(it)));
+        named.extend(of_event.filter_map(|transfer| transfer.grant));
+        if *is_committed {
+            break;
+        }
+    }
+    named
+}
+
 proptest! {
     #[test]
     fn any_history_moves_the_credits_that_the_model_moves_and_replays_to_the_same_state(
@@ -152,12 +214,25 @@ proptest! {
         let mut account = stored.load(oldest_charge(&steps, 0));
         let mut model = ModelAccount::new(0);
         let mut now = 0;
+        let voided = voided_steps(&steps);
+        let mut drawn_by: BTreeMap<u128, Vec<Option<u128>>> = BTreeMap::new();
         for (index, (passes, is_committed, step)) in steps.iter().enumerate() {
             now += passes;
             let number = u128::try_from(index).unwrap() + 1;
             let charge = apply(&mut account, step, number, now);
             let drawn = apply_to_model(&mut model, step, number, now);
-            prop_assert_eq!(charge.as_ref().map(one_by_one), drawn);
+            prop_assert_eq!(charge.as_ref().map(one_by_one), drawn.clone());
+            drawn_by.extend(drawn.map(|drawn| (number, drawn)));
+            if let Some(of) = voided[index] {
+                let void = void(&mut account, of, &stored.history, now);
+                let drawn = &drawn_by[&of];
+                let spendable = model.void(drawn, now);
+                let overage = drawn.iter().filter(|grant| grant.is_none()).count();
+                let expected = [drawn.len() - overage, spendable, overage];
+                let parts = [void.returned, void.spendable, void.overage];
+                prop_assert_eq!(parts.map(|part| usize::try_from(part.get()).unwrap()), expected);
+                prop_assert_eq!(void.version, account.version());
+            }
             if let Some(charge) = charge {
                 prop_assert_eq!(charge.version, account.version());
             }
@@ -171,7 +246,9 @@ proptest! {
             if *is_committed {
                 stored.write(&account);
                 stored.check();
-                account = stored.load(oldest_charge(&steps[index + 1..], now));
+                let rest = &steps[index + 1..];
+                let named = named_by_voids(rest, &voided[index + 1..], &stored.history);
+                account = stored.load_with(oldest_charge(rest, now), &named);
             }
         }
         stored.write(&account);
@@ -196,6 +273,7 @@ proptest! {
         // every charge draws alike, and once all is booked both have the same books.
         let [mut now_and_then, mut rarely] = [Stored::empty().load(0), Stored::empty().load(0)];
         let mut now = 0;
+        let voided = voided_steps(&steps);
         for (index, (passes, _, step)) in steps.iter().enumerate() {
             // Time stands or passes: an expiry is booked at the instant that a charge is recorded at.
             now += passes.max(&0);
@@ -206,6 +284,11 @@ proptest! {
             let charges = [&mut now_and_then, &mut rarely].map(|account| apply(account, step, number, now));
             let [first, second] = charges.map(|charge| charge.map(|it| (it.draws, it.overage, it.balance_after)));
             prop_assert_eq!(first, second);
+            if let Some(of) = voided[index] {
+                let voids = [&mut now_and_then, &mut rarely].map(|account| void(account, of, &[], now));
+                let [first, second] = voids.map(|it| (it.returned, it.spendable, it.overage, it.balance_after));
+                prop_assert_eq!(first, second);
+            }
         }
         for account in [&mut now_and_then, &mut rarely] {
             account.expire(after(now)).unwrap();
