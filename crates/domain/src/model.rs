@@ -6,7 +6,7 @@
 //!
 //! [`Model`] is a tenant as the outside sees it: it takes a [`Command`] and says the [`Answer`] that
 //! Tollgate must give over HTTP. It covers customers, subscriptions with their payments, upgrades and
-//! cancels, holds, usage, cycles and the test clock. It has no dunning retries, top-ups, refunds,
+//! cancels, holds, usage and its voids, cycles and the test clock. It has no dunning retries, top-ups, refunds,
 //! pay-as-you-go or annual terms: the product has none yet.
 
 pub mod account;
@@ -27,3 +27,4 @@ pub use command::{Answer, Ask, Command, Event, Fact, Noun, Plain};
 pub(crate) use one_by_one::{Fate, ModelAccount, ModelUsage};
 pub use rates::{ModelBand, ModelCost, cost, discounted, paid_within_cycle};
 pub use tenant::{Model, ModelCatalog, ModelPlan, ModelPromotion, ModelRates};
+pub use usage::Counted;

@@ -4,7 +4,7 @@
 use domain::model::calendar::{DAY, HOUR, MINUTE, Micros};
 use domain::model::holds::Hold;
 use domain::model::tenant::Subscription;
-use domain::model::{Ask, Command, Event, Model};
+use domain::model::{Ask, Command, Counted, Event, Model};
 
 use super::random::Random;
 use super::sells::{MODELS, PLANS};
@@ -14,7 +14,7 @@ const NOWHERE: usize = 1_000_000;
 const CUSTOMERS_MAX: usize = 3;
 
 /// How often each kind is chosen.
-const WEIGHTS: [(u64, &str); 23] = [
+const WEIGHTS: [(u64, &str); 24] = [
     (3, "create-customer"),
     (6, "subscribe"),
     (3, "preview-upgrade"),
@@ -30,6 +30,7 @@ const WEIGHTS: [(u64, &str); 23] = [
     (6, "release"),
     (20, "use"),
     (8, "use-batch"),
+    (5, "void"),
     (12, "advance"),
     (1, "jump"),
     (7, "read-balance"),
@@ -115,6 +116,7 @@ impl Generator {
             "release" => self.release(model),
             "use" => Command::Use { event: self.event(model) },
             "use-batch" => self.batch(model),
+            "void" => self.void(model),
             "advance" => Command::Advance { to: self.instant_ahead(model) },
             "jump" => {
                 let days = self.random.number_below(100);
@@ -397,6 +399,19 @@ impl Generator {
             events.push(event);
         }
         Command::UseBatch { events }
+    }
+
+    /// Mostly an event that was counted and not voided, whatever its cycle; also one that was, or that is not there.
+    fn void(&mut self, model: &Model) -> Command {
+        let reason = self.new_id("reason");
+        let counted: Vec<&Counted> = model.events.values().collect();
+        let open: Vec<&Counted> = counted.iter().copied().filter(|of| of.voided.is_none()).collect();
+        let from = if !open.is_empty() && self.random.percent(85) { open } else { counted };
+        if from.is_empty() || self.random.percent(4) {
+            return Command::Void { source: "gateway/1", id: "nobodys".to_owned(), reason };
+        }
+        let event = &from[self.random.index(from.len())].event;
+        Command::Void { source: event.source, id: event.id.clone(), reason }
     }
 
     /// Minutes, hours or days on; often just before, at or after an instant at which something is due.

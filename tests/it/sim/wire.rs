@@ -176,6 +176,10 @@ impl Ids {
                 let events: Vec<Value> = events.iter().map(|event| self.event(event)).collect();
                 post("/v1/usage/events".to_owned(), json!(events))
             }
+            Command::Void { source, id, reason } => {
+                // `gateway/1` is a part of a query as it is.
+                post(format!("/v1/usage/events/{id}/void?source={source}"), json!({ "reason": reason }))
+            }
             Command::Advance { to } => {
                 post("/v1/test-clock/advance".to_owned(), json!({ "to": written(*to) }))
             }

@@ -80,6 +80,8 @@ pub struct Charged {
     /// The invoices of the grants that paid, with what each paid.
     pub draws: Vec<(usize, i64)>,
     pub overage: i64,
+    /// The versions of its transfers.
+    pub versions: Vec<i64>,
 }
 
 /// A customer's account.
@@ -100,9 +102,12 @@ impl Account {
         self.grants.iter().filter(|grant| grant.is_live(now)).map(Grant::remaining).sum()
     }
 
-    /// What no grant has paid for, ever.
+    /// What no grant has paid for, ever, and was not voided.
     pub fn overage(&self) -> i64 {
-        self.transfers.iter().filter(|transfer| transfer.debit == "overage").map(|t| t.credits).sum()
+        let sum = |of: &dyn Fn(&&Transfer) -> bool| -> i64 {
+            self.transfers.iter().filter(of).map(|transfer| transfer.credits).sum()
+        };
+        sum(&|transfer| transfer.debit == "overage") - sum(&|transfer| transfer.credit == "overage")
     }
 
     /// The Credits of what was bought.
@@ -127,7 +132,8 @@ impl Account {
     /// left; the rest is overage (R-19a, R-25, R-30). In a closed cycle that is still charged, what has
     /// expired is taken back and spent.
     pub fn charge(&mut self, of: Charge) -> Charged {
-        let mut charged = Charged { draws: Vec::new(), overage: 0 };
+        let mut charged = Charged { draws: Vec::new(), overage: 0, versions: Vec::new() };
+        let before = self.version();
         let mut left = of.cost;
         while left > 0 {
             let Some(index) = self.first_to_burn(of) else { break };
@@ -151,7 +157,47 @@ impl Account {
             self.post_usage(("overage", "spent"), None, left, of);
             charged.overage = left;
         }
+        charged.versions = (before + 1..=self.version()).collect();
         charged
+    }
+
+    /// Takes the transfers of a charge back, the last one first; what goes back to a grant that is over expires
+    /// at once (R-25b, R-33). Says how much can be spent again.
+    pub fn void(&mut self, versions: &[i64], now: Micros) -> i64 {
+        let mut spendable = 0;
+        for version in versions.iter().rev() {
+            let place = usize::try_from(*version - 1).unwrap_or(usize::MAX);
+            let charge = self.transfers[place].clone();
+            // What was taken back of an expiry was spent: that is reversed, and expires again.
+            if charge.credit != "spent" {
+                continue;
+            }
+            let back = Transfer {
+                debit: charge.credit,
+                credit: charge.debit,
+                cause: "void",
+                event_time: now,
+                recorded: now,
+                reverses: Some(*version),
+                ..charge
+            };
+            self.transfers.push(back.clone());
+            let expiry_version = self.version() + 1;
+            let Some(grant) = self.grants.iter_mut().find(|grant| Some(grant.invoice) == back.grant) else {
+                continue;
+            };
+            grant.spent -= back.credits;
+            if now < grant.expiry {
+                spendable += back.credits;
+                continue;
+            }
+            grant.expired += back.credits;
+            if grant.expired_by.is_none() {
+                grant.expired_by = Some(expiry_version);
+            }
+            self.transfers.push(Transfer { debit: "available", credit: "expired", reverses: None, ..back });
+        }
+        spendable
     }
 
     fn post_usage(
@@ -280,10 +326,20 @@ mod tests {
     /// Something that happens to an account: a purchase, usage, an expiry or a cancel.
     #[derive(Debug, Clone)]
     enum Happening {
-        Issue { is_upgrade: bool, amount: i64, lives: i64 },
-        Charge { cost: i64, ago: i64, is_captured: bool },
+        Issue {
+            is_upgrade: bool,
+            amount: i64,
+            lives: i64,
+        },
+        Charge {
+            cost: i64,
+            ago: i64,
+            is_captured: bool,
+        },
         Expire,
         Revoke,
+        /// The last charge that was not voided.
+        Void,
     }
 
     fn happening() -> impl Strategy<Value = Happening> {
@@ -300,6 +356,7 @@ mod tests {
             }),
             Just(Happening::Expire),
             Just(Happening::Revoke),
+            Just(Happening::Void),
         ]
     }
 
@@ -309,6 +366,7 @@ mod tests {
             happenings in prop::collection::vec((0i64..50, happening()), 1..30)
         ) {
             let (mut own, mut one_by_one) = (Account::default(), ModelAccount::new(0));
+            let mut charges = Vec::new();
             let mut now = 0;
             for (index, (minutes, happening)) in happenings.into_iter().enumerate() {
                 now += minutes * MINUTE;
@@ -345,6 +403,12 @@ mod tests {
                         let drawn = one_by_one.charge(usize::try_from(cost).unwrap(), &usage, now);
                         let overage = drawn.iter().filter(|grant| grant.is_none()).count();
                         prop_assert_eq!(charged.overage, i64::try_from(overage).unwrap());
+                        charges.push((charged.versions, drawn));
+                    }
+                    Happening::Void => {
+                        let Some((versions, drawn)) = charges.pop() else { continue };
+                        let spendable = one_by_one.void(&drawn, now);
+                        prop_assert_eq!(own.void(&versions, now), i64::try_from(spendable).unwrap());
                     }
                     Happening::Expire => {
                         own.expire(now);

@@ -67,6 +67,12 @@ pub enum Command {
     UseBatch {
         events: Vec<Event>,
     },
+    /// Voids the event of this source and id.
+    Void {
+        source: &'static str,
+        id: String,
+        reason: String,
+    },
     /// Advances the test clock, stopping wherever something is due.
     Advance {
         to: Micros,
@@ -97,7 +103,7 @@ pub enum Command {
 
 impl Command {
     /// The names of all kinds.
-    pub const KINDS: [&'static str; 23] = [
+    pub const KINDS: [&'static str; 24] = [
         "create-customer",
         "subscribe",
         "preview-upgrade",
@@ -113,6 +119,7 @@ impl Command {
         "release",
         "use",
         "use-batch",
+        "void",
         "advance",
         "jump",
         "read-balance",
@@ -141,6 +148,7 @@ impl Command {
             Command::Release { .. } => "release",
             Command::Use { .. } => "use",
             Command::UseBatch { .. } => "use-batch",
+            Command::Void { .. } => "void",
             Command::Advance { .. } => "advance",
             Command::Jump { .. } => "jump",
             Command::ReadBalance { .. } => "read-balance",
@@ -170,6 +178,7 @@ impl Command {
             | Command::Release { .. }
             | Command::Use { .. }
             | Command::UseBatch { .. }
+            | Command::Void { .. }
             | Command::Advance { .. }
             | Command::Jump { .. }
             | Command::ReadBalance { .. }

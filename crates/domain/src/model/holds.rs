@@ -77,7 +77,8 @@ impl Model {
         };
         let expires = self.now + LIFE;
         let live = self.customers[customer].account.grants.iter().filter(|grant| grant.is_live(self.now));
-        let cycle_end = live.filter(|grant| grant.remaining() > 0).map(|grant| grant.expiry).max();
+        let left = live.filter(|grant| grant.remaining() > 0).map(|grant| grant.expiry).max();
+        let cycle_end = self.resets_at(customer).or(left);
         let counts_until = cycle_end.map_or(expires, |end| if end < expires { end } else { expires });
         let hold = Hold { ask: ask.clone(), credits, granted: self.now, expires, counts_until, end: None };
         let answer = self.authorized(id, customer, &hold, &estimate);

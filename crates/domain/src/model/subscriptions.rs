@@ -156,10 +156,13 @@ impl Model {
     fn due_instants(&self) -> Vec<Micros> {
         let ends = self.subscriptions.iter().filter(|own| own.is_live()).filter_map(|own| own.cycle);
         let open = self.invoices.iter().filter(|invoice| invoice.status == "open");
-        ends.map(|cycle| cycle.end).chain(open.map(|invoice| invoice.expires)).collect()
+        let grants = self.customers.iter().flat_map(|own| &own.account.grants);
+        let left = grants.filter(|grant| grant.remaining() > 0).map(|grant| grant.expiry);
+        ends.map(|cycle| cycle.end).chain(open.map(|invoice| invoice.expires)).chain(left).collect()
     }
 
-    /// Unpaid purchases end, then cycles that are over are closed and the next ones opened.
+    /// Unpaid purchases end, then cycles that are over are closed and the next ones opened. What a void gave back
+    /// to a subscription that was canceled at once expires by itself.
     fn do_what_is_due(&mut self) {
         for number in 0..self.invoices.len() {
             let Invoice { status, expires, bought, subscription, .. } = self.invoices[number];
@@ -179,6 +182,9 @@ impl Model {
             if let Some(cycle) = own.cycle.filter(|cycle| own.is_live() && cycle.end <= self.now) {
                 self.close(subscription, cycle);
             }
+        }
+        for customer in &mut self.customers {
+            customer.account.expire(self.now);
         }
     }
 

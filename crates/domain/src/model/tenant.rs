@@ -199,6 +199,7 @@ impl Model {
             Command::Release { id, customer } => self.release(id, *customer),
             Command::Use { event } => self.use_one(event),
             Command::UseBatch { events } => self.use_batch(events),
+            Command::Void { source, id, reason } => self.void(source, id, reason),
             Command::Advance { to } => self.advance(*to),
             Command::Jump { to } => self.jump(*to),
             Command::ReadBalance { customer } => self.read_balance(*customer),

@@ -16,6 +16,13 @@ const AHEAD_MAX: Micros = 5 * MINUTE;
 pub struct Counted {
     pub event: Event,
     pub receipt: Vec<Fact>,
+    /// The versions of the transfers that charged it.
+    pub charged_by: Vec<i64>,
+    /// What of it no grant paid for.
+    pub overage: i64,
+    pub cost: i64,
+    /// What was answered when it was voided.
+    pub voided: Option<Vec<Fact>>,
 }
 
 /// What became of an event.
@@ -95,6 +102,7 @@ impl Model {
         }
         let (capture, no_hold) = self.capture(named.as_ref());
         let account = &mut self.customers[event.customer].account;
+        let (mut charged_by, mut cost, mut overage) = (Vec::new(), 0, 0);
         let mut receipt: Vec<Fact> = Vec::new();
         let mut fact = |pointer: &str, value: Plain| receipt.push((pointer.to_owned(), value));
         let status = match &rated {
@@ -107,6 +115,7 @@ impl Model {
                     event_time: time,
                     now,
                 });
+                (charged_by, cost, overage) = (charged.versions, rated.credits, charged.overage);
                 fact("/credits", rated.credits.into());
                 fact("/overage", charged.overage.into());
                 fact("/unrated_reason", Plain::Null);
@@ -133,9 +142,40 @@ impl Model {
         fact("/balance_after", account.settled(now).into());
         fact("/account_version", account.version().into());
         self.end_hold(named.as_ref(), HoldEnd::Captured);
-        let counted = Counted { event: event.clone(), receipt: receipt.clone() };
-        self.events.insert((event.source, event.id.clone()), counted);
+        let voided = None;
+        let (event, kept) = (event.clone(), receipt.clone());
+        let id = (event.source, event.id.clone());
+        self.events.insert(id, Counted { event, receipt: kept, charged_by, overage, cost, voided });
         Outcome { status, code: None, receipt }
+    }
+
+    /// once an event, whatever the reason is the second time.
+    pub(super) fn void(&mut self, source: &'static str, id: &str, reason: &str) -> Answer {
+        let now = self.now;
+        let Some(counted) = self.events.get_mut(&(source, id.to_owned())) else {
+            return Answer::no(404, "not-found");
+        };
+        let customer = counted.event.customer;
+        let account = &mut self.customers[customer].account;
+        if counted.voided.is_none() {
+            let spendable = account.void(&counted.charged_by, now);
+            let fact = |pointer: &str, value: Plain| (pointer.to_owned(), value);
+            counted.voided = Some(vec![
+                fact("/at", Plain::At(now)),
+                fact("/reason", reason.into()),
+                fact("/returned", (counted.cost - counted.overage).into()),
+                fact("/spendable", spendable.into()),
+                fact("/overage", counted.overage.into()),
+                fact("/balance_after", account.settled(now).into()),
+                fact("/account_version", account.version().into()),
+            ]);
+        }
+        Answer::ok(200)
+            .with("/source", source)
+            .with("/id", id)
+            .with("/customer", Plain::Id(Noun::Customer, customer))
+            .with_all("/receipt", counted.receipt.clone())
+            .with_all("/voided", counted.voided.clone().unwrap_or_default())
     }
 
     /// The grant instant of the hold that is captured, or why none is.
