@@ -259,7 +259,10 @@ impl Run {
         }
         let (connection, buffer) = (&mut self.connections[index], &mut self.buffer);
         match connection.stream.read(buffer) {
-            Ok(0) => bail!("the server closed a connection"),
+            Ok(0) => {
+                let received = String::from_utf8_lossy(&connection.received);
+                bail!("the server closed a connection, after {received:?}")
+            }
             Ok(count) => connection.received.extend_from_slice(&buffer[..count]),
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
             Err(error) => return Err(error.into()),

@@ -222,6 +222,7 @@ pub struct Account {
     journal: Vec<Posted>,
     changed: std::collections::BTreeSet<GrantId>,
     issued: std::collections::BTreeSet<GrantId>,
+    has_other_refill: bool,
 }
 
 impl Account {
@@ -229,7 +230,8 @@ impl Account {
     /// ended at or after its charge instant as well, and for a void those that had paid.
     pub fn new(head: AccountHead, mut grants: Vec<Grant>) -> Account {
         grants.sort_by_key(Grant::burn_key);
-        Account { head, grants, journal: Vec::new(), changed: Default::default(), issued: Default::default() }
+        let (journal, changed, issued, has_other_refill) = Default::default();
+        Account { head, grants, journal, changed, issued, has_other_refill }
     }
 
     pub fn customer(&self) -> CustomerId {
@@ -270,6 +272,7 @@ impl Account {
     }
 
     pub fn set_refills_at(&mut self, refills_at: Option<Timestamp>) {
+        self.has_other_refill |= refills_at != self.head.refills_at;
         self.head.refills_at = refills_at;
     }
 
@@ -280,6 +283,11 @@ impl Account {
     /// The last link of the chain over the transfers.
     pub fn chain(&self) -> Link {
         self.head.chain
+    }
+
+    /// Whether anything about it is other than when it was loaded.
+    pub fn is_changed(&self) -> bool {
+        self.has_other_refill || !self.journal.is_empty()
     }
 
     /// The transfers made since the account was loaded, in version order.

@@ -25,7 +25,8 @@
 //!
 //! | call | round trips |
 //! |---|---|
-//! | [`HotBalances::hold`], `renew`, `fill`, `publish`, `held`, `find`, `peek`, `drop_projection` | 1 |
+//! | [`HotBalances::hold`], `renew`, `fill`, `held`, `find`, `peek`, `drop_projection` | 1 |
+//! | [`HotBalances::publish`] | 1 for some dozens of accounts, on a cluster of one slot |
 //! | [`HotBalances::live`] | 2 |
 //!
 //! A call that fails, or takes longer than [`RESPONSE_TIMEOUT`] twice, says [`Away`]. What follows
@@ -58,7 +59,7 @@ pub use known_hold::KnownHold;
 pub use look::Peeked;
 pub use projection::Projection;
 pub use renew::RenewAnswer;
-pub use tell::Told;
+pub use tell::{News, Told};
 
 use connection::{Connected, Connection, Connections, Target};
 use gather::Gathered;

@@ -1,7 +1,11 @@
 //! Tells Redis what was committed: a new balance, the end of holds, or that what it has is no good.
 
+use std::collections::HashMap;
+
 use domain::hold::HoldEnd;
 use domain::id::ExternalId;
+use futures_util::future::try_join_all;
+use redis::cluster_routing::Slot;
 
 use crate::projection::Projection;
 use crate::scripts::ScriptCall;
@@ -15,25 +19,58 @@ pub enum Told {
     Lost,
 }
 
+/// What was committed of one account.
+#[derive(Debug, Clone, Copy)]
+pub struct News<'a> {
+    pub account: AccountKey,
+    pub projection: &'a Projection,
+    /// The holds that the same change ended.
+    pub ended: &'a [(ExternalId, HoldEnd)],
+}
+
+/// Accounts that one call tells of. It is short, so that no authorization waits long behind it.
+const ACCOUNTS_A_CALL: usize = 32;
+/// Calls at the same time: each has its time-out from when it is sent, and one that waits for many others would take a
+/// busy Redis for one that is away.
+const CALLS_AT_ONCE: usize = 8;
+
 impl HotBalances {
-    /// Publishes a committed balance and ends the holds that the same change ended.
-    pub async fn publish(
-        &self,
-        account: AccountKey,
-        epoch: Epoch,
-        projection: &Projection,
-        ended: &[(ExternalId, HoldEnd)],
-    ) -> Result<Told, Away> {
-        let keys = account.keys(epoch);
-        let marker = self.0.markers.of(account).to_owned();
-        let mut names = vec![marker, keys.balance(), keys.live(), keys.floor()];
-        names.extend(ended.iter().map(|(id, _)| keys.hold(id)));
-        let mut call = self.0.scripts.publish.on(&names);
-        call.arg(epoch.0).arg(projection.write(account, epoch, &self.0.mac_key)).arg(ms(MARK_LIFE));
-        for (id, end) in ended {
-            call.arg(id.as_str()).arg(end.name());
+    /// Publishes committed balances and ends the holds that the same changes ended. Where Redis is lost, some may
+    /// have been told.
+    pub async fn publish(&self, epoch: Epoch, news: &[News<'_>]) -> Result<Told, Away> {
+        // On a cluster a call has the accounts of one slot.
+        let mut of_slots: HashMap<Option<Slot>, Vec<News<'_>>> = HashMap::new();
+        for one in news {
+            of_slots.entry(self.0.markers.slot(one.account)).or_default().push(*one);
         }
-        self.tell(&call).await
+        let calls = of_slots.values().flat_map(|of_slot| of_slot.chunks(ACCOUNTS_A_CALL));
+        let calls: Vec<ScriptCall> = calls.map(|some| self.news(epoch, some)).collect();
+        for some in calls.chunks(CALLS_AT_ONCE) {
+            let told = try_join_all(some.iter().map(|call| self.tell(call))).await?;
+            if told.contains(&Told::Lost) {
+                return Ok(Told::Lost);
+            }
+        }
+        Ok(Told::Done)
+    }
+
+    /// The script's call; all accounts go with one marker.
+    fn news(&self, epoch: Epoch, news: &[News<'_>]) -> ScriptCall {
+        let mut names = vec![self.0.markers.of(news[0].account).to_owned()];
+        for News { account, ended, .. } in news {
+            let keys = account.keys(epoch);
+            names.extend([keys.balance(), keys.live(), keys.floor()]);
+            names.extend(ended.iter().map(|(id, _)| keys.hold(id)));
+        }
+        let mut call = self.0.scripts.publish.on(&names);
+        call.arg(epoch.0).arg(ms(MARK_LIFE));
+        for News { account, projection, ended } in news {
+            call.arg(projection.write(*account, epoch, &self.0.mac_key)).arg(ended.len());
+            for (id, end) in *ended {
+                call.arg(id.as_str()).arg(end.name());
+            }
+        }
+        call
     }
 
     /// Makes an account's projection a miss: the next hold loads it. Its live holds stay.

@@ -7,7 +7,6 @@ use db::Result;
 use domain::hold::HoldEnd;
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{TenantScope, Timestamp};
-use futures_util::future::try_join_all;
 use hot_balances::{Away, Epoch, Told};
 
 use crate::{Accounts, Ledger, lock, project, still_changing};
@@ -97,17 +96,13 @@ impl Ledger {
     }
 
     async fn tell_in(&self, news: News<'_>, epoch: Epoch) -> std::result::Result<Told, Away> {
-        let accounts: Vec<_> = news.accounts.iter().collect();
-        for some in accounts.chunks(project::SIDE_BY_SIDE) {
-            let publishing = some.iter().map(async |account| {
-                let key = project::key(news.tenant, account);
-                let of_account = news.ended.get(&account.customer()).map(Vec::as_slice).unwrap_or_default();
-                self.hot.publish(key, epoch, &project::projection(account, news.now), of_account).await
-            });
-            if try_join_all(publishing).await?.contains(&Told::Lost) {
-                return Ok(Told::Lost);
-            }
-        }
-        Ok(Told::Done)
+        let projections: Vec<_> =
+            news.accounts.iter().map(|account| (account, project::projection(account, news.now))).collect();
+        let of_accounts = projections.iter().map(|(account, projection)| hot_balances::News {
+            account: project::key(news.tenant, account),
+            projection,
+            ended: news.ended.get(&account.customer()).map(Vec::as_slice).unwrap_or_default(),
+        });
+        self.hot.publish(epoch, &of_accounts.collect::<Vec<_>>()).await
     }
 }

@@ -1,5 +1,9 @@
 //! Gathers concurrent requests into shared batches: what arrives while batches are being written
 //! waits for the next one, and no timer is involved.
+//!
+//! There are some lanes, each of which writes one batch at a time. A request goes whole, so that it is written wholly
+//! or not at all, to the lane of its first customer: of requests of one customer each, no two batches of this server
+//! wait for each other's locks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +11,7 @@ use std::sync::Arc;
 use db::{Error, Result};
 use domain::TenantScope;
 use domain::id::TenantId;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::record::{EventResult, UsageEvent, record_batch};
 use crate::{BATCH_EVENTS_MAX, Parts};
@@ -15,7 +19,7 @@ use crate::{BATCH_EVENTS_MAX, Parts};
 /// Requests that may wait; one more is told to come back later.
 const WAITING_REQUESTS_MAX: usize = 4_096;
 /// Batches that are written at the same time.
-const BATCHES_IN_FLIGHT: usize = 2;
+const LANES: usize = 2;
 
 /// One caller's events and where its answer goes.
 pub(crate) struct Request {
@@ -26,33 +30,42 @@ pub(crate) struct Request {
 
 #[derive(Clone)]
 pub(crate) struct Gatherer {
-    requests: mpsc::Sender<Request>,
+    lanes: [mpsc::Sender<Request>; LANES],
 }
 
 impl Gatherer {
     pub(crate) fn start(parts: Arc<Parts>) -> Gatherer {
-        let (requests, waiting) = mpsc::channel(WAITING_REQUESTS_MAX);
-        tokio::spawn(gather(parts, waiting));
-        Gatherer { requests }
+        let lanes = std::array::from_fn(|_| {
+            let (requests, waiting) = mpsc::channel(WAITING_REQUESTS_MAX);
+            tokio::spawn(gather(parts.clone(), waiting));
+            requests
+        });
+        Gatherer { lanes }
     }
 
     /// Sends one caller's events and waits for their results, in order. The work goes on when the
     /// caller goes away: a transaction is never dropped half way.
     pub(crate) async fn send(&self, scope: TenantScope, events: Vec<UsageEvent>) -> Result<Vec<EventResult>> {
         let (reply, answer) = oneshot::channel();
-        self.requests
+        self.lanes[lane(&events)]
             .try_send(Request { scope, events, reply })
             .map_err(|_| Error::Unavailable("too many usage requests are waiting".to_owned()))?;
         answer.await.map_err(|_| Error::broken("a batch of usage events was given up"))?
     }
 }
 
+/// By the random end of the first customer's id.
+fn lane(events: &[UsageEvent]) -> usize {
+    events.first().map_or(0, |event| {
+        let [.., last] = event.customer.uuid().into_bytes();
+        usize::from(last) % LANES
+    })
+}
+
 /// Ends when the last [`Gatherer`] is gone and everything that was sent is answered.
 async fn gather(parts: Arc<Parts>, mut waiting: mpsc::Receiver<Request>) {
-    let slots = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT));
     let mut left_over = None;
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
         let first = match left_over.take() {
             Some(request) => request,
             None => match waiting.recv().await {
@@ -62,13 +75,11 @@ async fn gather(parts: Arc<Parts>, mut waiting: mpsc::Receiver<Request>) {
         };
         let (batch, rest) = fill_batch(first, &mut waiting);
         left_over = rest;
-        let parts = parts.clone();
-        tokio::spawn(async move {
-            for requests in by_tenant(batch).into_values() {
-                write_and_answer(&parts, requests).await;
-            }
-            drop(slot);
-        });
+        for requests in by_tenant(batch).into_values() {
+            // In a task of its own: what goes wrong there ends no lane.
+            let parts = parts.clone();
+            let _ = tokio::spawn(async move { write_and_answer(&parts, requests).await }).await;
+        }
     }
 }
 

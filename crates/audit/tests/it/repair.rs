@@ -139,7 +139,8 @@ async fn a_projection_that_is_not_postgresqls_is_dropped_by_the_sweep() {
     let peeked = hot.peek(epoch, &[key]).await.unwrap().remove(0).unwrap();
     let mut later = peeked.projection.clone();
     later.version += 1;
-    hot.publish(key, epoch, &later, &[]).await.unwrap();
+    let news = hot_balances::News { account: key, projection: &later, ended: &[] };
+    hot.publish(epoch, &[news]).await.unwrap();
     assert_eq!(sweep().await.wrong, 1);
     assert_eq!(hot.peek(epoch, &[key]).await.unwrap(), [None], "the next use loads it anew");
 }

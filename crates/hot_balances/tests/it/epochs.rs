@@ -1,7 +1,7 @@
 //! Epochs, and a Redis that was emptied or is gone.
 
 use domain::hold::HoldEnd;
-use hot_balances::{Epoch, FillHolds, Filled, HoldAnswer, RenewAnswer, Told};
+use hot_balances::{Epoch, FillHolds, Filled, HoldAnswer, News, RenewAnswer, Told};
 
 use crate::support::{
     FIRST, Given, at, balance, given, id, new_account, on_one_redis_and_on_a_cluster, request,
@@ -22,10 +22,8 @@ async fn assert_all_lost(given: &Given, epoch: Epoch) {
     for holds in [FillHolds::All(&[]), FillHolds::Besides(&[])] {
         assert_eq!(hot.fill(account, epoch, &projection, holds, at(0)).await.unwrap(), Filled::Lost);
     }
-    assert_eq!(
-        hot.publish(account, epoch, &projection, &[(id("a"), HoldEnd::Released)]).await.unwrap(),
-        Told::Lost
-    );
+    let news = News { account, projection: &projection, ended: &[(id("a"), HoldEnd::Released)] };
+    assert_eq!(hot.publish(epoch, &[news]).await.unwrap(), Told::Lost);
     assert_eq!(hot.drop_projection(account, epoch).await.unwrap(), Told::Lost);
     assert!(hot.find(epoch, &[(account, id("a"))]).await.is_err());
 }

@@ -7,7 +7,8 @@ use domain::hold::HoldEnd;
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{Credits, Timestamp};
 use hot_balances::{
-    AccountKey, Epoch, FillHolds, Filled, HoldAnswer, HoldRequest, HotBalances, KnownHold, Projection, Told,
+    AccountKey, Epoch, FillHolds, Filled, HoldAnswer, HoldRequest, HotBalances, KnownHold, News, Projection,
+    Told,
 };
 use testkit::LoneRedis;
 use uuid::Uuid;
@@ -138,7 +139,8 @@ impl Given {
     /// Publishes a balance with holds that the same change ended.
     pub(crate) async fn end(&self, projection: &Projection, names: &[&str], end: HoldEnd) {
         let ended: Vec<(ExternalId, HoldEnd)> = names.iter().map(|name| (id(name), end)).collect();
-        assert_eq!(self.hot.publish(self.account, FIRST, projection, &ended).await.unwrap(), Told::Done);
+        let news = News { account: self.account, projection, ended: &ended };
+        assert_eq!(self.hot.publish(FIRST, &[news]).await.unwrap(), Told::Done);
     }
 
     pub(crate) async fn ask(&self, request: &HoldRequest) -> HoldAnswer {
