@@ -270,8 +270,10 @@ async fn a_preview_says_what_last_week_would_have_cost_and_changes_nothing() {
         used("p2", &ada, "mimo-v2-pro", 100, "2026-02-09T00:00:00Z"),    // 200
         used("n1", &ada, "mimo-v3", 40, "2026-02-09T00:00:00Z"),         // unrated
         used("n2", &ada, "mimo-v4", 40, "2026-02-09T00:00:00Z"),         // unrated
+        used("v1", &ada, "mimo-v2-omni", 700, "2026-02-09T00:00:00Z"),   // voided
     ]);
     client.post("/v1/usage/events", events).await.expect(200);
+    client.post("/v1/usage/events/v1/void?source=urn:test", json!({"reason": "a retry"})).await.expect(200);
     let before = (client.balance(&ada).await, client.transfers(&ada).await);
 
     // Omni at 1.5x, pro with one band to 256K alone, and the new model at 2x.

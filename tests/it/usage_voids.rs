@@ -117,6 +117,8 @@ async fn within_its_cycle_an_event_gives_its_credits_back_to_the_grants_that_pai
     let path = "/v1/usage/events/big?source=urn:test";
     assert_eq!(client.get(path).await.expect(200), answer);
     assert_eq!(used(client, &customer).await, json!([1, 3_000, 1]));
+    let by_kind = format!("/v1/customers/{customer}/usage?from=2026-01-31T00:00:00Z&group_by=kind");
+    assert_eq!(client.get(&by_kind).await.expect(200)["total"]["credits"], 3_000);
     let again = client.post("/v1/usage/events", big).await.expect(200);
     assert_eq!((&again["status"], &again["receipt"]), (&json!("duplicate"), &charged["receipt"]));
     assert_verified(&world);

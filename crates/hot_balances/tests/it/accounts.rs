@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use domain::hold::HoldEnd;
-use hot_balances::{FillHolds, Filled, HoldAnswer, KnownHold, Peeked, Projection, Told};
+use hot_balances::{AccountKey, FillHolds, Filled, HoldAnswer, KnownHold, News, Peeked, Projection, Told};
 
 use crate::support::{
-    FIRST, Given, at, balance, credits, key_of, new_account, on_one_redis_and_on_a_cluster, request,
+    FIRST, Given, at, balance, credits, id, key_of, new_account, on_one_redis_and_on_a_cluster, request,
 };
 
 on_one_redis_and_on_a_cluster! {
@@ -16,6 +16,7 @@ on_one_redis_and_on_a_cluster! {
     a_fill_brings_many_holds_as_well
     a_fill_does_not_bring_back_what_has_ended_meanwhile
     a_newer_balance_is_taken_and_an_older_one_is_not
+    many_accounts_are_told_at_once_each_of_its_own_change
     what_was_read_before_a_change_is_not_loaded_after_it
     an_account_that_is_not_loaded_is_not_loaded_by_a_change
     a_forged_balance_is_dropped_and_what_it_gave_is_taken_back
@@ -94,6 +95,27 @@ async fn a_newer_balance_is_taken_and_an_older_one_is_not(given: Given) {
     assert_eq!(given.hold("a", 31, 31).await, Err(30));
     given.fill(&balance(4, 50), &[]).await;
     assert_eq!(given.hold("a", 51, 51).await, Err(50));
+}
+
+async fn many_accounts_are_told_at_once_each_of_its_own_change(mut given: Given) {
+    // 100 accounts of 100 Credits, with holds of 10 and 20; the first ends, and account n is left with n.
+    let accounts: Vec<AccountKey> = (0..100).map(|_| new_account()).collect();
+    for account in &accounts {
+        given.account = *account;
+        given.fill(&balance(1, 100), &[]).await;
+        assert_eq!(given.hold("ends", 10, 10).await, Ok(10));
+        assert_eq!(given.hold("stays", 20, 20).await, Ok(20));
+    }
+    let projections: Vec<_> = (0..100).map(|left| balance(2, 20 + left)).collect();
+    let ended = [(id("ends"), HoldEnd::Captured)];
+    let news = accounts.iter().zip(&projections);
+    let news: Vec<News<'_>> =
+        news.map(|(account, projection)| News { account: *account, projection, ended: &ended }).collect();
+    assert_eq!(given.hot.publish(FIRST, &news).await.unwrap(), Told::Done);
+    for (left, account) in accounts.iter().enumerate() {
+        given.account = *account;
+        assert_eq!(given.hold("next", 1_000, 1_000).await, Err(i64::try_from(left).unwrap()));
+    }
 }
 
 async fn what_was_read_before_a_change_is_not_loaded_after_it(mut given: Given) {

@@ -50,8 +50,9 @@ pub(crate) async fn charged_page(
     let rows: Vec<ChargedRow> = db::sql_query(
         "select customer_id, event_time, identity, model, input_tokens, cache_read_tokens, cache_write_tokens,
              output_tokens, reasoning_tokens, credits, unrated_reason is null as is_rated
-         from usage_events
+         from usage_events e
          where tenant_id = $1 and event_time >= $2 and event_time < $3
+             and not exists (select from usage_voids v where v.tenant_id = e.tenant_id and v.identity = e.identity)
              and (customer_id, event_time) >= ($4, $5) and (customer_id, event_time, identity) > ($4, $5, $6)
          order by customer_id, event_time, identity limit $7",
     )

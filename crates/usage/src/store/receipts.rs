@@ -60,8 +60,9 @@ pub(crate) async fn page(
     let rows: Vec<ReceiptRow> = db::sql_query(
         "select event_time, identity, model, band_prompt_tokens_max, api_key, input_tokens, cache_read_tokens,
              cache_write_tokens, output_tokens, reasoning_tokens, credits, overage, rates
-         from usage_events
+         from usage_events e
          where tenant_id = $1 and customer_id = $2 and unrated_reason is null
+             and not exists (select from usage_voids v where v.tenant_id = e.tenant_id and v.identity = e.identity)
              and event_time >= $3 and (event_time, identity) > ($3, $4) and event_time < $5
          order by event_time, identity limit $6",
     )
