@@ -1,6 +1,6 @@
 //! The first beat: lock and read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use db::{Connection, Result};
 use domain::account::Account;
@@ -63,8 +63,10 @@ async fn lock_with(
     ended_after: Option<Timestamp>,
     named: &[GrantId],
 ) -> Result<Accounts> {
-    let heads = store::lock_accounts(tx, tenant, customers).await?;
-    let mut grants = store::open_grants(tx, tenant, customers, ended_after, named).await?;
+    let distinct: BTreeSet<CustomerId> = customers.iter().copied().collect();
+    let customers: Vec<CustomerId> = distinct.into_iter().collect();
+    let heads = store::lock_accounts(tx, tenant, &customers).await?;
+    let mut grants = store::open_grants(tx, tenant, &customers, ended_after, named).await?;
     let mut accounts = BTreeMap::new();
     for head in heads {
         let open = grants.remove(&head.customer).unwrap_or_default();

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{SumRow, by_name, uuids};
 use crate::GrantRow;
 
-#[derive(Queryable, Selectable)]
+#[derive(Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = grants)]
 struct GrantDbRow {
     grant_id: Uuid,
@@ -53,7 +53,7 @@ impl TryFrom<GrantDbRow> for Grant {
 }
 
 /// The grants with anything remaining, with `ended_after` those that are used up or expired but
-/// whose time ended after it, and those that are named.
+/// whose time ended after it, and those that are named. No customer is named twice.
 pub(crate) async fn open_grants(
     tx: &mut Connection,
     tenant: TenantId,
@@ -61,23 +61,28 @@ pub(crate) async fn open_grants(
     ended_after: Option<Timestamp>,
     named: &[GrantId],
 ) -> Result<BTreeMap<CustomerId, Vec<Grant>>> {
-    let of_customers = grants::table
-        .filter(grants::tenant_id.eq(tenant.uuid()))
-        .filter(grants::customer_id.eq_any(uuids(customers)))
-        .select(GrantDbRow::as_select());
-    let rows: Vec<GrantDbRow> = match ended_after {
-        None => of_customers.filter(grants::remaining.gt(0)).load(tx).await?,
-        Some(instant) => {
-            let is_recent = grants::remaining.eq(0).and(grants::expires_at.gt(instant).assume_not_null());
-            let is_open = grants::remaining.gt(0).or(is_recent);
-            if named.is_empty() {
-                of_customers.filter(is_open).load(tx).await?
-            } else {
-                let named: Vec<Uuid> = named.iter().map(|id| id.uuid()).collect();
-                of_customers.filter(is_open.or(grants::grant_id.eq_any(named))).load(tx).await?
-            }
-        }
-    };
+    // Look-ups by index for each customer, however many there are and whatever the planner thinks of that: hence the
+    // offset. Each part is what one partial index has.
+    let rows: Vec<GrantDbRow> = db::sql_query(
+        "select g.* from unnest($2) as n(id)
+         cross join lateral (
+             select * from grants
+             where tenant_id = $1 and customer_id = n.id and remaining > 0
+             union all
+             select * from grants
+             where tenant_id = $1 and customer_id = n.id and remaining = 0 and expires_at > $3
+             union all
+             select * from grants
+             where tenant_id = $1 and customer_id = n.id and remaining = 0 and (expires_at > $3) is not true
+                 and grant_id = any($4)
+             offset 0) g",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<Array<SqlUuid>, _>(uuids(customers))
+    .bind::<Nullable<Timestamptz>, _>(ended_after)
+    .bind::<Array<SqlUuid>, _>(named.iter().map(|id| id.uuid()).collect::<Vec<_>>())
+    .load(tx)
+    .await?;
     let mut by_customer: BTreeMap<CustomerId, Vec<Grant>> = BTreeMap::new();
     for row in rows {
         let customer = CustomerId::from_uuid(row.customer_id);
