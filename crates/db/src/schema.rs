@@ -84,6 +84,7 @@ diesel::table! {
         purchase_id -> Uuid,
         created_at -> Timestamptz,
         expiry_version -> Nullable<BigInt>,
+        is_used_up -> Bool,
     }
 }
 

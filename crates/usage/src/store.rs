@@ -428,6 +428,35 @@ fn count(stored: i64) -> Result<u64> {
     u64::try_from(stored).map_err(|_| Error::broken("a count below zero"))
 }
 
+/// The tokens by kind of a query in SQL.
+#[derive(QueryableByName)]
+struct TokenColumns {
+    #[diesel(sql_type = BigInt)]
+    input_tokens: i64,
+    #[diesel(sql_type = BigInt)]
+    cache_read_tokens: i64,
+    #[diesel(sql_type = BigInt)]
+    cache_write_tokens: i64,
+    #[diesel(sql_type = BigInt)]
+    output_tokens: i64,
+    #[diesel(sql_type = BigInt)]
+    reasoning_tokens: i64,
+}
+
+impl TryFrom<TokenColumns> for TokenCounts {
+    type Error = Error;
+
+    fn try_from(row: TokenColumns) -> Result<Self> {
+        token_counts([
+            row.input_tokens,
+            row.cache_read_tokens,
+            row.cache_write_tokens,
+            row.output_tokens,
+            row.reasoning_tokens,
+        ])
+    }
+}
+
 /// In the order of the columns.
 fn token_counts(stored: [i64; 5]) -> Result<TokenCounts> {
     let [input, cache_read, cache_write, output, reasoning] = stored;
@@ -512,16 +541,8 @@ struct RecordedRow {
     customer_id: Uuid,
     #[diesel(sql_type = Text)]
     model: String,
-    #[diesel(sql_type = BigInt)]
-    input_tokens: i64,
-    #[diesel(sql_type = BigInt)]
-    cache_read_tokens: i64,
-    #[diesel(sql_type = BigInt)]
-    cache_write_tokens: i64,
-    #[diesel(sql_type = BigInt)]
-    output_tokens: i64,
-    #[diesel(sql_type = BigInt)]
-    reasoning_tokens: i64,
+    #[diesel(embed)]
+    tokens: TokenColumns,
     #[diesel(sql_type = Text)]
     outcome: String,
     #[diesel(sql_type = Text)]
@@ -547,13 +568,7 @@ impl TryFrom<RecordedRow> for RecordedEvent {
             id: row.event_id,
             customer: CustomerId::from_uuid(row.customer_id),
             model: row.model,
-            usage: token_counts([
-                row.input_tokens,
-                row.cache_read_tokens,
-                row.cache_write_tokens,
-                row.output_tokens,
-                row.reasoning_tokens,
-            ])?,
+            usage: row.tokens.try_into()?,
             outcome: outcome.ok_or_else(|| Error::broken("an unknown outcome"))?,
             usage_source: usage_source.ok_or_else(|| Error::broken("an unknown source of usage"))?,
             event_time: row.event_time,

@@ -204,7 +204,7 @@ pub(crate) const I30_LATE: Check = Check::late(
          union all
          select g.customer_id, 'grants', 'gra_' || translate(g.grant_id::text, '-', ''),
              g.remaining || ' remaining', g.expires_at
-         from grants g where g.tenant_id = $1 and g.remaining > 0 and g.expires_at < $3
+         from grants g where g.tenant_id = $1 and not g.is_used_up and g.expires_at < $3
              and not exists (select from purchases p join payments y
                  on y.tenant_id = p.tenant_id and y.invoice_id = p.invoice_id
                  join purchases o on o.tenant_id = p.tenant_id and o.subscription_id = p.subscription_id

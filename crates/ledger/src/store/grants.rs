@@ -67,13 +67,13 @@ pub(crate) async fn open_grants(
         "select g.* from unnest($2) as n(id)
          cross join lateral (
              select * from grants
-             where tenant_id = $1 and customer_id = n.id and remaining > 0
+             where tenant_id = $1 and customer_id = n.id and not is_used_up
              union all
              select * from grants
-             where tenant_id = $1 and customer_id = n.id and remaining = 0 and expires_at > $3
+             where tenant_id = $1 and customer_id = n.id and is_used_up and expires_at > $3
              union all
              select * from grants
-             where tenant_id = $1 and customer_id = n.id and remaining = 0 and (expires_at > $3) is not true
+             where tenant_id = $1 and customer_id = n.id and is_used_up and (expires_at > $3) is not true
                  and grant_id = any($4)
              offset 0) g",
     )

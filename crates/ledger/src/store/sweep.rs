@@ -62,7 +62,7 @@ pub(crate) async fn due_projections(
              least(min(g.effective_at) filter (where g.effective_at > $3),
                  min(g.expires_at) filter (where g.expires_at > $3)) as changes_at
          from credit_accounts a
-         left join grants g on g.tenant_id = a.tenant_id and g.customer_id = a.customer_id and g.remaining > 0
+         left join grants g on g.tenant_id = a.tenant_id and g.customer_id = a.customer_id and not g.is_used_up
          where a.tenant_id = $1 and a.customer_id = any ($2)
          group by a.customer_id, a.version",
     )

@@ -113,7 +113,7 @@ pub async fn customers_with_expired_grants(
 ) -> Result<Vec<CustomerId>> {
     let found: Vec<Uuid> = grants::table
         .filter(grants::tenant_id.eq(tenant.uuid()))
-        .filter(grants::remaining.gt(0))
+        .filter(diesel::dsl::not(grants::is_used_up))
         .filter(grants::expires_at.le(now))
         .select(grants::customer_id)
         .distinct()
@@ -142,7 +142,7 @@ pub async fn next_instant(
             (select min(expires_at) from purchases
              where tenant_id = $1 and expires_at > $2 and status = 'pending'),
             (select min(expires_at) from grants
-             where tenant_id = $1 and expires_at > $2 and remaining > 0)
+             where tenant_id = $1 and expires_at > $2 and not is_used_up)
         ) as at",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
@@ -170,7 +170,7 @@ pub async fn tenants_with_due_work_all_tenants(tx: &mut Connection) -> Result<Ve
                          and p.status = 'pending')
             or exists (select from grants g
                        where g.tenant_id = t.tenant_id and g.expires_at <= coalesce(t.clock_at, now())
-                         and g.remaining > 0)
+                         and not g.is_used_up)
          order by tenant_id",
     )
     .load(tx)

@@ -8,7 +8,7 @@ use domain::id::TenantId;
 use domain::{Credits, Timestamp};
 use uuid::Uuid;
 
-use super::token_counts;
+use super::TokenColumns;
 use crate::preview::ChargedEvent;
 
 #[derive(QueryableByName)]
@@ -21,16 +21,8 @@ struct ChargedRow {
     identity: Uuid,
     #[diesel(sql_type = Text)]
     model: String,
-    #[diesel(sql_type = BigInt)]
-    input_tokens: i64,
-    #[diesel(sql_type = BigInt)]
-    cache_read_tokens: i64,
-    #[diesel(sql_type = BigInt)]
-    cache_write_tokens: i64,
-    #[diesel(sql_type = BigInt)]
-    output_tokens: i64,
-    #[diesel(sql_type = BigInt)]
-    reasoning_tokens: i64,
+    #[diesel(embed)]
+    tokens: TokenColumns,
     #[diesel(sql_type = BigInt)]
     credits: i64,
     #[diesel(sql_type = Bool)]
@@ -70,13 +62,7 @@ pub(crate) async fn charged_page(
             Ok(ChargedEvent {
                 place: (row.customer_id, row.event_time, row.identity),
                 model: row.model,
-                usage: token_counts([
-                    row.input_tokens,
-                    row.cache_read_tokens,
-                    row.cache_write_tokens,
-                    row.output_tokens,
-                    row.reasoning_tokens,
-                ])?,
+                usage: row.tokens.try_into()?,
                 credits: Credits::new(row.credits)?,
                 is_rated: row.is_rated,
             })

@@ -12,7 +12,7 @@ use domain::{Credits, Timestamp};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{count, external_id, from_json, token_counts};
+use super::{TokenColumns, count, external_id, from_json};
 use crate::hours::{HourKey, UsageSums};
 use crate::report::ReceiptOf;
 
@@ -28,16 +28,8 @@ struct ReceiptRow {
     band_prompt_tokens_max: Option<i64>,
     #[diesel(sql_type = Nullable<Text>)]
     api_key: Option<String>,
-    #[diesel(sql_type = BigInt)]
-    input_tokens: i64,
-    #[diesel(sql_type = BigInt)]
-    cache_read_tokens: i64,
-    #[diesel(sql_type = BigInt)]
-    cache_write_tokens: i64,
-    #[diesel(sql_type = BigInt)]
-    output_tokens: i64,
-    #[diesel(sql_type = BigInt)]
-    reasoning_tokens: i64,
+    #[diesel(embed)]
+    tokens: TokenColumns,
     #[diesel(sql_type = BigInt)]
     credits: i64,
     #[diesel(sql_type = BigInt)]
@@ -76,13 +68,7 @@ pub(crate) async fn page(
     .await?;
     rows.into_iter()
         .map(|row| {
-            let tokens = token_counts([
-                row.input_tokens,
-                row.cache_read_tokens,
-                row.cache_write_tokens,
-                row.output_tokens,
-                row.reasoning_tokens,
-            ])?;
+            let tokens = row.tokens.try_into()?;
             let key = HourKey {
                 customer,
                 hour: zone.hour_of(row.event_time),
