@@ -458,14 +458,18 @@ async fn a_dearer_rate_waits_for_the_next_cycle_where_the_tenant_says_so_and_a_c
     client.post("/v1/usage/events", late).await.expect(200);
     assert_eq!(receipt(client, "ada-7").await["catalog_version"], 1);
 
-    // The checks of what is stored know the rule: all is well, and what Bob did not pay is found.
+    // The checks of what is stored know the rule: all is well, also once the tenant says otherwise, and what Bob
+    // did not pay is found.
+    let (is_clean, said) = verify(&world);
+    assert!(is_clean, "{said}");
+    let changed = "update tenants set policies = policies - 'dearer_rates'";
+    let mut superuser = world.stores.superuser().await;
+    diesel_async::SimpleAsyncConnection::batch_execute(&mut superuser, changed).await.unwrap();
     let (is_clean, said) = verify(&world);
     assert!(is_clean, "{said}");
     let forged = "update usage_events set credits = 1500, catalog_version = 1,
         rates = '[[\"input\", 1000], [\"output\", 1000]]' where event_id = 'bob-1'";
-    diesel_async::SimpleAsyncConnection::batch_execute(&mut world.stores.superuser().await, forged)
-        .await
-        .unwrap();
+    diesel_async::SimpleAsyncConnection::batch_execute(&mut superuser, forged).await.unwrap();
     let (is_clean, said) = verify(&world);
     assert!(!is_clean && said.contains("I-14") && said.contains("bob-1") && !said.contains("ada-"), "{said}");
 }

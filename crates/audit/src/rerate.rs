@@ -2,13 +2,12 @@
 //! and names it again, from its source and id (I-12).
 
 use chrono::TimeDelta;
+use domain::Timestamp;
 use domain::catalog::CatalogHistory;
 use domain::cycle_rates::{Used, cost_in_cycle, depends_on_cycle};
-use domain::id::CustomerId;
-use domain::policy::DearerRates;
+use domain::id::{CustomerId, TenantId};
 use domain::rating::{NoCost, Rated, Unrated, rate};
 use domain::usage::{TokenCounts, event_identity};
-use domain::{TenantScope, Timestamp};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -21,7 +20,7 @@ const SERVED_AFTER: TimeDelta = TimeDelta::seconds(10);
 
 /// A tenant's catalogue, with when each version was published.
 pub(crate) struct Rerate<'a> {
-    pub(crate) scope: &'a TenantScope,
+    pub(crate) tenant: TenantId,
     pub(crate) history: &'a CatalogHistory,
     pub(crate) published: &'a [(u32, Timestamp)],
 }
@@ -30,7 +29,7 @@ impl Rerate<'_> {
     /// What is wrong about an event, if anything.
     pub(crate) fn check(&self, row: &EventRow) -> Vec<Finding> {
         let mut findings = Vec::new();
-        let identity = Uuid::from_bytes(event_identity(self.scope.tenant, &row.source, &row.event_id));
+        let identity = Uuid::from_bytes(event_identity(self.tenant, &row.source, &row.event_id));
         if identity != row.identity {
             let expected = format!("identity {identity}, of its source and id");
             findings.push(self.finding(12, row, format!("identity {}", row.identity), expected));
@@ -80,12 +79,12 @@ impl Rerate<'_> {
     }
 
     /// What a paid cycle keeps where a dearer rate waits for the next one. A cycle is paid for a moment after its
-    /// instant: usage that was charged until then was in none, or in the one before.
+    /// instant: usage that was charged until then was in none, or in the one before. Whatever the tenant says by now:
+    /// what it said when the event was rated is not known.
     fn kept_by_cycles(&self, row: &EventRow) -> Vec<String> {
         let Some(usage) = counts(row) else { return Vec::new() };
         let used = Used { model: &row.model, usage: &usage };
-        let waits = self.scope.policies.dearer_rates == DearerRates::NextCycle;
-        if !waits || !depends_on_cycle(&used, self.history, row.event_time) {
+        if !depends_on_cycle(&used, self.history, row.event_time) {
             return Vec::new();
         }
         let starts = row.cycle_starts.iter();
@@ -106,7 +105,7 @@ impl Rerate<'_> {
     fn finding(&self, invariant: u8, row: &EventRow, found: String, expected: String) -> Finding {
         Finding {
             invariant: Invariant(invariant),
-            tenant: Some(self.scope.tenant),
+            tenant: Some(self.tenant),
             customer: Some(CustomerId::from_uuid(row.customer_id)),
             table: "usage_events".to_owned(),
             key: format!("event {} of {} ({})", row.event_id, row.source, row.identity),

@@ -112,7 +112,7 @@ impl Audit {
             count += rows.len();
             // Read after the page, so that it has every version that the page was rated by.
             let history = self.fresh_history(scope, &published).await?;
-            let rerate = Rerate { scope, history: &history, published: &published };
+            let rerate = Rerate { tenant, history: &history, published: &published };
             findings.extend(rows.iter().flat_map(|row| rerate.check(row)));
             findings.truncate(usize::try_from(store::FINDINGS_MAX).unwrap_or(usize::MAX));
         }
