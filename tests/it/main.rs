@@ -22,6 +22,7 @@ mod tidy;
 mod torture;
 mod usage_formats;
 mod usage_reports;
+mod usage_retention;
 mod usage_voids;
 mod usage_wire;
 mod webhooks;

@@ -402,6 +402,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    usage_retention (is_only) {
+        is_only -> Bool,
+        kept_from -> Timestamptz,
+    }
+}
+
+diesel::table! {
     usage_voids (tenant_id, identity) {
         tenant_id -> Uuid,
         identity -> Uuid,
