@@ -5,6 +5,7 @@ mod audit;
 mod commands;
 mod concurrency;
 mod deploy;
+mod dunning;
 mod holds;
 mod isolation;
 mod late_usage;
