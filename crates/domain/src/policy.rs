@@ -13,6 +13,8 @@ pub struct Policies {
     pub incomplete_minutes: u32,
     /// How long an upgrade's payment may be pending.
     pub upgrade_pending_minutes: u32,
+    /// How long an unpaid top-up stays open (R-10a).
+    pub top_up_minutes: u32,
     /// How long a quote is good for (R-14a).
     pub quote_minutes: u32,
     pub upgrade_discount: UpgradeDiscount,
@@ -50,6 +52,7 @@ impl Default for Policies {
         Policies {
             incomplete_minutes: 23 * 60,
             upgrade_pending_minutes: 60,
+            top_up_minutes: 23 * 60,
             quote_minutes: 10,
             upgrade_discount: UpgradeDiscount::Carry,
             upgrade_pricing: UpgradePricing::FullDifference,
@@ -98,6 +101,7 @@ impl Policies {
         };
         require(self.incomplete_minutes > 0, "incomplete_minutes must be above 0");
         require(self.upgrade_pending_minutes > 0, "upgrade_pending_minutes must be above 0");
+        require(self.top_up_minutes > 0, "top_up_minutes must be above 0");
         require(self.quote_minutes > 0, "quote_minutes must be above 0");
         require((1..=120).contains(&self.hold_minutes), "hold_minutes must be 1 to 120");
         require(self.late_grace_minutes <= 10_080, "late_grace_minutes must be at most 10080");
