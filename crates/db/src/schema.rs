@@ -199,6 +199,7 @@ diesel::table! {
         failure_code -> Nullable<Text>,
         created_at -> Timestamptz,
         succeeded_at -> Nullable<Timestamptz>,
+        refunded_minor -> BigInt,
     }
 }
 
@@ -245,6 +246,25 @@ diesel::table! {
         credits -> BigInt,
         created_at -> Timestamptz,
         expires_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    refunds (tenant_id, refund_id) {
+        tenant_id -> Uuid,
+        refund_id -> Uuid,
+        payment_id -> Uuid,
+        invoice_id -> Uuid,
+        amount_minor -> BigInt,
+        currency -> Text,
+        status -> Text,
+        origin -> Text,
+        reason -> Nullable<Text>,
+        failure_code -> Nullable<Text>,
+        credits_revoked -> BigInt,
+        credits_short -> BigInt,
+        created_at -> Timestamptz,
+        settled_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -462,6 +482,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     promotion_uses,
     purchases,
     quotes,
+    refunds,
     rollovers,
     subscriptions,
     tenants,

@@ -107,6 +107,16 @@ pub enum Refusal {
     InvoiceNotOpen,
     #[error("a payment of this invoice is in flight")]
     PaymentPending,
+    #[error("the invoice has not been paid")]
+    InvoiceNotPaid,
+    #[error("the whole payment has been refunded")]
+    AlreadyRefunded,
+    #[error("no more than {rest} of the payment can be refunded")]
+    RefundTooLarge { rest: Money },
+    #[error("the payment is disputed, and its money is with the customer's bank")]
+    PaymentDisputed,
+    #[error("the payment is in another currency")]
+    CurrencyMismatch,
     #[error("a card's number is no payment method and no name: send the provider's own reference")]
     CardDataRefused,
     #[error("the payment provider knows no such payment method")]
@@ -177,6 +187,11 @@ impl Refusal {
             Refusal::PaymentDeclined { .. } => "payment-declined",
             Refusal::InvoiceNotOpen => "invoice-not-open",
             Refusal::PaymentPending => "payment-pending",
+            Refusal::InvoiceNotPaid => "invoice-not-paid",
+            Refusal::AlreadyRefunded => "already-refunded",
+            Refusal::RefundTooLarge { .. } => "refund-too-large",
+            Refusal::PaymentDisputed => "payment-disputed",
+            Refusal::CurrencyMismatch => "currency-mismatch",
             Refusal::CardDataRefused => "card-data-refused",
             Refusal::UnknownPaymentMethod => "unknown-payment-method",
             Refusal::OutOfCredits(_) => "insufficient_quota",

@@ -1,4 +1,6 @@
-//! All SQL about invoices, their lines and payments.
+//! All SQL about invoices, their lines and payments; that about refunds is in its own file.
+
+mod refunds;
 
 use db::schema::{invoice_lines, invoices, payments};
 use db::{Connection, Error, Result};
@@ -10,6 +12,8 @@ use domain::{Currency, Money, Refusal, Timestamp};
 use uuid::Uuid;
 
 use crate::{Invoice, Line, LineKind, Payment};
+
+pub use refunds::{insert_refund, lock_refund, refund, refunds, update_refund};
 
 #[derive(Queryable, Selectable, Insertable)]
 #[diesel(table_name = invoices, check_for_backend(diesel::pg::Pg))]
@@ -80,6 +84,7 @@ struct PaymentRow {
     failure_code: Option<String>,
     created_at: Timestamp,
     succeeded_at: Option<Timestamp>,
+    refunded_minor: i64,
 }
 
 impl TryFrom<PaymentRow> for Payment {
@@ -100,6 +105,7 @@ impl TryFrom<PaymentRow> for Payment {
             failure_code: row.failure_code,
             created_at: row.created_at,
             succeeded_at: row.succeeded_at,
+            refunded: money(row.refunded_minor, &row.currency, id)?,
         })
     }
 }
@@ -154,6 +160,7 @@ pub async fn insert_payment(tx: &mut Connection, tenant: TenantId, payment: &Pay
         failure_code: payment.failure_code.clone(),
         created_at: payment.created_at,
         succeeded_at: payment.succeeded_at,
+        refunded_minor: payment.refunded.amount_minor,
     };
     diesel::insert_into(payments::table).values(row).execute(tx).await?;
     Ok(())
@@ -225,6 +232,24 @@ pub async fn lock_payment(tx: &mut Connection, tenant: TenantId, payment: Paymen
         .optional()?
         .ok_or(Refusal::NotFound { what: "payment" })?
         .try_into()
+}
+
+pub async fn lock_paying(
+    tx: &mut Connection,
+    tenant: TenantId,
+    invoice: InvoiceId,
+) -> Result<Option<Payment>> {
+    payments::table
+        .filter(payments::tenant_id.eq(tenant.uuid()))
+        .filter(payments::invoice_id.eq(invoice.uuid()))
+        .filter(payments::status.eq(PaymentStatus::Succeeded.name()))
+        .select(PaymentRow::as_select())
+        .for_no_key_update()
+        .first(tx)
+        .await
+        .optional()?
+        .map(Payment::try_from)
+        .transpose()
 }
 
 pub async fn in_flight(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<Option<Payment>> {
@@ -300,6 +325,7 @@ pub async fn update_payment(tx: &mut Connection, tenant: TenantId, payment: &Pay
             payments::status.eq(payment.status.name()),
             payments::failure_code.eq(&payment.failure_code),
             payments::succeeded_at.eq(payment.succeeded_at),
+            payments::refunded_minor.eq(payment.refunded.amount_minor),
         ))
         .execute(tx)
         .await?;

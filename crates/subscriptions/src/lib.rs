@@ -51,6 +51,7 @@ mod preview_upgrade;
 mod promotion;
 mod purchase;
 mod read_cycle;
+mod refund;
 mod roll_over;
 mod rollover_run;
 mod run_due;
