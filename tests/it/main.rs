@@ -13,6 +13,7 @@ mod openapi;
 mod outages;
 mod parking;
 mod rate_cards;
+mod refunds;
 mod sdk;
 mod sim;
 mod spending;

@@ -11,9 +11,11 @@ mod health;
 mod invoices;
 mod ledger;
 mod plans;
+mod refunds;
 mod rollovers;
 mod statements;
 mod subscriptions;
+mod suspensions;
 mod test_clock;
 mod usage;
 mod usage_lines;
@@ -59,6 +61,8 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(subscriptions::cancel_subscription)
         .service(subscriptions::withdraw_cancel)
         .service(subscriptions::set_payment_method)
+        .service(suspensions::suspend_subscription)
+        .service(suspensions::resume_subscription)
         .service(authorizations::price_request)
         .service(authorizations::renew_authorization)
         .service(authorizations::release_authorization)
@@ -73,6 +77,7 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(invoices::list_invoices)
         .service(invoices::read_invoice)
         .service(invoices::pay_invoice)
+        .service(refunds::refund_invoice)
         .service(rollovers::start_rollover)
         .service(rollovers::read_rollover)
         .service(api_keys::issue_api_key)

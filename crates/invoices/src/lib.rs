@@ -28,9 +28,11 @@
 //! | [`record_report`] | 2, or 1 where nothing changes |
 //! | [`add_refund`] | 2 |
 //! | [`record_refund_report`] | 4 or 5, or 3 where nothing changes |
-//! | [`Invoices::read`] | 4 |
+//! | [`record_dispute`] | 2, or 1 where nothing changes |
+//! | [`Invoices::read`] | 5 |
 
 mod add_payment;
+mod dispute;
 mod issue;
 mod read;
 mod record_report;
@@ -43,6 +45,7 @@ use domain::invoice::{InvoiceStatus, PaymentStatus};
 use domain::{Money, Refusal, Timestamp};
 
 pub use add_payment::{add_payment, add_payment_as};
+pub use dispute::{Dispute, DisputeTold, is_disputed, note_revoked, record_dispute};
 pub use issue::{NewInvoice, issue};
 pub use read::{in_flight, lock, lock_paying, of_customer, payment, read, uncollected};
 pub use record_report::{Recorded, Report, record_report};
@@ -112,13 +115,14 @@ pub struct Payment {
     pub refunded: Money,
 }
 
-/// An invoice with its lines in order, its payments and its refunds, oldest first.
+/// An invoice with its lines in order, and its payments, refunds and disputes, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvoiceView {
     pub invoice: Invoice,
     pub lines: Vec<Line>,
     pub payments: Vec<Payment>,
     pub refunds: Vec<Refund>,
+    pub disputes: Vec<Dispute>,
 }
 
 impl InvoiceView {

@@ -39,6 +39,7 @@ mod advance_clock;
 mod apply_payment;
 mod cancel;
 mod collect;
+mod dispute;
 mod downgrade;
 mod effect;
 mod event;
@@ -58,6 +59,7 @@ mod run_due;
 mod store;
 mod subscribe;
 mod subscription;
+mod suspend;
 mod upgrade;
 mod view;
 
