@@ -6,6 +6,7 @@ mod commands;
 mod concurrency;
 mod deploy;
 mod holds;
+mod invoices;
 mod isolation;
 mod late_usage;
 mod lifecycle;

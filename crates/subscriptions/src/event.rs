@@ -36,6 +36,7 @@ pub const PAYMENT_REFUNDED: &str = "payment.refunded";
 pub const REFUND_CREATED: &str = "refund.created";
 pub const REFUND_SUCCEEDED: &str = "refund.succeeded";
 pub const REFUND_FAILED: &str = "refund.failed";
+pub const CREDIT_NOTE_ISSUED: &str = "credit_note.issued";
 pub const DISPUTE_OPENED: &str = "dispute.opened";
 pub const DISPUTE_WON: &str = "dispute.won";
 pub const DISPUTE_LOST: &str = "dispute.lost";

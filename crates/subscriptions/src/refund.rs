@@ -340,12 +340,28 @@ async fn stored(
 /// What follows once the provider has decided.
 async fn settled(tx: &mut Connection, scope: &TenantScope, refund: &Refund) -> Result<()> {
     let subscription = store::subscriptions::of_invoice(tx, scope.tenant, refund.invoice).await?;
-    let kind = match refund.status {
-        RefundStatus::Created => return Ok(()),
-        RefundStatus::Succeeded => event::REFUND_SUCCEEDED,
-        RefundStatus::Failed => event::REFUND_FAILED,
-    };
-    emit(tx, scope, kind, &subscription, refund).await
+    match refund.status {
+        RefundStatus::Created => Ok(()),
+        RefundStatus::Failed => emit(tx, scope, event::REFUND_FAILED, &subscription, refund).await,
+        RefundStatus::Succeeded => {
+            emit(tx, scope, event::REFUND_SUCCEEDED, &subscription, refund).await?;
+            match refund.origin {
+                // Its invoice is void: there is nothing to credit.
+                RefundOrigin::TooLate => Ok(()),
+                RefundOrigin::Operator | RefundOrigin::Cancel | RefundOrigin::Provider => {
+                    let note = invoices::issue_credit_note(tx, scope.tenant, refund, scope.now).await?;
+                    let details = json!({
+                        "credit_note": note.id,
+                        "number": note.number.to_string(),
+                        "invoice": note.invoice,
+                        "refund": note.refund,
+                        "amount": note.total,
+                    });
+                    event::emit(tx, scope, event::CREDIT_NOTE_ISSUED, &subscription, details).await
+                }
+            }
+        }
+    }
 }
 
 async fn emit(

@@ -143,7 +143,10 @@ struct Quote {
     #[schema(value_type = schema::SubscriptionId)]
     subscription: SubscriptionId,
     plan: String,
+    /// The price, without the tax that comes on top of it.
     amount: Money,
+    /// What is to be paid, tax included.
+    total: Money,
     /// What the upgrade adds to this cycle's pool.
     credits: i64,
     expires_at: Instant,
@@ -288,9 +291,13 @@ pub(super) async fn preview_upgrade(
     subscriptions: Data<Subscriptions>,
 ) -> Result<HttpResponse, Error> {
     let (scope, plan) = (caller.scope().clone(), change.value.plan);
-    let quote =
-        unbroken(async move { subscriptions.preview_upgrade(&scope, id.0, plan.as_str()).await }).await?;
-    Ok(HttpResponse::Created().json(Quote::from(quote)))
+    let (quote, total) = unbroken(async move {
+        let quote = subscriptions.preview_upgrade(&scope, id.0, plan.as_str()).await?;
+        let total = scope.policies.tax.total(quote.amount)?;
+        Ok((quote, total))
+    })
+    .await?;
+    Ok(HttpResponse::Created().json(Quote::new(quote, total)))
 }
 
 /// Upgrade
@@ -581,13 +588,14 @@ impl From<subscriptions::PendingUpgrade> for PendingUpgrade {
     }
 }
 
-impl From<subscriptions::Quote> for Quote {
-    fn from(quote: subscriptions::Quote) -> Self {
+impl Quote {
+    fn new(quote: subscriptions::Quote, total: domain::Money) -> Self {
         Quote {
             id: quote.id,
             subscription: quote.subscription,
             plan: quote.to_plan_code,
             amount: quote.amount.into(),
+            total: total.into(),
             credits: quote.credits.get(),
             expires_at: Instant(quote.expires_at),
         }
