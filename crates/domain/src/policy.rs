@@ -3,6 +3,7 @@
 use chrono::Duration;
 use serde::{Deserialize, Serialize};
 
+use crate::tax::Tax;
 use crate::{Credits, Timestamp};
 
 /// A tenant's settings. A field that is left out has the rule's default.
@@ -48,6 +49,8 @@ pub struct Policies {
     pub alert_credits_left: Vec<Credits>,
     /// Where a customer who ran out may upgrade (R-33a).
     pub upgrade_url: Option<String>,
+    /// What every invoice is taxed with, from the next one on.
+    pub tax: Tax,
 }
 
 impl Default for Policies {
@@ -76,6 +79,7 @@ impl Default for Policies {
             alert_used_percents: vec![50, 80, 95],
             alert_credits_left: Vec::new(),
             upgrade_url: None,
+            tax: Tax::default(),
         }
     }
 }
@@ -126,6 +130,7 @@ impl Policies {
         require(has_right_percents, "alert_used_percents must be 1 to 99 each");
         let is_short = self.alert_used_percents.len() <= 10 && self.alert_credits_left.len() <= 10;
         require(is_short, "alert_used_percents and alert_credits_left must be at most 10 each");
+        problems.extend(self.tax.problems().into_iter().map(str::to_owned));
         problems
     }
 }
@@ -206,6 +211,7 @@ pub enum CatchUp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tax::TaxMode;
 
     #[test]
     fn what_a_tenant_leaves_out_is_as_the_rules_say() {
@@ -227,7 +233,7 @@ mod tests {
     fn a_setting_reads_as_it_is_written() {
         let json = r#"{ "upgrade_discount": "none", "upgrade_pricing": "prorated", "renewal_grant": "on_invoice",
             "catch_up": "bill", "dunning_days": [2, 9], "dunning_end": "cycle_end", "late_usage": "absorb",
-            "dearer_rates": "next_cycle" }"#;
+            "dearer_rates": "next_cycle", "tax": { "rate_bps": 1300, "mode": "inclusive", "name": "VAT" } }"#;
         let policies: Policies = serde_json::from_str(json).unwrap();
         assert_eq!(
             policies,
@@ -240,6 +246,7 @@ mod tests {
                 dunning_end: DunningEnd::CycleEnd,
                 late_usage: LateUsage::Absorb,
                 dearer_rates: DearerRates::NextCycle,
+                tax: Tax { rate_bps: 1_300, mode: TaxMode::Inclusive, name: "VAT".to_owned() },
                 ..Policies::default()
             }
         );
@@ -259,6 +266,10 @@ mod tests {
             (Policies { hold_minutes: 0, ..fine() }, "hold_minutes must be 1 to 120"),
             (Policies { hold_minutes: 121, ..fine() }, "hold_minutes must be 1 to 120"),
             (Policies { late_grace_minutes: 10_081, ..fine() }, "late_grace_minutes must be at most 10080"),
+            (
+                Policies { tax: Tax { rate_bps: 10_001, ..Tax::default() }, ..fine() },
+                "tax.rate_bps must be 0 to 10000",
+            ),
             (
                 Policies { out_of_credits_status: 200, ..fine() },
                 "out_of_credits_status must be 402, 403 or 429",

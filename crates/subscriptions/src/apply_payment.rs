@@ -17,7 +17,7 @@ use payments::Collected;
 use crate::apply_sale_payment::apply_to_sale;
 use crate::event::About;
 use crate::subscription::{Purchase, PurchaseKind, Subscription};
-use crate::{Subscriptions, dunning, effect, event, jobs, purchase, store};
+use crate::{Subscriptions, dunning, effect, event, purchase, refund, store};
 
 /// A payment's status after a report, and the accounts to publish.
 pub(crate) struct Applied {
@@ -111,15 +111,14 @@ async fn too_late(
     give_back(tx, scope, About::Subscription(subscription), payment).await
 }
 
-/// The payment is stored as refunded; a job has the provider do it.
+/// The payment is stored as refunded; so is the refund, and a job has the provider do it.
 pub(crate) async fn give_back(
     tx: &mut Connection,
     scope: &TenantScope,
     about: About<'_>,
     payment: &Payment,
 ) -> Result<()> {
-    let job = jobs::for_payment(jobs::REFUND_PAYMENT, scope.tenant, payment.id);
-    scheduler::enqueue(tx, job, scope.now).await?;
+    refund::open_too_late(tx, scope, about, payment.id).await?;
     about.emit(tx, scope, event::PAYMENT_REFUNDED, event::payment(payment)).await
 }
 

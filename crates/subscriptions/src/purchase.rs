@@ -73,6 +73,7 @@ pub async fn open(
     store::purchases::insert(tx, scope.tenant, &purchase).await?;
     let mut details = event::purchase(&purchase);
     details["amount"] = json!(invoice.total);
+    details["number"] = json!(invoice.number.to_string());
     event::emit(tx, scope, event::INVOICE_ISSUED, subscription, details).await?;
     let payment = if invoice.total.is_zero() {
         None
