@@ -10,6 +10,7 @@ mod estimates;
 mod health;
 mod invoices;
 mod ledger;
+mod migrations;
 mod plans;
 mod rollovers;
 mod statements;
@@ -59,6 +60,9 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(subscriptions::cancel_subscription)
         .service(subscriptions::withdraw_cancel)
         .service(subscriptions::set_payment_method)
+        .service(migrations::schedule_migration)
+        .service(migrations::withdraw_migration)
+        .service(migrations::migrate_plan)
         .service(authorizations::price_request)
         .service(authorizations::renew_authorization)
         .service(authorizations::release_authorization)

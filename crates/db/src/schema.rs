@@ -64,6 +64,8 @@ diesel::table! {
         plan_code -> Text,
         opened_at -> Timestamptz,
         closed_at -> Nullable<Timestamptz>,
+        grant_id -> Nullable<Uuid>,
+        carried_grant_id -> Nullable<Uuid>,
     }
 }
 
@@ -296,6 +298,12 @@ diesel::table! {
         scheduled_plan_code -> Nullable<Text>,
         created_at -> Timestamptz,
         ended_at -> Nullable<Timestamptz>,
+        term -> Text,
+        annual_from -> Nullable<Integer>,
+        anchor_kind -> Text,
+        share_days -> SmallInt,
+        share_of -> SmallInt,
+        migrates -> Bool,
     }
 }
 

@@ -60,11 +60,20 @@ pub enum CauseKind {
     Cancel,
     /// An event was voided; the id is the event's identity.
     Void,
+    /// A cycle turned: the pool of one that its term had paid for, or what was carried into it; the id is the
+    /// grant's (R-20, R-22b).
+    Cycle,
 }
 
 impl CauseKind {
-    pub const ALL: [CauseKind; 5] =
-        [CauseKind::Purchase, CauseKind::Usage, CauseKind::Expiry, CauseKind::Cancel, CauseKind::Void];
+    pub const ALL: [CauseKind; 6] = [
+        CauseKind::Purchase,
+        CauseKind::Usage,
+        CauseKind::Expiry,
+        CauseKind::Cancel,
+        CauseKind::Void,
+        CauseKind::Cycle,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -73,6 +82,7 @@ impl CauseKind {
             CauseKind::Expiry => "expiry",
             CauseKind::Cancel => "cancel",
             CauseKind::Void => "void",
+            CauseKind::Cycle => "cycle",
         }
     }
 }
@@ -293,6 +303,11 @@ impl Account {
     /// The transfers made since the account was loaded, in version order.
     pub fn journal(&self) -> &[Posted] {
         &self.journal
+    }
+
+    /// What a loaded grant was made for.
+    pub fn source_of(&self, grant: GrantId) -> Option<GrantSource> {
+        self.grants.iter().find(|other| other.id == grant).map(|grant| grant.source)
     }
 
     /// The grants issued since the account was loaded.

@@ -19,7 +19,7 @@ pub(crate) const I01_TRANSFERS: Check = Check::new(
                  ('usage', 'overage', 'spent', false), ('usage', 'expired', 'available', true),
                  ('expiry', 'available', 'expired', false), ('cancel', 'available', 'revoked', false),
                  ('void', 'spent', 'available', true), ('void', 'spent', 'overage', true),
-                 ('void', 'available', 'expired', false)))",
+                 ('void', 'available', 'expired', false), ('cycle', 'issued', 'available', false)))",
 );
 
 /// Zero over all books of an account (R-26). That the transfers come to zero needs no query: each
@@ -201,6 +201,7 @@ pub(crate) const I09_CAUSES: Check = Check::new(
              when 'usage' then 'a charged event of this customer'
              when 'expiry' then 'that grant of this customer'
              when 'void' then 'a voided event of this customer'
+             when 'cycle' then 'a grant of a cycle of this customer'
              else 'a canceled subscription of this customer' end as expected
      from transfers t
      left join (select p.purchase_id as id, s.customer_id from purchases p
@@ -217,9 +218,18 @@ pub(crate) const I09_CAUSES: Check = Check::new(
          and c.subscription_id = t.cause_id and c.customer_id = t.customer_id and c.status = 'canceled'
      left join usage_voids v on t.cause_kind = 'void' and v.tenant_id = $1 and v.identity = t.cause_id
          and v.customer_id = t.customer_id and v.voided_at = t.event_time
+     left join (select coalesce(k.grant_id, k.carried_grant_id) as id, s.customer_id
+             from (select tenant_id, subscription_id, grant_id, null::uuid as carried_grant_id from cycles
+                   where tenant_id = $1 and grant_id is not null
+                   union all
+                   select tenant_id, subscription_id, null, carried_grant_id from cycles
+                   where tenant_id = $1 and carried_grant_id is not null) k
+             join subscriptions s on s.tenant_id = k.tenant_id and s.subscription_id = k.subscription_id) y
+         on t.cause_kind = 'cycle' and y.id = t.cause_id and y.id = t.grant_id
+             and y.customer_id = t.customer_id
      where t.tenant_id = $1 and ($2::uuid is null or t.customer_id = $2)
          and p.id is null and e.identity is null and g.grant_id is null and c.subscription_id is null
-         and v.identity is null",
+         and v.identity is null and y.id is null",
 );
 
 /// Every charged event has its transfers. Added up rather than joined: the planner cannot tell how many
