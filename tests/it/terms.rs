@@ -262,6 +262,8 @@ async fn subscriptions_move_to_the_newest_version_at_their_renewal_and_not_befor
     let at = |text| domain::time::parse_rfc3339(text).unwrap();
     let (from, now) = (at("2026-02-10T00:00:00Z"), at("2026-02-01T00:00:00Z"));
     Catalogs::new(world.stores.db()).publish(world.tenant, dearer, from, now).await.unwrap();
+    // Every server knows it a second later.
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
 
     client.delete(&format!("{ada_path}/migration")).await.expect_problem(409, "nothing-scheduled");
     client.put(&format!("{ada_path}/migration"), json!({})).await.expect(200);
