@@ -30,4 +30,4 @@ alter table cycles
 alter table transfers
     drop constraint transfers_cause_kind_check,
     add constraint transfers_cause_kind_check check (cause_kind in ('purchase', 'usage', 'expiry', 'cancel', 'void',
-        'refund', 'dispute', 'cycle'));
+        'refund', 'dispute', 'adjustment', 'cycle'));

@@ -233,16 +233,20 @@ diesel::table! {
         tenant_id -> Uuid,
         purchase_id -> Uuid,
         kind -> Text,
-        subscription_id -> Uuid,
-        cycle_number -> Integer,
-        plan_code -> Text,
-        catalog_version -> Integer,
+        subscription_id -> Nullable<Uuid>,
+        cycle_number -> Nullable<Integer>,
+        plan_code -> Nullable<Text>,
+        catalog_version -> Nullable<Integer>,
         credits -> BigInt,
         invoice_id -> Uuid,
         status -> Text,
         granted_at -> Nullable<Timestamptz>,
-        expires_at -> Timestamptz,
+        expires_at -> Nullable<Timestamptz>,
         created_at -> Timestamptz,
+        customer_id -> Uuid,
+        top_up_code -> Nullable<Text>,
+        lasts_days -> Nullable<Integer>,
+        is_automatic -> Bool,
     }
 }
 
@@ -423,6 +427,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    usage_retention (is_only) {
+        is_only -> Bool,
+        kept_from -> Timestamptz,
+    }
+}
+
+diesel::table! {
     usage_voids (tenant_id, identity) {
         tenant_id -> Uuid,
         identity -> Uuid,
@@ -450,6 +461,7 @@ diesel::table! {
         last_error -> Nullable<Text>,
         created_at -> Timestamptz,
         settled_at -> Nullable<Timestamptz>,
+        due_by_clock -> Nullable<Timestamptz>,
     }
 }
 

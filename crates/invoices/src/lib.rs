@@ -53,16 +53,23 @@ pub enum LineKind {
     Upgrade,
     /// What a promotion takes off; never above zero.
     Discount,
+    /// Credits apart from a plan.
+    TopUp,
+    /// Tokens of one model and kind on pay-as-you-go.
+    Usage,
 }
 
 impl LineKind {
-    pub const ALL: [LineKind; 3] = [LineKind::Plan, LineKind::Upgrade, LineKind::Discount];
+    pub const ALL: [LineKind; 5] =
+        [LineKind::Plan, LineKind::Upgrade, LineKind::Discount, LineKind::TopUp, LineKind::Usage];
 
     pub fn name(self) -> &'static str {
         match self {
             LineKind::Plan => "plan",
             LineKind::Upgrade => "upgrade",
             LineKind::Discount => "discount",
+            LineKind::TopUp => "top_up",
+            LineKind::Usage => "usage",
         }
     }
 }

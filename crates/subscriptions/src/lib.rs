@@ -40,6 +40,7 @@
 
 mod advance_clock;
 mod apply_payment;
+mod apply_sale_payment;
 mod cancel;
 mod collect;
 mod downgrade;
@@ -59,12 +60,14 @@ mod read_cycle;
 mod roll_over;
 mod rollover_run;
 mod run_due;
+mod sale;
 #[cfg(test)]
 mod states;
 mod status_change;
 mod store;
 mod subscribe;
 mod subscription;
+mod top_up;
 mod upgrade;
 mod view;
 
@@ -91,8 +94,10 @@ pub use read_cycle::CycleView;
 pub use roll_over::{BATCH, Progress};
 pub use rollover_run::{Rollover, RolloverState};
 pub use subscribe::NewSubscription;
+pub use subscription::PurchaseStatus;
+pub use top_up::{BoughtTopUp, NewTopUp, TopUpView};
 pub use upgrade::NewUpgrade;
-pub use view::{PendingUpgrade, Purchased, Settlement, SubscriptionView};
+pub use view::{PaidInvoice, PendingUpgrade, Purchased, Settlement, SubscriptionView};
 
 /// The service.
 #[derive(Clone)]

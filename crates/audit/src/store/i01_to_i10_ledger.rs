@@ -130,7 +130,8 @@ pub(crate) const I06_HOLDS: Check = Check::new(
      from holds h
      left join captures c on c.customer_id = h.customer_id and c.hold_id = h.hold_id
      where h.tenant_id = $1 and ($2::uuid is null or h.customer_id = $2) and h.ended_as = 'captured'
-         and c.hold_id is null
+         -- Its event may be older than that, and be dropped.
+         and c.hold_id is null and h.ended_at >= usage_kept_from() + interval '35 days'
      union all
      select h.customer_id, 'holds', 'hold ' || h.hold_id, h.ended_as || ' at ' || h.ended_at,
          'an end before its expiry at ' || h.expires_at
@@ -204,8 +205,7 @@ pub(crate) const I09_CAUSES: Check = Check::new(
              when 'cycle' then 'a grant of a cycle of this customer'
              else 'a canceled subscription of this customer' end as expected
      from transfers t
-     left join (select p.purchase_id as id, s.customer_id from purchases p
-             join subscriptions s on s.tenant_id = p.tenant_id and s.subscription_id = p.subscription_id
+     left join (select p.purchase_id as id, p.customer_id from purchases p
              where p.tenant_id = $1 and p.granted_at is not null) p
          on t.cause_kind = 'purchase' and p.id = t.cause_id and p.customer_id = t.customer_id
      left join usage_identities i on t.cause_kind = 'usage' and i.tenant_id = $1 and i.identity = t.cause_id
@@ -229,7 +229,8 @@ pub(crate) const I09_CAUSES: Check = Check::new(
              and y.customer_id = t.customer_id
      where t.tenant_id = $1 and ($2::uuid is null or t.customer_id = $2)
          and p.id is null and e.identity is null and g.grant_id is null and c.subscription_id is null
-         and v.identity is null and y.id is null",
+         and v.identity is null and y.id is null
+         and not (t.cause_kind = 'usage' and t.event_time < usage_kept_from())",
 );
 
 /// Every charged event has its transfers. Added up rather than joined: the planner cannot tell how many
@@ -275,7 +276,7 @@ pub(crate) const I09_VOIDS: Check = Check::new(
          and e.event_time = v.event_time and e.identity = v.identity
      left join moved m on m.customer_id = v.customer_id and m.cause_id = v.identity
      where v.tenant_id = $1 and ($2::uuid is null or v.customer_id = $2)
-         and ((v.credits, v.overage) is distinct from (e.credits, e.overage)
+         and ((v.credits, v.overage) is distinct from (e.credits, e.overage) and v.event_time >= usage_kept_from()
              or (v.credits, v.overage, v.spendable)
                  is distinct from (coalesce(m.credits, 0), coalesce(m.overage, 0), coalesce(m.spendable, 0))
              or v.account_version <> m.version)
@@ -302,12 +303,11 @@ pub(crate) const I09_PURCHASES: Check = Check::new(
          select customer_id, cause_id, sum(credits) as credits from transfers
          where tenant_id = $1 and ($2::uuid is null or customer_id = $2) and cause_kind = 'purchase'
          group by customer_id, cause_id)
-     select s.customer_id, 'purchases' as in_table, 'pur_' || translate(p.purchase_id::text, '-', '') as row_key,
+     select p.customer_id, 'purchases' as in_table, 'pur_' || translate(p.purchase_id::text, '-', '') as row_key,
          'transfers of ' || coalesce(i.credits, 0) as found, p.credits || ' Credits' as expected
      from purchases p
-     join subscriptions s on s.tenant_id = p.tenant_id and s.subscription_id = p.subscription_id
-     left join issued i on i.customer_id = s.customer_id and i.cause_id = p.purchase_id
-     where p.tenant_id = $1 and ($2::uuid is null or s.customer_id = $2) and p.granted_at is not null
+     left join issued i on i.customer_id = p.customer_id and i.cause_id = p.purchase_id
+     where p.tenant_id = $1 and ($2::uuid is null or p.customer_id = $2) and p.granted_at is not null
          and p.credits <> coalesce(i.credits, 0)",
 );
 

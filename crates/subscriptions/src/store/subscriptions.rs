@@ -205,13 +205,14 @@ pub async fn lock(
         .try_into()
 }
 
-/// Locks the subscription that an invoice was issued for; which one that is never changes.
+/// Locks the subscription that an invoice was issued for; none where a customer bought without one. Which
+/// it is never changes.
 pub async fn lock_by_invoice(
     tx: &mut Connection,
     tenant: TenantId,
     invoice: InvoiceId,
-) -> Result<Subscription> {
-    let subscription: Uuid = purchases::table
+) -> Result<Option<Subscription>> {
+    let subscription: Option<Uuid> = purchases::table
         .filter(purchases::tenant_id.eq(tenant.uuid()))
         .filter(purchases::invoice_id.eq(invoice.uuid()))
         .select(purchases::subscription_id)
@@ -219,7 +220,10 @@ pub async fn lock_by_invoice(
         .await
         .optional()?
         .ok_or(Refusal::NotFound { what: "invoice" })?;
-    lock(tx, tenant, SubscriptionId::from_uuid(subscription)).await
+    match subscription {
+        Some(subscription) => lock(tx, tenant, SubscriptionId::from_uuid(subscription)).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 /// The customer's live subscription.
