@@ -2,6 +2,7 @@
 
 mod alerts;
 mod audit;
+mod billing_table;
 mod commands;
 mod concurrency;
 mod deploy;
@@ -21,6 +22,7 @@ mod sim;
 mod spending;
 mod statements;
 mod support;
+mod terms;
 mod tidy;
 mod top_ups;
 mod torture;
