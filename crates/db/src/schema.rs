@@ -199,6 +199,11 @@ diesel::table! {
         failure_code -> Nullable<Text>,
         created_at -> Timestamptz,
         succeeded_at -> Nullable<Timestamptz>,
+        provider_ref -> Nullable<Text>,
+        action_client_secret -> Nullable<Text>,
+        action_url -> Nullable<Text>,
+        mismatch_minor -> Nullable<BigInt>,
+        mismatch_currency -> Nullable<Text>,
     }
 }
 

@@ -17,7 +17,8 @@
 //! A report is an ordinary input of a state machine ([`domain::invoice::payment_after`]): repeated,
 //! late or out of order it changes nothing that a later state has settled. A success for an invoice
 //! that is no longer open can settle nothing, so it is stored as `refunded` at once and the caller
-//! sends the money back (R-10a).
+//! sends the money back (R-10a). A success over another amount or currency than the payment's settles
+//! nothing either: the payment stays undecided with a [`Mismatch`], and the caller raises the alarm.
 //!
 //! | verb | statements |
 //! |---|---|
@@ -40,7 +41,7 @@ use domain::{Money, Refusal, Timestamp};
 
 pub use add_payment::{add_payment, add_payment_as};
 pub use issue::{NewInvoice, issue};
-pub use read::{in_flight, lock, of_customer, payment, read, uncollected};
+pub use read::{find, in_flight, lock, of_customer, payment, payment_by_provider_ref, read, uncollected};
 pub use record_report::{Recorded, Report, record_report};
 pub use settle::{mark_paid, mark_refunded, void};
 
@@ -98,11 +99,33 @@ pub struct Payment {
     pub amount: Money,
     /// The provider's name for the card or account that pays.
     pub method: String,
+    /// The provider's own id of the payment, once it has told one.
+    pub provider_ref: Option<String>,
+    /// What the customer has to do, as long as it is the customer's turn.
+    pub action: Option<Action>,
+    /// Set where the provider took something else than the amount: the payment pays nothing until an
+    /// operator has looked at it.
+    pub mismatch: Option<Mismatch>,
     /// The provider's reason, where it failed.
     pub failure_code: Option<String>,
     pub created_at: Timestamp,
     /// Set for a payment that was refunded later, too.
     pub succeeded_at: Option<Timestamp>,
+}
+
+/// What a customer has to do before a payment goes on; good for that payment only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Action {
+    pub client_secret: Option<String>,
+    pub redirect_url: Option<String>,
+}
+
+/// What a provider took instead of the payment's amount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    pub amount_minor: i64,
+    /// The provider's name of the currency, which need not be one of ours.
+    pub currency: String,
 }
 
 /// An invoice with its lines in order and its payments, oldest first.

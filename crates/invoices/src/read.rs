@@ -10,9 +10,23 @@ pub async fn lock(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> 
     store::lock_invoice(tx, tenant, invoice).await
 }
 
+/// An invoice as it stands, unlocked and without its lines; `not-found` where there is none.
+pub async fn find(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<Invoice> {
+    store::invoice(tx, tenant, invoice).await
+}
+
 /// A payment as it stands, unlocked; `not-found` where there is none.
 pub async fn payment(tx: &mut Connection, tenant: TenantId, payment: PaymentId) -> Result<Payment> {
     store::payment(tx, tenant, payment).await
+}
+
+/// The payment that the provider calls `provider_ref`, if any.
+pub async fn payment_by_provider_ref(
+    tx: &mut Connection,
+    tenant: TenantId,
+    provider_ref: &str,
+) -> Result<Option<Payment>> {
+    store::payment_by_provider_ref(tx, tenant, provider_ref).await
 }
 
 /// The payment of an invoice that the provider may still take money for.

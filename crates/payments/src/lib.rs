@@ -21,5 +21,5 @@
 mod provider;
 mod sandbox;
 
-pub use provider::{Collect, Collected, PaymentProvider, ProviderError};
+pub use provider::{Collect, Collected, NextAction, PaymentProvider, ProviderError, Taken};
 pub use sandbox::Sandbox;

@@ -1,13 +1,13 @@
 //! The sandbox provider: the payment method decides what becomes of a payment.
 
 use domain::Money;
-use domain::id::{ExternalId, PaymentId};
+use domain::id::{ExternalId, PaymentId, TenantId};
 use domain::invoice::PaymentReport;
 use domain::scope::TenantMode;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
-use crate::{Collect, Collected, PaymentProvider, ProviderError};
+use crate::{Collect, Collected, PaymentProvider, ProviderError, Taken};
 
 /// Moves no money and keeps no state; see the crate's table of methods.
 #[derive(Debug, Clone, Copy, Default)]
@@ -52,7 +52,8 @@ impl Outcome {
             Outcome::Declines => (PaymentReport::Failed, Some("card_declined".to_owned())),
             Outcome::Pends => (when_pending, None),
         };
-        Collected { report, at: request.now, failure_code }
+        let taken = (report == PaymentReport::Succeeded).then(|| Taken::from(request.amount));
+        Collected { failure_code, taken, ..Collected::plain(report, request.now) }
     }
 }
 
@@ -73,6 +74,7 @@ impl PaymentProvider for Sandbox {
 
     fn fingerprint<'a>(
         &'a self,
+        _tenant: TenantId,
         mode: TenantMode,
         method: &'a str,
     ) -> BoxFuture<'a, Result<Option<String>, ProviderError>> {
@@ -93,11 +95,21 @@ mod tests {
         future.now_or_never().expect("the sandbox answers at once")
     }
 
+    const TENANT: &str = "ten_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d";
+
+    fn fingerprint(mode: TenantMode, method: &str) -> Result<Option<String>, ProviderError> {
+        now(Sandbox.fingerprint(TENANT.parse().unwrap(), mode, method))
+    }
+
     fn request(method: &str) -> Collect {
         Collect {
+            tenant: TENANT.parse().unwrap(),
+            customer: "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d".parse().unwrap(),
+            invoice: "inv_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d".parse().unwrap(),
             payment: "pay_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d".parse().unwrap(),
             amount: Money::new(192, Currency::Usd).unwrap(),
             method: method.to_owned(),
+            provider_ref: None,
             now: domain::time::parse_rfc3339("2026-01-31T10:00:00Z").unwrap(),
         }
     }
@@ -115,20 +127,22 @@ mod tests {
                 [(now(Sandbox.collect(&request)), collected), (now(Sandbox.cancel(&request)), canceled)]
             {
                 let failure_code = failure_code.map(str::to_owned);
-                assert_eq!(answer, Ok(Collected { report, at: request.now, failure_code }), "{method}");
+                let taken = (report == Succeeded).then(|| request.amount.into());
+                let plain = Collected::plain(report, request.now);
+                assert_eq!(answer, Ok(Collected { failure_code, taken, ..plain }), "{method}");
             }
         }
     }
 
     #[test]
     fn a_live_tenant_has_no_sandbox() {
-        let live = now(Sandbox.fingerprint(TenantMode::Live, "pm_sandbox_succeeds"));
+        let live = fingerprint(TenantMode::Live, "pm_sandbox_succeeds");
         assert_eq!(live, Err(ProviderError::UnknownMethod));
     }
 
     #[test]
     fn a_card_is_a_fingerprint() {
-        let fingerprint = |method| now(Sandbox.fingerprint(TenantMode::Test, method));
+        let fingerprint = |method| fingerprint(TenantMode::Test, method);
         assert_eq!(fingerprint("pm_sandbox_succeeds"), Ok(None));
         assert_eq!(fingerprint("pm_sandbox_succeeds:anna"), Ok(Some("sandbox:anna".to_owned())));
         assert_eq!(fingerprint("pm_sandbox_pends:anna"), fingerprint("pm_sandbox_declines:anna"));
@@ -145,7 +159,7 @@ mod tests {
                 "{method:?}"
             );
             assert_eq!(
-                now(Sandbox.fingerprint(TenantMode::Test, method)),
+                fingerprint(TenantMode::Test, method),
                 Err(ProviderError::UnknownMethod),
                 "{method:?}"
             );

@@ -10,13 +10,13 @@ use domain::TenantScope;
 use domain::id::PaymentId;
 use domain::invoice::PaymentStatus;
 use domain::subscription::{Event, after};
-use invoices::{Payment, Report};
+use invoices::Payment;
 use ledger::Accounts;
 use payments::Collected;
 use serde_json::json;
 
 use crate::subscription::{Purchase, PurchaseKind, Subscription};
-use crate::{Subscriptions, effect, event, jobs, purchase, store};
+use crate::{Subscriptions, effect, event, jobs, provider_report, purchase, store};
 
 /// A payment's status after a report, and the accounts to publish.
 struct Applied {
@@ -51,17 +51,20 @@ async fn apply(
     let mut subscription = store::subscriptions::lock_by_invoice(tx, tenant, invoice).await?;
     let invoice = invoices::lock(tx, tenant, invoice).await?;
     let mut purchase = store::purchases::of_invoice(tx, tenant, invoice.id).await?;
-    let report = Report {
-        report: collected.report,
-        at: effect::success_instant(collected.at, &purchase, scope.now),
-        failure_code: collected.failure_code.clone(),
-    };
+    let at = effect::success_instant(collected.at, &purchase, scope.now);
+    let report = provider_report::read(tx, scope, payment, collected, at).await?;
     let recorded = invoices::record_report(tx, tenant, &invoice, payment, &report).await?;
     let became = recorded.became();
+    let mut applied = Applied { status: recorded.payment.status, accounts: None };
+    if recorded.is_new_mismatch {
+        applied.accounts = provider_report::park(tx, scope, invoice.customer, &recorded.payment).await?;
+    }
     let payment = recorded.payment;
-    let mut applied = Applied { status: payment.status, accounts: None };
     match became {
         None | Some(PaymentStatus::Created) => {}
+        Some(PaymentStatus::RequiresAction) => {
+            emit(tx, scope, event::PAYMENT_REQUIRES_ACTION, &subscription, &payment).await?;
+        }
         Some(PaymentStatus::Pending) => {
             emit(tx, scope, event::PAYMENT_PENDING, &subscription, &payment).await?;
         }

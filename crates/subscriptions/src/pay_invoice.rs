@@ -54,7 +54,7 @@ impl Subscriptions {
                         return Err(Refusal::PaymentPending.into());
                     }
                 }
-                PaymentStatus::Created | PaymentStatus::Pending => {
+                PaymentStatus::Created | PaymentStatus::RequiresAction | PaymentStatus::Pending => {
                     return Err(Refusal::PaymentPending.into());
                 }
                 // It counts, or it went back: the stored state answers.
