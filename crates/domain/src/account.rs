@@ -6,6 +6,7 @@
 //! credit book, and an amount above zero, so the sum over the books stays zero by construction.
 
 mod charge;
+mod revoke;
 #[cfg(test)]
 mod tests;
 mod void;
@@ -60,11 +61,22 @@ pub enum CauseKind {
     Cancel,
     /// An event was voided; the id is the event's identity.
     Void,
+    /// Money went back; the id is the refund's.
+    Refund,
+    /// A dispute was lost; the id is the dispute's.
+    Dispute,
 }
 
 impl CauseKind {
-    pub const ALL: [CauseKind; 5] =
-        [CauseKind::Purchase, CauseKind::Usage, CauseKind::Expiry, CauseKind::Cancel, CauseKind::Void];
+    pub const ALL: [CauseKind; 7] = [
+        CauseKind::Purchase,
+        CauseKind::Usage,
+        CauseKind::Expiry,
+        CauseKind::Cancel,
+        CauseKind::Void,
+        CauseKind::Refund,
+        CauseKind::Dispute,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -73,6 +85,8 @@ impl CauseKind {
             CauseKind::Expiry => "expiry",
             CauseKind::Cancel => "cancel",
             CauseKind::Void => "void",
+            CauseKind::Refund => "refund",
+            CauseKind::Dispute => "dispute",
         }
     }
 }

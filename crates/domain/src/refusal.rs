@@ -107,10 +107,25 @@ pub enum Refusal {
     InvoiceNotOpen,
     #[error("a payment of this invoice is in flight")]
     PaymentPending,
+    #[error("the invoice has not been paid")]
+    InvoiceNotPaid,
+    #[error("the whole payment has been refunded")]
+    AlreadyRefunded,
+    #[error("no more than {rest} of the payment can be refunded")]
+    RefundTooLarge { rest: Money },
+    #[error("the payment is disputed, and its money is with the customer's bank")]
+    PaymentDisputed,
+    #[error("the payment is in another currency")]
+    CurrencyMismatch,
     #[error("a card's number is no payment method and no name: send the provider's own reference")]
     CardDataRefused,
     #[error("the payment provider knows no such payment method")]
     UnknownPaymentMethod,
+    #[error("the tenant has no account at a payment provider")]
+    NoPaymentProvider,
+    /// Of a payment provider's webhook: missing, wrong, or made at another time than now.
+    #[error("the signature is not one that the payment provider would make now")]
+    InvalidSignature,
 
     // Spending
     #[error("out of Credits")]
@@ -177,8 +192,15 @@ impl Refusal {
             Refusal::PaymentDeclined { .. } => "payment-declined",
             Refusal::InvoiceNotOpen => "invoice-not-open",
             Refusal::PaymentPending => "payment-pending",
+            Refusal::InvoiceNotPaid => "invoice-not-paid",
+            Refusal::AlreadyRefunded => "already-refunded",
+            Refusal::RefundTooLarge { .. } => "refund-too-large",
+            Refusal::PaymentDisputed => "payment-disputed",
+            Refusal::CurrencyMismatch => "currency-mismatch",
             Refusal::CardDataRefused => "card-data-refused",
             Refusal::UnknownPaymentMethod => "unknown-payment-method",
+            Refusal::NoPaymentProvider => "no-payment-provider",
+            Refusal::InvalidSignature => "invalid-signature",
             Refusal::OutOfCredits(_) => "insufficient_quota",
             Refusal::AccountParked => "account-parked",
             Refusal::AuthorizationReused => "authorization-reused",

@@ -17,8 +17,10 @@
 //! A report is an ordinary input of a state machine ([`domain::invoice::payment_after`]): repeated,
 //! late or out of order it changes nothing that a later state has settled. A success for an invoice
 //! that is no longer open can settle nothing, so it is stored as `refunded` at once and the caller
-//! sends the money back (R-10a). A success over another amount or currency than the payment's settles
-//! nothing either: the payment stays undecided with a [`Mismatch`], and the caller raises the alarm.
+//! sends the money back (R-10a). Whatever goes back, of such a payment or of one that counts, is a
+//! [`Refund`], and the provider is asked for it under the refund's id. A success over another amount or
+//! currency than the payment's settles nothing either: the payment stays undecided with a [`Mismatch`],
+//! and the caller raises the alarm.
 //!
 //! | verb | statements |
 //! |---|---|
@@ -26,12 +28,15 @@
 //! | [`add_payment`] | 3 |
 //! | [`lock`] | 1 |
 //! | [`record_report`] | 2, or 1 where nothing changes |
-//! | [`Invoices::read`] | 3 |
+//! | [`add_refund`] | 2 |
+//! | [`record_refund_report`] | 4 or 5, or 3 where nothing changes |
+//! | [`Invoices::read`] | 4 |
 
 mod add_payment;
 mod issue;
 mod read;
 mod record_report;
+mod refund;
 mod settle;
 mod store;
 
@@ -41,8 +46,11 @@ use domain::{Money, Refusal, Timestamp};
 
 pub use add_payment::{add_payment, add_payment_as};
 pub use issue::{NewInvoice, issue};
-pub use read::{find, in_flight, lock, of_customer, payment, payment_by_provider_ref, read, uncollected};
+pub use read::{
+    find, in_flight, lock, lock_paying, of_customer, payment, payment_by_provider_ref, read, uncollected,
+};
 pub use record_report::{Recorded, Report, record_report};
+pub use refund::{Refund, add_refund, lock_payment, record_refund_report, refund};
 pub use settle::{mark_paid, mark_refunded, void};
 
 /// What a line charges for.
@@ -111,6 +119,8 @@ pub struct Payment {
     pub created_at: Timestamp,
     /// Set for a payment that was refunded later, too.
     pub succeeded_at: Option<Timestamp>,
+    /// What has gone back or is on its way back, all refunds that have not failed together.
+    pub refunded: Money,
 }
 
 /// What a customer has to do before a payment goes on; good for that payment only.
@@ -128,12 +138,13 @@ pub struct Mismatch {
     pub currency: String,
 }
 
-/// An invoice with its lines in order and its payments, oldest first.
+/// An invoice with its lines in order, its payments and its refunds, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvoiceView {
     pub invoice: Invoice,
     pub lines: Vec<Line>,
     pub payments: Vec<Payment>,
+    pub refunds: Vec<Refund>,
 }
 
 impl InvoiceView {

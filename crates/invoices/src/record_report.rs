@@ -41,9 +41,8 @@ impl Recorded {
 }
 
 /// Locks the payment and moves it on as far as the report can. `invoice` is the payment's, locked.
-/// A success for an invoice that is no longer open is stored as `refunded`: the caller has the
-/// provider give the money back. A success over another amount moves nothing: it is kept as the
-/// payment's mismatch.
+/// A success for an invoice that is no longer open is stored as `refunded`: the caller adds the refund.
+/// A success over another amount moves nothing: it is kept as the payment's mismatch.
 pub async fn record_report(
     tx: &mut Connection,
     tenant: TenantId,
@@ -113,6 +112,7 @@ mod tests {
             failure_code: None,
             created_at: at("2026-01-31T10:00:00Z"),
             succeeded_at: None,
+            refunded: Money::new(0, Currency::Usd).unwrap(),
         }
     }
 

@@ -1,4 +1,6 @@
-//! All SQL about invoices, their lines and payments.
+//! All SQL about invoices, their lines and payments; that about refunds is in its own file.
+
+mod refunds;
 
 use db::schema::{invoice_lines, invoices, payments};
 use db::{Connection, Error, Result};
@@ -10,6 +12,8 @@ use domain::{Currency, Money, Refusal, Timestamp};
 use uuid::Uuid;
 
 use crate::{Action, Invoice, Line, LineKind, Mismatch, Payment};
+
+pub use refunds::{insert_refund, lock_refund, refund, refunds, update_refund};
 
 #[derive(Queryable, Selectable, Insertable)]
 #[diesel(table_name = invoices, check_for_backend(diesel::pg::Pg))]
@@ -85,6 +89,7 @@ struct PaymentRow {
     action_url: Option<String>,
     mismatch_minor: Option<i64>,
     mismatch_currency: Option<String>,
+    refunded_minor: i64,
 }
 
 impl TryFrom<PaymentRow> for Payment {
@@ -114,6 +119,7 @@ impl TryFrom<PaymentRow> for Payment {
             failure_code: row.failure_code,
             created_at: row.created_at,
             succeeded_at: row.succeeded_at,
+            refunded: money(row.refunded_minor, &row.currency, id)?,
         })
     }
 }
@@ -173,6 +179,7 @@ pub async fn insert_payment(tx: &mut Connection, tenant: TenantId, payment: &Pay
         action_url: None,
         mismatch_minor: None,
         mismatch_currency: None,
+        refunded_minor: payment.refunded.amount_minor,
     };
     diesel::insert_into(payments::table).values(row).execute(tx).await?;
     Ok(())
@@ -262,6 +269,24 @@ pub async fn payment_by_provider_ref(
         .transpose()
 }
 
+pub async fn lock_paying(
+    tx: &mut Connection,
+    tenant: TenantId,
+    invoice: InvoiceId,
+) -> Result<Option<Payment>> {
+    payments::table
+        .filter(payments::tenant_id.eq(tenant.uuid()))
+        .filter(payments::invoice_id.eq(invoice.uuid()))
+        .filter(payments::status.eq(PaymentStatus::Succeeded.name()))
+        .select(PaymentRow::as_select())
+        .for_no_key_update()
+        .first(tx)
+        .await
+        .optional()?
+        .map(Payment::try_from)
+        .transpose()
+}
+
 pub async fn in_flight(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<Option<Payment>> {
     payments::table
         .filter(payments::tenant_id.eq(tenant.uuid()))
@@ -341,6 +366,7 @@ pub async fn update_payment(tx: &mut Connection, tenant: TenantId, payment: &Pay
             payments::action_url.eq(action.and_then(|action| action.redirect_url.as_ref())),
             payments::mismatch_minor.eq(mismatch.map(|mismatch| mismatch.amount_minor)),
             payments::mismatch_currency.eq(mismatch.map(|mismatch| &mismatch.currency)),
+            payments::refunded_minor.eq(payment.refunded.amount_minor),
         ))
         .execute(tx)
         .await?;

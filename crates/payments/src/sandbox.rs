@@ -1,17 +1,26 @@
 //! The sandbox provider: the payment method decides what becomes of a payment.
 
-use domain::Money;
-use domain::id::{ExternalId, PaymentId, TenantId};
+use domain::id::{ExternalId, TenantId};
 use domain::invoice::PaymentReport;
 use domain::scope::TenantMode;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
-use crate::{Collect, Collected, PaymentProvider, ProviderError, Taken};
+use crate::{Collect, Collected, GiveBack, PaymentProvider, ProviderError, Taken};
 
 /// Moves no money and keeps no state; see the crate's table of methods.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sandbox;
+
+/// What every method of the sandbox begins with.
+const METHOD_START: &str = "pm_sandbox_";
+
+impl Sandbox {
+    /// Whether a method is the sandbox's to know or to refuse.
+    pub fn owns(method: &str) -> bool {
+        method.starts_with(METHOD_START)
+    }
+}
 
 /// A test payment method, taken apart.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,7 +77,7 @@ impl PaymentProvider for Sandbox {
         ready(method.map(|method| method.outcome.collected(PaymentReport::Canceled, request))).boxed()
     }
 
-    fn refund(&self, _payment: PaymentId, _amount: Money) -> BoxFuture<'_, Result<(), ProviderError>> {
+    fn refund<'a>(&'a self, _request: &'a GiveBack) -> BoxFuture<'a, Result<(), ProviderError>> {
         ready(Ok(())).boxed()
     }
 
@@ -89,7 +98,7 @@ impl PaymentProvider for Sandbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::Currency;
+    use domain::{Currency, Money};
 
     fn now<T>(future: BoxFuture<'_, T>) -> T {
         future.now_or_never().expect("the sandbox answers at once")

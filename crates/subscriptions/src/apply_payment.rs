@@ -16,7 +16,7 @@ use payments::Collected;
 use serde_json::json;
 
 use crate::subscription::{Purchase, PurchaseKind, Subscription};
-use crate::{Subscriptions, effect, event, jobs, provider_report, purchase, store};
+use crate::{Subscriptions, effect, event, provider_report, purchase, refund, store};
 
 /// A payment's status after a report, and the accounts to publish.
 struct Applied {
@@ -104,15 +104,14 @@ async fn too_late(
     give_back(tx, scope, subscription, payment).await
 }
 
-/// The payment is stored as refunded; a job has the provider do it.
+/// The payment is stored as refunded; so is the refund, and a job has the provider do it.
 async fn give_back(
     tx: &mut Connection,
     scope: &TenantScope,
     subscription: &Subscription,
     payment: &Payment,
 ) -> Result<()> {
-    let job = jobs::for_payment(jobs::REFUND_PAYMENT, scope.tenant, payment.id);
-    scheduler::enqueue(tx, job, scope.now).await?;
+    refund::open_too_late(tx, scope, subscription, payment.id).await?;
     emit(tx, scope, event::PAYMENT_REFUNDED, subscription, payment).await
 }
 

@@ -20,7 +20,9 @@ impl Subscriptions {
         match self.provider.fingerprint(scope.tenant, scope.mode, method).await {
             Ok(fingerprint) => Ok(fingerprint),
             Err(ProviderError::UnknownMethod) => Err(Refusal::UnknownPaymentMethod.into()),
-            Err(error @ ProviderError::Unavailable(_)) => Err(unavailable(error)),
+            Err(error @ (ProviderError::RefundRefused(_) | ProviderError::Unavailable(_))) => {
+                Err(unavailable(error))
+            }
         }
     }
 
@@ -92,7 +94,9 @@ fn collected(
             failure_code: Some(Refusal::UnknownPaymentMethod.code().to_owned()),
             ..Collected::plain(PaymentReport::Failed, scope.now)
         }),
-        Err(error @ ProviderError::Unavailable(_)) => Err(unavailable(error)),
+        Err(error @ (ProviderError::RefundRefused(_) | ProviderError::Unavailable(_))) => {
+            Err(unavailable(error))
+        }
     }
 }
 

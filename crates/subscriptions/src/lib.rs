@@ -52,6 +52,7 @@ mod promotion;
 mod provider_report;
 mod purchase;
 mod read_cycle;
+mod refund;
 mod roll_over;
 mod rollover_run;
 mod run_due;

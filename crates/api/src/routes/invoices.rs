@@ -217,7 +217,7 @@ impl From<invoices::Invoice> for InvoiceSummary {
 
 impl From<InvoiceView> for Invoice {
     fn from(view: InvoiceView) -> Self {
-        let InvoiceView { invoice, lines, payments } = view;
+        let InvoiceView { invoice, lines, payments, .. } = view;
         Invoice {
             id: invoice.id,
             customer: invoice.customer,

@@ -183,6 +183,17 @@ pub async fn lock_by_invoice(
     tenant: TenantId,
     invoice: InvoiceId,
 ) -> Result<Subscription> {
+    let subscription = id_of_invoice(tx, tenant, invoice).await?;
+    lock(tx, tenant, subscription).await
+}
+
+/// The same, unlocked.
+pub async fn of_invoice(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<Subscription> {
+    let subscription = id_of_invoice(tx, tenant, invoice).await?;
+    find(tx, tenant, subscription).await
+}
+
+async fn id_of_invoice(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<SubscriptionId> {
     let subscription: Uuid = purchases::table
         .filter(purchases::tenant_id.eq(tenant.uuid()))
         .filter(purchases::invoice_id.eq(invoice.uuid()))
@@ -191,7 +202,7 @@ pub async fn lock_by_invoice(
         .await
         .optional()?
         .ok_or(Refusal::NotFound { what: "invoice" })?;
-    lock(tx, tenant, SubscriptionId::from_uuid(subscription)).await
+    Ok(SubscriptionId::from_uuid(subscription))
 }
 
 /// The customer's live subscription.

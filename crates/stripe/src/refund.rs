@@ -1,0 +1,49 @@
+//! Gives money back.
+
+use std::collections::HashMap;
+
+use domain::Money;
+use domain::id::{PaymentId, RefundId};
+use payments::ProviderError;
+use serde::Deserialize;
+use stripe_core::refund::CreateRefund;
+
+use crate::intent::{PAYMENT, REFUND};
+use crate::take::unavailable;
+use crate::{CallError, Secret, Stripe};
+
+#[derive(Deserialize)]
+struct Created {
+    status: Option<String>,
+}
+
+impl Stripe {
+    /// Gives `amount` of a payment intent back. Once, however often it is asked for: the refund's id is
+    /// the key. Refused by Stripe: `RefundRefused` with its code.
+    pub async fn refund(
+        &self,
+        key: &Secret,
+        intent: &str,
+        payment: PaymentId,
+        refund: RefundId,
+        amount: Money,
+    ) -> Result<(), ProviderError> {
+        let metadata: HashMap<String, String> =
+            [(PAYMENT.to_owned(), payment.to_string()), (REFUND.to_owned(), refund.to_string())].into();
+        let create =
+            CreateRefund::new().payment_intent(intent).amount(amount.amount_minor).metadata(metadata);
+        let created: Result<Created, CallError> = self.call(key, &create, Some(&refund.to_string())).await;
+        match created {
+            Ok(created) => match created.status.as_deref() {
+                Some(status @ ("failed" | "canceled")) => {
+                    Err(ProviderError::RefundRefused(format!("refund-{status}")))
+                }
+                _ => Ok(()),
+            },
+            Err(CallError::Denied(denied)) => {
+                Err(ProviderError::RefundRefused(denied.code.unwrap_or(denied.kind)))
+            }
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+}
