@@ -65,10 +65,11 @@ impl State {
         }
     }
 
-    /// Ids rise, so that the order of a map is the order of making.
+    /// Ids rise, so that the order of a map is the order of making. The letter keeps the digits apart: so
+    /// many of them in a row might be a card's number.
     fn id(&mut self, prefix: &str) -> String {
         self.made += 1;
-        format!("{prefix}_{:08}{:08x}", self.made, self.random.u32(..))
+        format!("{prefix}_{:08}x{:08x}", self.made, self.random.u32(..))
     }
 
     pub(crate) fn is_allowed(&self, secret_key: &str) -> bool {
