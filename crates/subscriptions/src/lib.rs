@@ -17,8 +17,8 @@
 //!
 //! # The walk of a month
 //! A tick only enqueues [`jobs::FIND_DUE`]; that enqueues [`jobs::RUN_DUE`] for each tenant with
-//! anything due by its own clock; that gives up what was never paid and calls
-//! [`Subscriptions::roll_over`] until nothing is due. Any number of processes may do so at once.
+//! anything due by its own clock; that gives up what was never paid, tries unpaid renewals again
+//! (`dunning`), and calls [`Subscriptions::roll_over`] until nothing is due. Any number of processes may do so at once.
 //!
 //! # Round trips to PostgreSQL, the ends of transactions left out
 //! | verb | statements |
@@ -40,6 +40,7 @@ mod apply_payment;
 mod cancel;
 mod collect;
 mod downgrade;
+mod dunning;
 mod effect;
 mod event;
 pub mod jobs;
@@ -75,6 +76,7 @@ use uuid::Uuid;
 
 pub use advance_clock::ADVANCE_DAYS_MAX;
 pub use cancel::CancelAt;
+pub use dunning::Dunning;
 pub use next_cycle::{EndReason, Next, Opening};
 pub use plan_rollover::PlannedRollover;
 pub use preview_upgrade::Quote;
