@@ -15,6 +15,7 @@ mod outages;
 mod parking;
 mod provider_webhooks;
 mod rate_cards;
+mod refunds;
 mod sdk;
 mod sim;
 mod spending;

@@ -17,6 +17,7 @@ use hot_balances::HotBalances;
 use ledger::Ledger;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use subscriptions::Subscriptions;
 use tenants::{NewTenant, Scope, Tenants, TokenKey};
 use testkit::Stores;
 use usage::Usage;
@@ -81,6 +82,17 @@ impl World {
     /// The usage service as a server of these stores has it.
     pub fn usage(&self) -> Usage {
         Usage::start(self.stores.db(), Catalogs::new(self.stores.db()), self.ledger())
+    }
+
+    /// The subscriptions service as a server of these stores has it.
+    pub fn subscriptions(&self) -> Subscriptions {
+        Subscriptions {
+            db: self.stores.db(),
+            catalogs: Catalogs::new(self.stores.db()),
+            ledger: self.ledger(),
+            tenants: self.tenants.clone(),
+            provider: std::sync::Arc::new(payments::Sandbox),
+        }
     }
 
     /// This tenant, with its clock as it is.

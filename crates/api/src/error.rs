@@ -245,6 +245,7 @@ fn status_and_members(refusal: &Refusal) -> (StatusCode, Value) {
         | Refusal::NothingScheduled
         | Refusal::SubscriptionIncomplete
         | Refusal::SubscriptionPastDue
+        | Refusal::SubscriptionNotSuspended
         | Refusal::SubscriptionEnded
         | Refusal::CycleEnded => (S::CONFLICT, Value::Null),
         Refusal::SubscriptionSuspended => (S::PAYMENT_REQUIRED, Value::Null),
@@ -425,6 +426,7 @@ mod tests {
             (Refusal::SubscriptionIncomplete, 409),
             (Refusal::SubscriptionPastDue, 409),
             (Refusal::SubscriptionSuspended, 402),
+            (Refusal::SubscriptionNotSuspended, 409),
             (Refusal::SubscriptionEnded, 409),
             (Refusal::CycleEnded, 409),
             (Refusal::PaymentDeclined { subscription, invoice }, 402),

@@ -13,9 +13,11 @@ mod ledger;
 mod payment_provider;
 mod plans;
 mod provider_webhooks;
+mod refunds;
 mod rollovers;
 mod statements;
 mod subscriptions;
+mod suspensions;
 mod test_clock;
 mod usage;
 mod usage_lines;
@@ -61,6 +63,8 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(subscriptions::cancel_subscription)
         .service(subscriptions::withdraw_cancel)
         .service(subscriptions::set_payment_method)
+        .service(suspensions::suspend_subscription)
+        .service(suspensions::resume_subscription)
         .service(authorizations::price_request)
         .service(authorizations::renew_authorization)
         .service(authorizations::release_authorization)
@@ -75,6 +79,7 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(invoices::list_invoices)
         .service(invoices::read_invoice)
         .service(invoices::pay_invoice)
+        .service(refunds::refund_invoice)
         .service(rollovers::start_rollover)
         .service(rollovers::read_rollover)
         .service(api_keys::issue_api_key)

@@ -27,6 +27,7 @@ macro_rules! ids {
 ids! {
     ApiKeyId
     CustomerId
+    DisputeId
     EndpointId
     GrantId
     InvoiceId
@@ -34,6 +35,7 @@ ids! {
     PurchaseId
     QuarantineId
     QuoteId
+    RefundId
     RolloverId
     SubscriptionId
 }
@@ -75,6 +77,12 @@ names! {
     InvoiceStatus = domain::invoice::InvoiceStatus;
     /// What became of one attempt to collect an invoice.
     CollectionStatus = domain::invoice::PaymentStatus;
+    /// How far a refund is.
+    RefundStatus = domain::refund::RefundStatus;
+    /// Who wanted money to go back.
+    RefundOrigin = domain::refund::RefundOrigin;
+    /// How far a dispute is.
+    DisputeState = domain::dispute::DisputeState;
     /// What a line of an invoice is for.
     LineKind = invoices::LineKind;
     /// What Credits were granted for.

@@ -40,6 +40,7 @@ diesel::table! {
         chain -> Bytea,
         parked_at -> Nullable<Timestamptz>,
         parked_reason -> Nullable<Text>,
+        suspended_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -62,6 +63,22 @@ diesel::table! {
         starts_at -> Timestamptz,
         ends_at -> Timestamptz,
         plan_code -> Text,
+        opened_at -> Timestamptz,
+        closed_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    disputes (tenant_id, dispute_id) {
+        tenant_id -> Uuid,
+        dispute_id -> Uuid,
+        provider_ref -> Text,
+        payment_id -> Uuid,
+        invoice_id -> Uuid,
+        amount_minor -> BigInt,
+        currency -> Text,
+        state -> Text,
+        credits_revoked -> BigInt,
         opened_at -> Timestamptz,
         closed_at -> Nullable<Timestamptz>,
     }
@@ -551,6 +568,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     credit_accounts,
     customers,
     cycles,
+    disputes,
     dunnings,
     grants,
     holds,

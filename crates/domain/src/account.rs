@@ -190,13 +190,15 @@ pub struct AccountHead {
     pub chain: Link,
     /// Whether it spends nothing until an operator has looked at it.
     pub is_parked: bool,
+    /// Whether its customer's subscription is suspended.
+    pub is_suspended: bool,
 }
 
 impl AccountHead {
     /// A new customer's account.
     pub fn opened(tenant: TenantId, customer: CustomerId, at: Timestamp) -> AccountHead {
         let (refills_at, books, chain) = (None, Books::default(), Link::START);
-        let is_parked = false;
+        let (is_parked, is_suspended) = (false, false);
         AccountHead {
             tenant,
             customer,
@@ -206,6 +208,7 @@ impl AccountHead {
             books,
             chain,
             is_parked,
+            is_suspended,
         }
     }
 }
@@ -237,6 +240,7 @@ pub struct Account {
     changed: std::collections::BTreeSet<GrantId>,
     issued: std::collections::BTreeSet<GrantId>,
     has_other_refill: bool,
+    has_other_standing: bool,
 }
 
 impl Account {
@@ -244,8 +248,8 @@ impl Account {
     /// ended at or after its charge instant as well, and for a void those that had paid.
     pub fn new(head: AccountHead, mut grants: Vec<Grant>) -> Account {
         grants.sort_by_key(Grant::burn_key);
-        let (journal, changed, issued, has_other_refill) = Default::default();
-        Account { head, grants, journal, changed, issued, has_other_refill }
+        let (journal, changed, issued, has_other_refill, has_other_standing) = Default::default();
+        Account { head, grants, journal, changed, issued, has_other_refill, has_other_standing }
     }
 
     pub fn customer(&self) -> CustomerId {
@@ -276,6 +280,30 @@ impl Account {
         if self.is_parked() { Err(Refusal::AccountParked) } else { Ok(()) }
     }
 
+    /// Whether its customer's subscription is suspended: no authorization is granted, and usage that
+    /// happened is charged as ever.
+    pub fn is_suspended(&self) -> bool {
+        self.head.is_suspended
+    }
+
+    /// Set by whoever suspends the subscription, lifts that, or ends it.
+    pub fn set_suspended(&mut self, is_suspended: bool) {
+        self.has_other_standing |= is_suspended != self.head.is_suspended;
+        self.head.is_suspended = is_suspended;
+    }
+
+    /// Whether it is suspended or not other than when it was loaded.
+    pub fn has_other_standing(&self) -> bool {
+        self.has_other_standing
+    }
+
+    /// Refuses to authorize on a parked account, and on one whose subscription is suspended with
+    /// `subscription-suspended`.
+    pub fn check_authorizes(&self) -> Result<(), Refusal> {
+        self.check_spends()?;
+        if self.is_suspended() { Err(Refusal::SubscriptionSuspended) } else { Ok(()) }
+    }
+
     /// When the current cycle ends, as far as the account knows: with a refill ahead, at that; else with
     /// the plan's live grants that have anything left.
     pub fn cycle_ends_at(&self, now: Timestamp) -> Option<Timestamp> {
@@ -301,7 +329,7 @@ impl Account {
 
     /// Whether anything about it is other than when it was loaded.
     pub fn is_changed(&self) -> bool {
-        self.has_other_refill || !self.journal.is_empty()
+        self.has_other_refill || self.has_other_standing || !self.journal.is_empty()
     }
 
     /// The transfers made since the account was loaded, in version order.

@@ -95,6 +95,8 @@ pub enum Refusal {
     SubscriptionPastDue,
     #[error("the subscription is suspended")]
     SubscriptionSuspended,
+    #[error("the subscription is not suspended")]
+    SubscriptionNotSuspended,
     #[error("the subscription has ended")]
     SubscriptionEnded,
     #[error("the subscription's cycle is over and its renewal is being processed")]
@@ -187,6 +189,7 @@ impl Refusal {
             Refusal::SubscriptionIncomplete => "subscription-incomplete",
             Refusal::SubscriptionPastDue => "subscription-past-due",
             Refusal::SubscriptionSuspended => "subscription-suspended",
+            Refusal::SubscriptionNotSuspended => "subscription-not-suspended",
             Refusal::SubscriptionEnded => "subscription-ended",
             Refusal::CycleEnded => "cycle-ended",
             Refusal::PaymentDeclined { .. } => "payment-declined",

@@ -30,9 +30,11 @@
 //! | [`record_report`] | 2, or 1 where nothing changes |
 //! | [`add_refund`] | 2 |
 //! | [`record_refund_report`] | 4 or 5, or 3 where nothing changes |
-//! | [`Invoices::read`] | 4 |
+//! | [`record_dispute`] | 2, or 1 where nothing changes |
+//! | [`Invoices::read`] | 5 |
 
 mod add_payment;
+mod dispute;
 mod issue;
 mod read;
 mod record_report;
@@ -45,6 +47,7 @@ use domain::invoice::{InvoiceStatus, PaymentStatus};
 use domain::{Money, Refusal, Timestamp};
 
 pub use add_payment::{add_payment, add_payment_as};
+pub use dispute::{Dispute, DisputeTold, is_disputed, note_revoked, record_dispute};
 pub use issue::{NewInvoice, issue};
 pub use read::{
     find, in_flight, lock, lock_paying, of_customer, payment, payment_by_provider_ref, read, uncollected,
@@ -138,13 +141,14 @@ pub struct Mismatch {
     pub currency: String,
 }
 
-/// An invoice with its lines in order, its payments and its refunds, oldest first.
+/// An invoice with its lines in order, and its payments, refunds and disputes, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvoiceView {
     pub invoice: Invoice,
     pub lines: Vec<Line>,
     pub payments: Vec<Payment>,
     pub refunds: Vec<Refund>,
+    pub disputes: Vec<Dispute>,
 }
 
 impl InvoiceView {

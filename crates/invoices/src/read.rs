@@ -60,7 +60,8 @@ pub async fn read(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> 
     let lines = store::lines(tx, tenant, invoice.id).await?;
     let payments = store::payments(tx, tenant, invoice.id).await?;
     let refunds = store::refunds(tx, tenant, invoice.id).await?;
-    Ok(InvoiceView { invoice, lines, payments, refunds })
+    let disputes = store::disputes(tx, tenant, invoice.id).await?;
+    Ok(InvoiceView { invoice, lines, payments, refunds, disputes })
 }
 
 /// A customer's invoices from the oldest, `limit` of those after `after`.

@@ -1,5 +1,6 @@
-//! All SQL about invoices, their lines and payments; that about refunds is in its own file.
+//! All SQL about invoices, their lines and payments; that about refunds and disputes is in files of their own.
 
+mod disputes;
 mod refunds;
 
 use db::schema::{invoice_lines, invoices, payments};
@@ -13,6 +14,7 @@ use uuid::Uuid;
 
 use crate::{Action, Invoice, Line, LineKind, Mismatch, Payment};
 
+pub use disputes::{disputes, insert_dispute, lock_dispute, update_dispute};
 pub use refunds::{insert_refund, lock_refund, refund, refunds, update_refund};
 
 #[derive(Queryable, Selectable, Insertable)]

@@ -1,13 +1,16 @@
 //! Applies an event: finds what it is about, and lets what it says take effect.
 
 use db::{Error, Result};
+use domain::dispute::DisputeReport;
 use domain::id::TenantId;
 use domain::invoice::PaymentStatus;
 use domain::{Currency, Money, Refusal, TenantScope, Timestamp};
 use invoices::Payment;
 use payments::{Collected, Taken};
 use provider_accounts::Credentials;
-use stripe::{CallError, Event, Intent, MethodNotice, Notice, RefundNotice, read_event};
+use stripe::{
+    CallError, DisputeNotice, DisputeState, Event, Intent, MethodNotice, Notice, RefundNotice, read_event,
+};
 
 use crate::receive::alert;
 use crate::reread::call_failed;
@@ -45,7 +48,7 @@ impl ProviderEvents {
         match event.notice() {
             Ok(Notice::Payment { intent, collected }) => self.payment(scope, &intent, collected).await,
             Ok(Notice::Refund(notice)) => self.refund(scope, &notice, event.created_at).await,
-            Ok(Notice::Dispute(_)) => Ok(Settled::parked("dispute", None)),
+            Ok(Notice::Dispute(notice)) => self.dispute(scope, &notice, event.created_at).await,
             Ok(Notice::Method(notice)) => self.method(scope, notice, event).await,
             Ok(Notice::Ignored) => Ok(Settled::ignored()),
             Err(unreadable) => Ok(Settled::parked(unreadable.to_string(), None)),
@@ -154,6 +157,25 @@ impl ProviderEvents {
             return Ok(Settled::parked("another-currency", Some(payment)));
         };
         let applied = self.subscriptions.apply_refund(scope, payment.id, total, at).await;
+        settled(applied, payment)
+    }
+
+    /// A dispute was opened, won or lost.
+    async fn dispute(&self, scope: &TenantScope, notice: &DisputeNotice, at: Timestamp) -> Result<Settled> {
+        let payment = match self.find_paid(scope, &notice.intent).await? {
+            Found::Payment(payment) => *payment,
+            Found::Parked(settled) => return Ok(settled),
+        };
+        let Some(disputed) = money(&notice.disputed) else {
+            return Ok(Settled::parked("another-currency", Some(payment)));
+        };
+        let report = match notice.state {
+            DisputeState::Opened => DisputeReport::Opened,
+            DisputeState::Won => DisputeReport::Won,
+            DisputeState::Lost => DisputeReport::Lost,
+        };
+        let applied =
+            self.subscriptions.apply_dispute(scope, payment.id, &notice.dispute, report, disputed, at).await;
         settled(applied, payment)
     }
 

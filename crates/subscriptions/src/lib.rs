@@ -39,6 +39,7 @@ mod advance_clock;
 mod apply_payment;
 mod cancel;
 mod collect;
+mod dispute;
 mod downgrade;
 mod dunning;
 mod effect;
@@ -60,6 +61,7 @@ mod run_due;
 mod store;
 mod subscribe;
 mod subscription;
+mod suspend;
 mod upgrade;
 mod view;
 

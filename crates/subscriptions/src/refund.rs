@@ -175,6 +175,9 @@ async fn by_operator(
     let tenant = scope.tenant;
     let subscription = store::subscriptions::lock_by_invoice(tx, tenant, invoice).await?;
     let mut payment = paying(tx, scope, invoice).await?.ok_or(Refusal::InvoiceNotPaid)?;
+    if invoices::is_disputed(tx, tenant, invoice).await? {
+        return Err(Refusal::PaymentDisputed.into());
+    }
     let amount = amount(amount_minor, payment.amount, payment.refunded.amount_minor)?;
     let grant = store::purchases::of_invoice(tx, tenant, invoice).await?.grant();
     let mut accounts = ledger::lock_for_void(tx, tenant, subscription.customer, &[grant], scope.now).await?;

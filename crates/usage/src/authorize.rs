@@ -38,7 +38,7 @@ pub struct Authorized {
 impl Usage {
     /// Holds a request's estimated cost. Refused: `insufficient_quota` with what is needed and
     /// left, `not-rated`, `amount-overflow`, `authorization-reused`, `authorization-ended`, `account-parked`,
-    /// `not-found`.
+    /// `subscription-suspended`, `not-found`.
     pub async fn authorize(&self, scope: &TenantScope, request: AuthorizeRequest) -> Result<Authorized> {
         let asked = Asked {
             model: &request.model,

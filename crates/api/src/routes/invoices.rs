@@ -3,7 +3,7 @@
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Json};
 use actix_web::{HttpResponse, get, post};
-use domain::id::{CustomerId, InvoiceId, PaymentId};
+use domain::id::{CustomerId, DisputeId, InvoiceId, PaymentId};
 use idempotency::Idempotency;
 use invoices::{InvoiceView, Invoices};
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,7 @@ use subscriptions::Subscriptions;
 use tenants::Tenants;
 use utoipa::{IntoParams, ToSchema};
 
+use super::refunds::Refund;
 use super::subscriptions::purchased;
 use crate::auth::{Bills, Caller};
 use crate::body::{NoQuery, Query};
@@ -33,6 +34,10 @@ pub(super) struct Invoice {
     lines: Vec<Line>,
     /// The attempts to collect it, oldest first.
     payments: Vec<Payment>,
+    /// What went back of them, oldest first.
+    refunds: Vec<Refund>,
+    /// What the customer's bank wants back, oldest first.
+    disputes: Vec<Dispute>,
     created_at: Instant,
     /// When the payment that settled it succeeded.
     #[schema(required)]
@@ -70,6 +75,8 @@ struct Payment {
     id: PaymentId,
     status: schema::CollectionStatus,
     amount: Money,
+    /// What has gone back or is on its way back.
+    refunded: Money,
     /// The provider's name of what pays.
     method: String,
     /// What the customer has to do, where the status is `requires_action`.
@@ -92,6 +99,25 @@ struct PaymentAction {
     /// A page of the provider's to send the customer to.
     #[schema(required)]
     redirect_url: Option<String>,
+}
+
+/// A payment that the customer's bank wants back.
+#[derive(Debug, Serialize, ToSchema)]
+struct Dispute {
+    #[schema(value_type = schema::DisputeId)]
+    id: DisputeId,
+    /// The provider's own id.
+    provider_ref: String,
+    #[schema(value_type = schema::PaymentId)]
+    payment: PaymentId,
+    amount: Money,
+    state: schema::DisputeState,
+    /// Credits that the payment had paid for and that a lost dispute took back.
+    credits_revoked: i64,
+    opened_at: Instant,
+    /// When the bank had decided.
+    #[schema(required)]
+    closed_at: Option<Instant>,
 }
 
 /// How to pay an invoice.
@@ -217,7 +243,7 @@ impl From<invoices::Invoice> for InvoiceSummary {
 
 impl From<InvoiceView> for Invoice {
     fn from(view: InvoiceView) -> Self {
-        let InvoiceView { invoice, lines, payments, .. } = view;
+        let InvoiceView { invoice, lines, payments, refunds, disputes } = view;
         Invoice {
             id: invoice.id,
             customer: invoice.customer,
@@ -225,6 +251,8 @@ impl From<InvoiceView> for Invoice {
             total: invoice.total.into(),
             lines: lines.into_iter().map(Line::from).collect(),
             payments: payments.into_iter().map(Payment::from).collect(),
+            refunds: refunds.into_iter().map(Refund::from).collect(),
+            disputes: disputes.into_iter().map(Dispute::from).collect(),
             created_at: Instant(invoice.created_at),
             paid_at: invoice.paid_at.map(Instant),
         }
@@ -241,12 +269,28 @@ impl From<invoices::Line> for Line {
     }
 }
 
+impl From<invoices::Dispute> for Dispute {
+    fn from(dispute: invoices::Dispute) -> Self {
+        Dispute {
+            id: dispute.id,
+            provider_ref: dispute.provider_ref,
+            payment: dispute.payment,
+            amount: dispute.amount.into(),
+            state: schema::DisputeState(dispute.state),
+            credits_revoked: dispute.credits_revoked.get(),
+            opened_at: Instant(dispute.opened_at),
+            closed_at: dispute.closed_at.map(Instant),
+        }
+    }
+}
+
 impl From<invoices::Payment> for Payment {
     fn from(payment: invoices::Payment) -> Self {
         Payment {
             id: payment.id,
             status: schema::CollectionStatus(payment.status),
             amount: payment.amount.into(),
+            refunded: payment.refunded.into(),
             method: payment.method,
             action: payment.action.map(|action| PaymentAction {
                 client_secret: action.client_secret,

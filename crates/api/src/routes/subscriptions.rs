@@ -3,6 +3,7 @@
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Json};
 use actix_web::{HttpResponse, delete, get, post, put};
+use domain::Refusal;
 use domain::id::{CustomerId, ExternalId, InvoiceId, QuoteId, SubscriptionId};
 use idempotency::{Answer, Idempotency};
 use serde::{Deserialize, Serialize};
@@ -42,7 +43,7 @@ struct Subscribe {
 
 /// A customer's plan.
 #[derive(Debug, Serialize, ToSchema)]
-struct Subscription {
+pub(super) struct Subscription {
     #[schema(value_type = schema::SubscriptionId)]
     id: SubscriptionId,
     #[schema(value_type = schema::CustomerId)]
@@ -171,6 +172,9 @@ struct Cancel {
     /// scope `admin`.
     #[serde(default)]
     at_once: bool,
+    /// With `at_once`: whether what was paid for this cycle goes back, too, as far as it has not yet.
+    #[serde(default)]
+    refund: bool,
 }
 
 /// What pays the renewals from now on.
@@ -417,7 +421,7 @@ pub(super) async fn withdraw_scheduled_plan(
     responses(
         (status = 200, description = "Canceled, or to be so at the cycle's end", body = Subscription),
         (status = 402, description = "`subscription-suspended`", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`subscription-ended`, `payment-pending` and others", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`subscription-ended`, `payment-pending`, `payment-disputed` and others", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/subscriptions/{id}/cancel")]
@@ -429,12 +433,14 @@ pub(super) async fn cancel_subscription(
     subscriptions: Data<Subscriptions>,
     idempotency: Data<Idempotency>,
 ) -> Result<HttpResponse, Error> {
-    let Keyed { value: Cancel { at_once }, key } = cancel;
-    let at = match at_once {
-        false => CancelAt::CycleEnd,
-        true => {
+    let Keyed { value: Cancel { at_once, refund }, key } = cancel;
+    let at = match (at_once, refund) {
+        (false, false) => CancelAt::CycleEnd,
+        // At its end a cycle has given what was paid for it.
+        (false, true) => return Err(Refusal::invalid_field("/refund", "only-at-once").into()),
+        (true, refund) => {
             caller.require_admin()?;
-            CancelAt::Once
+            CancelAt::Once { refund }
         }
     };
     once(&idempotency, caller.scope(), key, move |scope, key| async move {
@@ -520,7 +526,7 @@ pub(super) fn purchased(purchased: Purchased, paid: StatusCode) -> db::Result<An
     answer(status, &purchase)
 }
 
-fn shown(subscription: SubscriptionView) -> db::Result<Answer> {
+pub(super) fn shown(subscription: SubscriptionView) -> db::Result<Answer> {
     answer(StatusCode::OK, &Subscription::from(subscription))
 }
 

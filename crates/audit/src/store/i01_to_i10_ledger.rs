@@ -19,7 +19,8 @@ pub(crate) const I01_TRANSFERS: Check = Check::new(
                  ('usage', 'overage', 'spent', false), ('usage', 'expired', 'available', true),
                  ('expiry', 'available', 'expired', false), ('cancel', 'available', 'revoked', false),
                  ('void', 'spent', 'available', true), ('void', 'spent', 'overage', true),
-                 ('void', 'available', 'expired', false)))",
+                 ('void', 'available', 'expired', false), ('refund', 'available', 'revoked', false),
+                 ('dispute', 'available', 'revoked', false)))",
 );
 
 /// Zero over all books of an account (R-26). That the transfers come to zero needs no query: each
@@ -202,6 +203,8 @@ pub(crate) const I09_CAUSES: Check = Check::new(
              when 'usage' then 'a charged event of this customer'
              when 'expiry' then 'that grant of this customer'
              when 'void' then 'a voided event of this customer'
+             when 'refund' then 'a refund of what had paid for that grant'
+             when 'dispute' then 'a lost dispute of what had paid for that grant'
              else 'a canceled subscription of this customer' end as expected
      from transfers t
      left join (select p.purchase_id as id, s.customer_id from purchases p
@@ -218,10 +221,42 @@ pub(crate) const I09_CAUSES: Check = Check::new(
          and c.subscription_id = t.cause_id and c.customer_id = t.customer_id and c.status = 'canceled'
      left join usage_voids v on t.cause_kind = 'void' and v.tenant_id = $1 and v.identity = t.cause_id
          and v.customer_id = t.customer_id and v.voided_at = t.event_time
+     left join (select r.refund_id as id, b.purchase_id, r.credits_revoked from refunds r
+             join purchases b on b.tenant_id = r.tenant_id and b.invoice_id = r.invoice_id
+             where r.tenant_id = $1
+             union all
+             select d.dispute_id, b.purchase_id, d.credits_revoked from disputes d
+             join purchases b on b.tenant_id = d.tenant_id and b.invoice_id = d.invoice_id
+             where d.tenant_id = $1 and d.state <> 'open') b
+         on t.cause_kind in ('refund', 'dispute') and b.id = t.cause_id and b.purchase_id = t.grant_id
+             and b.credits_revoked = t.credits and t.credit = 'revoked'
      where t.tenant_id = $1 and ($2::uuid is null or t.customer_id = $2)
          and p.id is null and e.identity is null and g.grant_id is null and c.subscription_id is null
-         and v.identity is null
+         and v.identity is null and b.id is null
          and not (t.cause_kind = 'usage' and t.event_time < usage_kept_from())",
+);
+
+/// What a refund or a lost dispute says that it revoked has its transfer.
+pub(crate) const I09_REFUNDS: Check = Check::new(
+    9,
+    "refunds",
+    "with said as (
+         select i.customer_id, 'refunds' as in_table, 'ref_' || translate(r.refund_id::text, '-', '') as row_key,
+             r.refund_id as id, r.credits_revoked as credits
+         from refunds r join invoices i on i.tenant_id = r.tenant_id and i.invoice_id = r.invoice_id
+         where r.tenant_id = $1
+         union all
+         select i.customer_id, 'disputes', 'dsp_' || translate(d.dispute_id::text, '-', ''), d.dispute_id,
+             d.credits_revoked
+         from disputes d join invoices i on i.tenant_id = d.tenant_id and i.invoice_id = d.invoice_id
+         where d.tenant_id = $1)
+     select s.customer_id, s.in_table, s.row_key, s.credits || ' Credits revoked' as found,
+         'a transfer of as many' as expected
+     from said s
+     where ($2::uuid is null or s.customer_id = $2) and s.credits > 0
+         and not exists (select from transfers t
+             where t.tenant_id = $1 and t.customer_id = s.customer_id and t.cause_id = s.id
+                 and t.cause_kind in ('refund', 'dispute') and t.credits = s.credits)",
 );
 
 /// Every charged event has its transfers. Added up rather than joined: the planner cannot tell how many

@@ -199,6 +199,46 @@ pub(crate) const I24_INVOICES: Check = Check::new(
                  else p.payments > 0 end)",
 );
 
+/// What went back of a payment is no more than was paid, is what its refunds come to, and is in its
+/// currency; what was never paid has no refund.
+pub(crate) const I24_REFUNDS: Check = Check::new(
+    24,
+    "refunds",
+    "with back as (
+         select payment_id, sum(amount_minor) filter (where status <> 'failed') as minor,
+             bool_and(currency = (select p.currency from payments p
+                 where p.tenant_id = $1 and p.payment_id = r.payment_id)) as is_in_currency
+         from refunds r where tenant_id = $1 group by payment_id)
+     select i.customer_id, 'payments' as in_table, 'pay_' || translate(p.payment_id::text, '-', '') as row_key,
+         p.status || ' over ' || p.amount_minor || ', refunded ' || p.refunded_minor || ' by refunds of '
+             || coalesce(b.minor, 0) || case when b.is_in_currency then '' else ' in another currency' end
+             as found,
+         'refunds of as much as it says, within its amount and in its currency; all of it where it is refunded'
+             as expected
+     from payments p
+     join invoices i on i.tenant_id = p.tenant_id and i.invoice_id = p.invoice_id
+     left join back b on b.payment_id = p.payment_id
+     where p.tenant_id = $1 and ($2::uuid is null or i.customer_id = $2)
+         and (p.refunded_minor <> coalesce(b.minor, 0) or p.refunded_minor not between 0 and p.amount_minor
+             or not coalesce(b.is_in_currency, true)
+             or p.refunded_minor > 0 and p.status not in ('succeeded', 'refunded')
+             or p.status = 'refunded' and p.refunded_minor <> p.amount_minor)",
+);
+
+/// An account is suspended exactly while its customer's subscription is (R-9).
+pub(crate) const I23_SUSPENDED: Check = Check::new(
+    23,
+    "suspended accounts",
+    "select a.customer_id, 'credit_accounts' as in_table,
+         'cus_' || translate(a.customer_id::text, '-', '') as row_key,
+         case when a.suspended_at is null then 'not suspended' else 'suspended' end as found,
+         'suspended exactly while a subscription of the customer is' as expected
+     from credit_accounts a
+     where a.tenant_id = $1 and ($2::uuid is null or a.customer_id = $2)
+         and (a.suspended_at is not null) <> exists (select from subscriptions s
+             where s.tenant_id = $1 and s.customer_id = a.customer_id and s.status = 'suspended')",
+);
+
 /// A subscription's invoices are all in its currency.
 pub(crate) const I24_CURRENCIES: Check = Check::new(
     24,

@@ -142,6 +142,25 @@ pub async fn pending(
     rows.into_iter().map(Purchase::try_from).collect()
 }
 
+/// What has taken effect in one cycle of a subscription, oldest first.
+pub async fn applied_in_cycle(
+    tx: &mut Connection,
+    tenant: TenantId,
+    subscription: SubscriptionId,
+    cycle_number: u32,
+) -> Result<Vec<Purchase>> {
+    let rows: Vec<Row> = purchases::table
+        .filter(purchases::tenant_id.eq(tenant.uuid()))
+        .filter(purchases::subscription_id.eq(subscription.uuid()))
+        .filter(purchases::cycle_number.eq(to_i32(cycle_number)?))
+        .filter(purchases::status.eq(PurchaseStatus::Applied.name()))
+        .order(purchases::purchase_id)
+        .select(Row::as_select())
+        .load(tx)
+        .await?;
+    rows.into_iter().map(Purchase::try_from).collect()
+}
+
 /// Those of these subscriptions whose current cycle has been paid for.
 pub async fn with_paid_cycle(
     tx: &mut Connection,
