@@ -367,3 +367,50 @@ async fn credentials_are_checked_and_shown_to_nobody() {
         .expect_problem(403, "insufficient-scope");
     reader.get("/v1/provider-events").await.expect_problem(403, "insufficient-scope");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_sets_an_account_from_files_and_sees_no_secret_again() {
+    use std::os::unix::fs::PermissionsExt;
+    let shop = Shop::open().await;
+    let dir = folder();
+    let file = |name: &str, text: &str| {
+        let path = dir.join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    };
+    let run = |args: &[&str], files: [&std::path::Path; 2]| {
+        let mut command = shop.world.command("provider");
+        command.args(args).args(["--tenant", &shop.world.tenant.to_string()]);
+        if args[0] == "set" {
+            command.arg("--secret-key-file").arg(files[0]).arg("--signing-secrets-file").arg(files[1]);
+        }
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(said).unwrap())
+    };
+    let key = file("key", "sk_test_another00000000\n");
+    let secrets = file("secrets", "whsec_first_of_two_00\nwhsec_other_of_two_00\n");
+    let (is_set, said) = run(&["set", "--account", "acct_1Abc"], [&key, &secrets]);
+    assert!(is_set && said.contains(&shop.webhook_path()), "{said}");
+    let (_, shown) = run(&["show"], [&key, &secrets]);
+    assert!(shown.contains("acct_1Abc") && shown.contains("test"), "{shown}");
+    for secret in ["sk_test_another", "whsec_"] {
+        assert!(!said.contains(secret) && !shown.contains(secret));
+    }
+    let view = shop.client().get("/v1/payment-provider").await.expect(200);
+    assert_eq!((&view["account"], &view["signing_secrets"]), (&json!("acct_1Abc"), &json!(2)));
+    let live = file("live", "sk_live_0123456789");
+    let (is_set, said) = run(&["set"], [&live, &secrets]);
+    assert!(!is_set && said.contains("/secret_key") && !said.contains("sk_live"), "{said}");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (is_set, said) = run(&["set"], [&key, &secrets]);
+    assert!(!is_set && said.contains("chmod 600"), "{said}");
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+fn folder() -> std::path::PathBuf {
+    let dir = std::env::temp_dir().join(format!("tollgate-stripe-{}", Uuid::now_v7()));
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
+}
