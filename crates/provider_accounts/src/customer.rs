@@ -3,13 +3,14 @@
 use db::Result;
 use domain::id::{CustomerId, TenantId};
 use domain::{TenantScope, Timestamp};
-use stripe::Secret;
+use stripe::{CallError, Secret};
+use uuid::Uuid;
 
 use crate::{ProviderAccounts, call_failed, store};
 
 impl ProviderAccounts {
     /// Stripe's customer for ours, made the first time that it is needed, and again where it was deleted.
-    /// Two at once make one: the key is the customer's id and what came before.
+    /// Two at once use one: what is stored first counts.
     pub(crate) async fn stripe_customer(
         &self,
         key: &Secret,
@@ -26,11 +27,18 @@ impl ProviderAccounts {
             }
             None => customer.to_string(),
         };
-        let made = self
-            .stripe
-            .create_customer(key, tenant, customer, &idempotency_key)
-            .await
-            .map_err(call_failed)?;
+        let stripe = &self.stripe;
+        let made = match stripe.create_customer(key, tenant, customer, &idempotency_key).await {
+            // Stripe keeps a 500 for its key as any answer. A customer too many at Stripe costs nothing;
+            // one that can never be made would.
+            Err(CallError::Unknown(reason)) => {
+                tracing::warn!(%customer, reason, "making a customer again at Stripe");
+                let fresh = format!("{idempotency_key}/{}", Uuid::now_v7());
+                stripe.create_customer(key, tenant, customer, &fresh).await
+            }
+            made => made,
+        };
+        let made = made.map_err(call_failed)?;
         self.db
             .transaction(tenant, async |tx| store::set_customer(tx, tenant, customer, &made, now).await)
             .await

@@ -1,12 +1,12 @@
 //! Gives money back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use domain::Money;
 use domain::id::{PaymentId, RefundId};
 use payments::ProviderError;
 use serde::Deserialize;
-use stripe_core::refund::CreateRefund;
+use stripe_core::refund::{CreateRefund, ListRefund};
 
 use crate::intent::{PAYMENT, REFUND};
 use crate::take::unavailable;
@@ -15,6 +15,13 @@ use crate::{CallError, Secret, Stripe};
 #[derive(Deserialize)]
 struct Created {
     status: Option<String>,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    data: Vec<Created>,
 }
 
 impl Stripe {
@@ -43,7 +50,22 @@ impl Stripe {
             Err(CallError::Denied(denied)) => {
                 Err(ProviderError::RefundRefused(denied.code.unwrap_or(denied.kind)))
             }
-            Err(error) => Err(unavailable(error)),
+            // The money may have moved, and a 500 is answered to every repeat of the key.
+            Err(error) => match self.is_refunded(key, intent, refund).await {
+                Ok(true) => Ok(()),
+                Ok(false) | Err(_) => Err(unavailable(error)),
+            },
         }
+    }
+
+    /// Whether the refund is among those of the payment intent.
+    async fn is_refunded(&self, key: &Secret, intent: &str, refund: RefundId) -> Result<bool, CallError> {
+        let list = ListRefund::new().payment_intent(intent).limit(100);
+        let page: Page = self.call(key, &list, None).await?;
+        let id = refund.to_string();
+        Ok(page.data.iter().any(|found| {
+            let is_it = found.metadata.get(REFUND) == Some(&id);
+            is_it && !matches!(found.status.as_deref(), Some("failed" | "canceled"))
+        }))
     }
 }

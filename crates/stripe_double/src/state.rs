@@ -151,6 +151,12 @@ impl State {
             }
             ("POST", ["payment_intents", id, "cancel"]) => self.cancel_intent(id),
             ("POST", ["refunds"]) => self.create_refund(params),
+            ("GET", ["refunds"]) => {
+                let of = |refund: &&Value| {
+                    params.get("payment_intent").is_none_or(|intent| refund["payment_intent"] == *intent)
+                };
+                Ok(page(self.refunds.values().rev().filter(of).cloned().collect(), params))
+            }
             ("GET", ["refunds", id]) => found(&self.refunds, id),
             ("POST", ["setup_intents"]) => self.create_setup(params),
             ("GET", ["setup_intents", id]) => found(&self.setups, id),
