@@ -417,6 +417,7 @@ async fn events_in_any_order_and_number_end_in_the_same_state() {
     }
     let expected = canonical(in_order.client()).await;
     assert_eq!(expected.len(), 10);
+    in_order.agree().await;
 
     for seed in 1..=4 {
         let shop = Shop::open().await;
@@ -444,5 +445,6 @@ async fn events_in_any_order_and_number_end_in_the_same_state() {
         for (found, expected) in found.iter().zip(&expected) {
             assert_eq!(found, expected, "seed {seed}");
         }
+        shop.agree().await;
     }
 }

@@ -259,6 +259,7 @@ async fn everything_goes_wrong_at_random_and_each_invoice_is_charged_once() {
         eventually(Duration::from_secs(120), async || client.available(customer).await == 60_000_000).await;
         assert_eq!(shop.double.kept_of("tollgate_customer", customer), 72, "{customer}");
     }
+    shop.agree().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -412,4 +413,54 @@ fn folder() -> std::path::PathBuf {
     let dir = std::env::temp_dir().join(format!("tollgate-stripe-{}", Uuid::now_v7()));
     std::fs::create_dir_all(&dir).unwrap();
     dir
+}
+
+/// nobody is there when a renewal is charged, so a bank that wants the customer leaves it unpaid.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_waits_for_its_customer_is_past_due_until_the_customer_acts_or_the_tries_end() {
+    let shop = Shop::open().await;
+    let _worker = shop.world.work();
+    shop.listen(Plan::default());
+    let client = shop.client();
+    let mut bought = Vec::new();
+    for name in ["acts", "never"] {
+        let customer = client.customer(name).await;
+        let first = shop.double.card(&format!("{name}-first"), Behaviour::Succeeds);
+        let view = shop.subscribe(&customer, "lite", &first).await.expect(201);
+        let id = view["subscription"]["id"].clone();
+        let second = shop.double.card(&format!("{name}-second"), Behaviour::NeedsCustomer);
+        let path = format!("/v1/subscriptions/{}/payment-method", id.as_str().unwrap());
+        client.put(&path, json!({"payment_method": second})).await.expect(200);
+        bought.push((customer, id));
+    }
+    client.advance_to("2026-02-28T10:00:00Z").await;
+    for (customer, subscription) in &bought {
+        assert_eq!(shop.status_of(subscription).await, "past_due");
+        assert_eq!(client.available(customer).await, 0);
+    }
+    // One acts: the whole pool for the whole price, until the cycle's unchanged end.
+    let (customer, subscription) = &bought[0];
+    let intents = shop.double.intents();
+    let of = |customer: &String| {
+        let mut own =
+            intents.iter().rev().filter(|intent| intent["metadata"]["tollgate_customer"] == *customer);
+        own.next().unwrap()["id"].as_str().unwrap().to_owned()
+    };
+    shop.double.authenticate(&of(customer), true);
+    eventually(Duration::from_secs(20), async || client.available(customer).await == 60_000_000).await;
+    assert_eq!(shop.status_of(subscription).await, "active");
+    // The other does not: tried again after 1, 3, 5 and 7 days, and then it is over.
+    client.advance_to("2026-03-07T10:00:00Z").await;
+    let (never, subscription) = &bought[1];
+    assert_eq!(shop.status_of(subscription).await, "canceled");
+    eventually(Duration::from_secs(30), async || {
+        let intents = shop.double.intents();
+        let own = intents.iter().filter(|intent| intent["metadata"]["tollgate_customer"] == *never);
+        // The first cycle, the renewal, and four more tries, all of them given up.
+        let statuses: Vec<&str> = own.map(|intent| intent["status"].as_str().unwrap()).collect();
+        statuses == ["succeeded", "canceled", "canceled", "canceled", "canceled", "canceled"]
+    })
+    .await;
+    assert_eq!(shop.double.kept_of("tollgate_customer", never), 72);
+    assert_eq!(shop.double.kept_of("tollgate_customer", customer), 672);
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use diesel_async::RunQueryDsl;
 use serde_json::{Value, json};
 use stripe_double::{Endpoint, Options, Plan, SECRET_KEY, StripeDouble};
 
@@ -101,6 +102,38 @@ impl Shop {
             waiting["data"].as_array().unwrap().is_empty()
         })
         .await;
+    }
+
+    /// I-29, and all that `verify` knows: what the double took is what is paid here, payment by payment.
+    pub async fn agree(&self) {
+        #[derive(diesel::QueryableByName, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        struct Paid {
+            #[diesel(sql_type = diesel::sql_types::Text)]
+            intent: String,
+            #[diesel(sql_type = diesel::sql_types::BigInt)]
+            amount: i64,
+        }
+        let here: Vec<Paid> = diesel::sql_query(
+            "select provider_ref as intent, amount_minor as amount from payments
+             where status in ('succeeded', 'refunded') and provider_ref is not null order by provider_ref",
+        )
+        .load(&mut self.world.stores.superuser().await)
+        .await
+        .unwrap();
+        let mut there: Vec<Paid> = self
+            .double
+            .intents()
+            .into_iter()
+            .filter(|intent| intent["status"] == "succeeded")
+            .map(|intent| Paid {
+                intent: intent["id"].as_str().unwrap().to_owned(),
+                amount: intent["amount_received"].as_i64().unwrap(),
+            })
+            .collect();
+        there.sort();
+        assert_eq!(here, there);
+        let verified = self.world.command("verify").output().unwrap();
+        assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
     }
 
     pub async fn status_of(&self, subscription: &Value) -> String {

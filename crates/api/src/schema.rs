@@ -26,6 +26,7 @@ macro_rules! ids {
 
 ids! {
     ApiKeyId
+    CreditNoteId
     CustomerId
     DisputeId
     EndpointId
@@ -83,8 +84,12 @@ names! {
     RefundOrigin = domain::refund::RefundOrigin;
     /// How far a dispute is.
     DisputeState = domain::dispute::DisputeState;
+    /// What a line of a credit note is about.
+    CreditLineKind = invoices::CreditLineKind;
     /// What a line of an invoice is for.
     LineKind = invoices::LineKind;
+    /// Whether a purchase waits for its payment, has taken effect, or never will.
+    PurchaseStatus = subscriptions::PurchaseStatus;
     /// What Credits were granted for.
     GrantSource = domain::grant::GrantSource;
     /// A side of a transfer.

@@ -51,7 +51,7 @@ impl Check {
 }
 
 /// What is checked of each tenant, in the order of the invariants.
-pub(crate) const OF_A_TENANT: [&Check; 41] = [
+pub(crate) const OF_A_TENANT: [&Check; 43] = [
     &ledger::I01_TRANSFERS,
     &ledger::I02_BOOKS,
     &ledger::I03_BALANCES,
@@ -86,7 +86,9 @@ pub(crate) const OF_A_TENANT: [&Check; 41] = [
     &lifecycle::I23_STATUSES,
     &lifecycle::I23_SUSPENDED,
     &lifecycle::I24_INVOICES,
+    &lifecycle::I24_NUMBERS,
     &lifecycle::I24_REFUNDS,
+    &lifecycle::I24_CREDIT_NOTES,
     &lifecycle::I24_CURRENCIES,
     &lifecycle::I25_EFFECTS,
     &system::I26_CHANGES,

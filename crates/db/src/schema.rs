@@ -45,6 +45,32 @@ diesel::table! {
 }
 
 diesel::table! {
+    credit_note_lines (tenant_id, credit_note_id, position) {
+        tenant_id -> Uuid,
+        credit_note_id -> Uuid,
+        position -> SmallInt,
+        kind -> Text,
+        description -> Text,
+        amount_minor -> BigInt,
+    }
+}
+
+diesel::table! {
+    credit_notes (tenant_id, credit_note_id) {
+        tenant_id -> Uuid,
+        credit_note_id -> Uuid,
+        number -> BigInt,
+        refund_id -> Uuid,
+        invoice_id -> Uuid,
+        currency -> Text,
+        total_minor -> BigInt,
+        tax_minor -> BigInt,
+        tax_is_included -> Bool,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     customers (tenant_id, customer_id) {
         tenant_id -> Uuid,
         customer_id -> Uuid,
@@ -166,6 +192,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    invoice_counters (tenant_id, series) {
+        tenant_id -> Uuid,
+        series -> Text,
+        last_number -> BigInt,
+    }
+}
+
+diesel::table! {
     invoice_lines (tenant_id, invoice_id, position) {
         tenant_id -> Uuid,
         invoice_id -> Uuid,
@@ -186,6 +220,10 @@ diesel::table! {
         total_minor -> BigInt,
         created_at -> Timestamptz,
         paid_at -> Nullable<Timestamptz>,
+        number -> BigInt,
+        tax_minor -> BigInt,
+        tax_rate_bps -> SmallInt,
+        tax_is_included -> Bool,
     }
 }
 
@@ -297,16 +335,20 @@ diesel::table! {
         tenant_id -> Uuid,
         purchase_id -> Uuid,
         kind -> Text,
-        subscription_id -> Uuid,
-        cycle_number -> Integer,
-        plan_code -> Text,
-        catalog_version -> Integer,
+        subscription_id -> Nullable<Uuid>,
+        cycle_number -> Nullable<Integer>,
+        plan_code -> Nullable<Text>,
+        catalog_version -> Nullable<Integer>,
         credits -> BigInt,
         invoice_id -> Uuid,
         status -> Text,
         granted_at -> Nullable<Timestamptz>,
-        expires_at -> Timestamptz,
+        expires_at -> Nullable<Timestamptz>,
         created_at -> Timestamptz,
+        customer_id -> Uuid,
+        top_up_code -> Nullable<Text>,
+        lasts_days -> Nullable<Integer>,
+        is_automatic -> Bool,
     }
 }
 
@@ -566,6 +608,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     api_keys,
     catalog_versions,
     credit_accounts,
+    credit_note_lines,
+    credit_notes,
     customers,
     cycles,
     disputes,
@@ -574,6 +618,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     holds,
     hot_state,
     idempotency_keys,
+    invoice_counters,
     invoice_lines,
     invoices,
     jobs,

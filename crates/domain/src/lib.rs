@@ -8,7 +8,8 @@
 //! what is sold in [`catalog`], what a vendor's usage object counts in [`usage_format`], what a request
 //! costs in [`rating`], which grant pays in
 //! [`account`], the life of a subscription in [`subscription`], what follows a failed renewal in [`dunning`], of an invoice and its payments in
-//! [`invoice`], of money that goes back in [`refund`] and [`dispute`], what a plan would cost in [`advice`], and every expected "no" in [`refusal`]. [`model`] is none of them: it is what tests
+//! [`invoice`], its number in [`numbering`], its [`tax`], of money that goes back in [`refund`] and [`dispute`], what a plan would cost in [`advice`],
+//! and every expected "no" in [`refusal`]. [`model`] is none of them: it is what tests
 //! compare them with.
 
 pub mod account;
@@ -28,6 +29,7 @@ pub mod id;
 pub mod invoice;
 pub mod model;
 pub mod money;
+pub mod numbering;
 pub mod policy;
 pub mod rating;
 pub mod refund;
@@ -35,6 +37,7 @@ pub mod refusal;
 pub mod scope;
 pub mod statement;
 pub mod subscription;
+pub mod tax;
 pub mod time;
 pub mod upgrade;
 pub mod usage;

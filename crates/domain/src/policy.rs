@@ -3,6 +3,7 @@
 use chrono::Duration;
 use serde::{Deserialize, Serialize};
 
+use crate::tax::Tax;
 use crate::{Credits, Timestamp};
 
 /// A tenant's settings. A field that is left out has the rule's default.
@@ -13,6 +14,8 @@ pub struct Policies {
     pub incomplete_minutes: u32,
     /// How long an upgrade's payment may be pending (R-16).
     pub upgrade_pending_minutes: u32,
+    /// How long an unpaid top-up stays open (R-10a).
+    pub top_up_minutes: u32,
     /// How long a quote is good for (R-14a).
     pub quote_minutes: u32,
     pub upgrade_discount: UpgradeDiscount,
@@ -46,6 +49,8 @@ pub struct Policies {
     pub alert_credits_left: Vec<Credits>,
     /// Where a customer who ran out may upgrade (R-33a).
     pub upgrade_url: Option<String>,
+    /// What every invoice is taxed with, from the next one on.
+    pub tax: Tax,
 }
 
 impl Default for Policies {
@@ -53,6 +58,7 @@ impl Default for Policies {
         Policies {
             incomplete_minutes: 23 * 60,
             upgrade_pending_minutes: 60,
+            top_up_minutes: 23 * 60,
             quote_minutes: 10,
             upgrade_discount: UpgradeDiscount::Carry,
             upgrade_pricing: UpgradePricing::FullDifference,
@@ -73,6 +79,7 @@ impl Default for Policies {
             alert_used_percents: vec![50, 80, 95],
             alert_credits_left: Vec::new(),
             upgrade_url: None,
+            tax: Tax::default(),
         }
     }
 }
@@ -103,6 +110,7 @@ impl Policies {
         };
         require(self.incomplete_minutes > 0, "incomplete_minutes must be above 0");
         require(self.upgrade_pending_minutes > 0, "upgrade_pending_minutes must be above 0");
+        require(self.top_up_minutes > 0, "top_up_minutes must be above 0");
         require(self.quote_minutes > 0, "quote_minutes must be above 0");
         // A month has at least 28 days, and no try is due at its end.
         let is_in_a_cycle = self.dunning_days.iter().all(|day| (1..28).contains(day));
@@ -122,6 +130,7 @@ impl Policies {
         require(has_right_percents, "alert_used_percents must be 1 to 99 each");
         let is_short = self.alert_used_percents.len() <= 10 && self.alert_credits_left.len() <= 10;
         require(is_short, "alert_used_percents and alert_credits_left must be at most 10 each");
+        problems.extend(self.tax.problems().into_iter().map(str::to_owned));
         problems
     }
 }
@@ -202,6 +211,7 @@ pub enum CatchUp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tax::TaxMode;
 
     #[test]
     fn what_a_tenant_leaves_out_is_as_the_rules_say() {
@@ -223,7 +233,7 @@ mod tests {
     fn a_setting_reads_as_it_is_written() {
         let json = r#"{ "upgrade_discount": "none", "upgrade_pricing": "prorated", "renewal_grant": "on_invoice",
             "catch_up": "bill", "dunning_days": [2, 9], "dunning_end": "cycle_end", "late_usage": "absorb",
-            "dearer_rates": "next_cycle" }"#;
+            "dearer_rates": "next_cycle", "tax": { "rate_bps": 1300, "mode": "inclusive", "name": "VAT" } }"#;
         let policies: Policies = serde_json::from_str(json).unwrap();
         assert_eq!(
             policies,
@@ -236,6 +246,7 @@ mod tests {
                 dunning_end: DunningEnd::CycleEnd,
                 late_usage: LateUsage::Absorb,
                 dearer_rates: DearerRates::NextCycle,
+                tax: Tax { rate_bps: 1_300, mode: TaxMode::Inclusive, name: "VAT".to_owned() },
                 ..Policies::default()
             }
         );
@@ -255,6 +266,10 @@ mod tests {
             (Policies { hold_minutes: 0, ..fine() }, "hold_minutes must be 1 to 120"),
             (Policies { hold_minutes: 121, ..fine() }, "hold_minutes must be 1 to 120"),
             (Policies { late_grace_minutes: 10_081, ..fine() }, "late_grace_minutes must be at most 10080"),
+            (
+                Policies { tax: Tax { rate_bps: 10_001, ..Tax::default() }, ..fine() },
+                "tax.rate_bps must be 0 to 10000",
+            ),
             (
                 Policies { out_of_credits_status: 200, ..fine() },
                 "out_of_credits_status must be 402, 403 or 429",

@@ -61,7 +61,8 @@ pub async fn read(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> 
     let payments = store::payments(tx, tenant, invoice.id).await?;
     let refunds = store::refunds(tx, tenant, invoice.id).await?;
     let disputes = store::disputes(tx, tenant, invoice.id).await?;
-    Ok(InvoiceView { invoice, lines, payments, refunds, disputes })
+    let credit_notes = store::credit_notes(tx, tenant, invoice.id).await?;
+    Ok(InvoiceView { invoice, lines, payments, refunds, disputes, credit_notes })
 }
 
 /// A customer's invoices from the oldest, `limit` of those after `after`.

@@ -3,7 +3,8 @@
 //! a report changes nothing that a later state has settled.
 //!
 //! One transaction: lock the subscription, the invoice, the payment, and, for a success, the
-//! credit account; decide; write; commit; publish.
+//! credit account; decide; write; commit; publish. What was bought without a subscription is in
+//! `apply_sale_payment`.
 
 use db::{Connection, Result};
 use domain::TenantScope;
@@ -12,15 +13,16 @@ use domain::invoice::PaymentStatus;
 use invoices::Payment;
 use ledger::Accounts;
 use payments::Collected;
-use serde_json::json;
 
+use crate::apply_sale_payment::apply_to_sale;
+use crate::event::About;
 use crate::subscription::{Purchase, PurchaseKind, Subscription};
 use crate::{Subscriptions, dunning, effect, event, provider_report, purchase, refund, store};
 
 /// A payment's status after a report, and the accounts to publish.
-struct Applied {
-    status: PaymentStatus,
-    accounts: Option<Accounts>,
+pub(crate) struct Applied {
+    pub(crate) status: PaymentStatus,
+    pub(crate) accounts: Option<Accounts>,
 }
 
 impl Subscriptions {
@@ -47,13 +49,16 @@ async fn apply(
 ) -> Result<Applied> {
     let tenant = scope.tenant;
     let invoice = invoices::payment(tx, tenant, payment).await?.invoice;
-    let mut subscription = store::subscriptions::lock_by_invoice(tx, tenant, invoice).await?;
+    let Some(mut subscription) = store::subscriptions::lock_by_invoice(tx, tenant, invoice).await? else {
+        return apply_to_sale(tx, scope, invoice, payment, collected).await;
+    };
     let invoice = invoices::lock(tx, tenant, invoice).await?;
     let mut purchase = store::purchases::of_invoice(tx, tenant, invoice.id).await?;
-    let at = effect::success_instant(collected.at, &purchase, scope.now);
+    let at = effect::success_instant(collected.at, purchase.created_at, scope.now);
     let report = provider_report::read(tx, scope, payment, collected, at).await?;
     let recorded = invoices::record_report(tx, tenant, &invoice, payment, &report).await?;
     let became = recorded.became();
+    let was_customers_turn = recorded.before == PaymentStatus::RequiresAction;
     let mut applied = Applied { status: recorded.payment.status, accounts: None };
     if recorded.is_new_mismatch {
         applied.accounts = provider_report::park(tx, scope, invoice.customer, &recorded.payment).await?;
@@ -63,6 +68,10 @@ async fn apply(
         None | Some(PaymentStatus::Created) => {}
         Some(PaymentStatus::RequiresAction) => {
             emit(tx, scope, event::PAYMENT_REQUIRES_ACTION, &subscription, &payment).await?;
+            if purchase.kind == PurchaseKind::Renewal && purchase.is_pending() {
+                // Nobody is there when a renewal is charged: unpaid it is, until the customer has acted.
+                applied.accounts = dunning::failed(tx, scope, &mut subscription, &purchase, &payment).await?;
+            }
         }
         Some(PaymentStatus::Pending) => {
             emit(tx, scope, event::PAYMENT_PENDING, &subscription, &payment).await?;
@@ -79,13 +88,19 @@ async fn apply(
                 too_late(tx, scope, &subscription, &mut purchase, &payment).await?;
             }
         }
-        Some(PaymentStatus::Refunded) => give_back(tx, scope, &subscription, &payment).await?,
+        Some(PaymentStatus::Refunded) => {
+            give_back(tx, scope, About::Subscription(&subscription), &payment).await?;
+        }
+        // A renewal's try that waited for its customer has counted as failed.
+        Some(PaymentStatus::Failed) if was_customers_turn && purchase.kind == PurchaseKind::Renewal => {
+            emit(tx, scope, event::PAYMENT_FAILED, &subscription, &payment).await?;
+        }
         Some(PaymentStatus::Failed) => {
             applied.accounts = failed(tx, scope, &mut subscription, &mut purchase, &payment).await?;
         }
         Some(PaymentStatus::Canceled) => {
             emit(tx, scope, event::PAYMENT_CANCELED, &subscription, &payment).await?;
-            if purchase.kind == PurchaseKind::Renewal && purchase.is_pending() {
+            if purchase.kind == PurchaseKind::Renewal && purchase.is_pending() && !was_customers_turn {
                 dunning::try_ended(tx, scope, &subscription, &purchase).await?;
             }
         }
@@ -105,18 +120,18 @@ async fn too_late(
     if purchase.is_pending() {
         purchase::end(tx, scope, subscription, purchase, "paid-too-late").await?;
     }
-    give_back(tx, scope, subscription, payment).await
+    give_back(tx, scope, About::Subscription(subscription), payment).await
 }
 
 /// The payment is stored as refunded; so is the refund, and a job has the provider do it.
-async fn give_back(
+pub(crate) async fn give_back(
     tx: &mut Connection,
     scope: &TenantScope,
-    subscription: &Subscription,
+    about: About<'_>,
     payment: &Payment,
 ) -> Result<()> {
-    refund::open_too_late(tx, scope, subscription, payment.id).await?;
-    emit(tx, scope, event::PAYMENT_REFUNDED, subscription, payment).await
+    refund::open_too_late(tx, scope, about, payment.id).await?;
+    about.emit(tx, scope, event::PAYMENT_REFUNDED, event::payment(payment)).await
 }
 
 /// A failure ends an upgrade and leaves everything as it was; it makes a subscription past
@@ -150,11 +165,5 @@ async fn emit(
     subscription: &Subscription,
     payment: &Payment,
 ) -> Result<()> {
-    let details = json!({
-        "invoice": payment.invoice,
-        "payment": payment.id,
-        "amount": payment.amount,
-        "failure_code": payment.failure_code,
-    });
-    event::emit(tx, scope, kind, subscription, details).await
+    event::emit(tx, scope, kind, subscription, event::payment(payment)).await
 }

@@ -11,9 +11,9 @@ use domain::subscription::Status;
 use domain::{Credits, Money, Refusal, TenantScope, Timestamp};
 use invoices::{Dispute, DisputeTold};
 use ledger::Accounts;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::subscription::Subscription;
+use crate::buyer::{self, Buyer};
 use crate::suspend::suspend;
 use crate::{Subscriptions, event, store};
 
@@ -50,7 +50,7 @@ async fn apply(
         return Err(Refusal::invalid_field("/dispute", "malformed").into());
     }
     let invoice = invoices::payment(tx, tenant, payment).await?.invoice;
-    let mut subscription = store::subscriptions::lock_by_invoice(tx, tenant, invoice).await?;
+    let mut buyer = buyer::lock(tx, tenant, invoice).await?;
     invoices::lock(tx, tenant, invoice).await?;
     let payment = invoices::lock_payment(tx, tenant, payment).await?;
     if told.amount.currency != payment.amount.currency {
@@ -70,25 +70,28 @@ async fn apply(
         return Ok(None);
     };
     match dispute.state {
-        DisputeState::Open => emit(tx, scope, event::DISPUTE_OPENED, &subscription, &dispute).await?,
-        DisputeState::Won => emit(tx, scope, event::DISPUTE_WON, &subscription, &dispute).await?,
+        DisputeState::Open => buyer.about().emit(tx, scope, event::DISPUTE_OPENED, said(&dispute)).await?,
+        DisputeState::Won => buyer.about().emit(tx, scope, event::DISPUTE_WON, said(&dispute)).await?,
         DisputeState::Lost => {
-            let grant = store::purchases::of_invoice(tx, tenant, invoice).await?.grant();
+            let grant = store::purchases::grant_of_invoice(tx, tenant, invoice).await?;
             let mut accounts =
-                ledger::lock_for_void(tx, tenant, subscription.customer, &[grant], scope.now).await?;
-            let account = accounts.get_mut(subscription.customer)?;
+                ledger::lock_for_void(tx, tenant, buyer.customer(), &[grant], scope.now).await?;
+            let account = accounts.get_mut(buyer.customer())?;
             let cause = Cause { kind: CauseKind::Dispute, id: dispute.id.uuid() };
             let revoked = account.revoke(grant, Credits::MAX, cause, scope.now)?;
             dispute.credits_revoked = revoked.map_or(Credits::ZERO, |draw| draw.credits);
             invoices::note_revoked(tx, tenant, &dispute).await?;
-            emit(tx, scope, event::DISPUTE_LOST, &subscription, &dispute).await?;
-            match subscription.status {
-                Status::Active | Status::PastDue | Status::Suspended => {
-                    let details = json!({"reason": "dispute-lost", "dispute": dispute.id});
-                    suspend(tx, scope, &mut subscription, account, details).await?;
+            buyer.about().emit(tx, scope, event::DISPUTE_LOST, said(&dispute)).await?;
+            // What was bought without a subscription stops none.
+            if let Buyer::Subscription(subscription) = &mut buyer {
+                match subscription.status {
+                    Status::Active | Status::PastDue | Status::Suspended => {
+                        let details = json!({"reason": "dispute-lost", "dispute": dispute.id});
+                        suspend(tx, scope, subscription, account, details).await?;
+                    }
+                    // There is nothing to stop.
+                    Status::Incomplete | Status::Canceled | Status::Expired => {}
                 }
-                // There is nothing to stop.
-                Status::Incomplete | Status::Canceled | Status::Expired => {}
             }
             ledger::write(tx, tenant, &accounts, scope.now).await?;
             return Ok(Some(accounts));
@@ -97,20 +100,14 @@ async fn apply(
     Ok(None)
 }
 
-async fn emit(
-    tx: &mut Connection,
-    scope: &TenantScope,
-    kind: &'static str,
-    subscription: &Subscription,
-    dispute: &Dispute,
-) -> Result<()> {
-    let details = json!({
+/// What an event about a dispute says of it.
+fn said(dispute: &Dispute) -> Value {
+    json!({
         "dispute": dispute.id,
         "provider_ref": dispute.provider_ref,
         "invoice": dispute.invoice,
         "payment": dispute.payment,
         "amount": dispute.amount,
         "credits_revoked": dispute.credits_revoked,
-    });
-    event::emit(tx, scope, kind, subscription, details).await
+    })
 }

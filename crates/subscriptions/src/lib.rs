@@ -37,6 +37,8 @@
 
 mod advance_clock;
 mod apply_payment;
+mod apply_sale_payment;
+mod buyer;
 mod cancel;
 mod collect;
 mod dispute;
@@ -58,10 +60,12 @@ mod refund;
 mod roll_over;
 mod rollover_run;
 mod run_due;
+mod sale;
 mod store;
 mod subscribe;
 mod subscription;
 mod suspend;
+mod top_up;
 mod upgrade;
 mod view;
 
@@ -87,8 +91,10 @@ pub use read_cycle::CycleView;
 pub use roll_over::{BATCH, Progress};
 pub use rollover_run::{Rollover, RolloverState};
 pub use subscribe::NewSubscription;
+pub use subscription::PurchaseStatus;
+pub use top_up::{BoughtTopUp, NewTopUp, TopUpView};
 pub use upgrade::NewUpgrade;
-pub use view::{PendingUpgrade, Purchased, Settlement, SubscriptionView};
+pub use view::{PaidInvoice, PendingUpgrade, Purchased, Settlement, SubscriptionView};
 
 /// The service.
 #[derive(Clone)]

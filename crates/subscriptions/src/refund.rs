@@ -17,11 +17,12 @@ use invoices::{Payment, Refund};
 use ledger::Accounts;
 use payments::{GiveBack, ProviderError};
 use scheduler::NewJob;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::buyer::{self, Buyer};
 use crate::collect::unavailable;
-use crate::subscription::Subscription;
+use crate::event::About;
 use crate::{Subscriptions, event, jobs, store};
 
 /// How long after its commit the provider is asked by a job, should the process that stored the refund
@@ -109,7 +110,8 @@ impl Subscriptions {
                     invoices::record_refund_report(tx, tenant, refund, report, failure_code, scope.now)
                         .await?;
                 if is_new {
-                    settled(tx, scope, &refund).await?;
+                    let buyer = buyer::of_invoice(tx, tenant, refund.invoice).await?;
+                    settled(tx, scope, &buyer, &refund).await?;
                 }
                 Ok(refund.status)
             })
@@ -173,17 +175,17 @@ async fn by_operator(
     reason: Option<String>,
 ) -> Result<(Refund, Accounts)> {
     let tenant = scope.tenant;
-    let subscription = store::subscriptions::lock_by_invoice(tx, tenant, invoice).await?;
+    let buyer = buyer::lock(tx, tenant, invoice).await?;
     let mut payment = paying(tx, scope, invoice).await?.ok_or(Refusal::InvoiceNotPaid)?;
     if invoices::is_disputed(tx, tenant, invoice).await? {
         return Err(Refusal::PaymentDisputed.into());
     }
     let amount = amount(amount_minor, payment.amount, payment.refunded.amount_minor)?;
-    let grant = store::purchases::of_invoice(tx, tenant, invoice).await?.grant();
-    let mut accounts = ledger::lock_for_void(tx, tenant, subscription.customer, &[grant], scope.now).await?;
-    let account = accounts.get_mut(subscription.customer)?;
+    let grant = store::purchases::grant_of_invoice(tx, tenant, invoice).await?;
+    let mut accounts = ledger::lock_for_void(tx, tenant, buyer.customer(), &[grant], scope.now).await?;
+    let account = accounts.get_mut(buyer.customer())?;
     let wanted = Wanted { id, amount, origin: RefundOrigin::Operator, reason };
-    let refund = open(tx, scope, &subscription, &mut payment, account, grant, wanted).await?;
+    let refund = open(tx, scope, buyer.about(), &mut payment, account, grant, wanted).await?;
     ledger::write(tx, tenant, &accounts, scope.now).await?;
     Ok((refund, accounts))
 }
@@ -207,7 +209,7 @@ pub(crate) async fn paying(
 pub(crate) async fn open(
     tx: &mut Connection,
     scope: &TenantScope,
-    subscription: &Subscription,
+    about: About<'_>,
     payment: &mut Payment,
     account: &mut Account,
     grant: GrantId,
@@ -217,7 +219,7 @@ pub(crate) async fn open(
     let refund = stored(tx, scope, payment, wanted, taken, RefundStatus::Created).await?;
     let job = NewJob { run_at: Utc::now() + ASK_AFTER, ..jobs::for_refund(scope.tenant, refund.id) };
     scheduler::enqueue(tx, job, scope.now).await?;
-    emit(tx, scope, event::REFUND_CREATED, subscription, &refund).await?;
+    about.emit(tx, scope, event::REFUND_CREATED, said(&refund)).await?;
     Ok(refund)
 }
 
@@ -226,7 +228,7 @@ pub(crate) async fn open(
 pub(crate) async fn open_too_late(
     tx: &mut Connection,
     scope: &TenantScope,
-    subscription: &Subscription,
+    about: About<'_>,
     payment: PaymentId,
 ) -> Result<()> {
     let mut payment = invoices::lock_payment(tx, scope.tenant, payment).await?;
@@ -239,7 +241,7 @@ pub(crate) async fn open_too_late(
     let refund =
         stored(tx, scope, &mut payment, wanted, Revocation::default(), RefundStatus::Created).await?;
     scheduler::enqueue(tx, jobs::for_refund(scope.tenant, refund.id), scope.now).await?;
-    emit(tx, scope, event::REFUND_CREATED, subscription, &refund).await
+    about.emit(tx, scope, event::REFUND_CREATED, said(&refund)).await
 }
 
 async fn as_told(
@@ -251,7 +253,7 @@ async fn as_told(
 ) -> Result<Option<Accounts>> {
     let tenant = scope.tenant;
     let invoice = invoices::payment(tx, tenant, payment).await?.invoice;
-    let subscription = store::subscriptions::lock_by_invoice(tx, tenant, invoice).await?;
+    let buyer = buyer::lock(tx, tenant, invoice).await?;
     invoices::lock(tx, tenant, invoice).await?;
     let mut payment = invoices::lock_payment(tx, tenant, payment).await?;
     if refunded_total.currency != payment.amount.currency {
@@ -276,9 +278,9 @@ async fn as_told(
     if unknown.is_zero() {
         return Ok(None);
     }
-    let grant = store::purchases::of_invoice(tx, tenant, invoice).await?.grant();
-    let mut accounts = ledger::lock_for_void(tx, tenant, subscription.customer, &[grant], scope.now).await?;
-    let account = accounts.get_mut(subscription.customer)?;
+    let grant = store::purchases::grant_of_invoice(tx, tenant, invoice).await?;
+    let mut accounts = ledger::lock_for_void(tx, tenant, buyer.customer(), &[grant], scope.now).await?;
+    let account = accounts.get_mut(buyer.customer())?;
     let wanted = Wanted {
         id: RefundId::from_uuid(Uuid::now_v7()),
         amount: unknown,
@@ -289,8 +291,8 @@ async fn as_told(
     let scope_then =
         TenantScope { now: domain::time::truncate_to_micros(at).min(scope.now), ..scope.clone() };
     let refund = stored(tx, &scope_then, &mut payment, wanted, taken, RefundStatus::Succeeded).await?;
-    emit(tx, scope, event::REFUND_CREATED, &subscription, &refund).await?;
-    settled(tx, scope, &refund).await?;
+    buyer.about().emit(tx, scope, event::REFUND_CREATED, said(&refund)).await?;
+    settled(tx, scope, &buyer, &refund).await?;
     ledger::write(tx, tenant, &accounts, scope.now).await?;
     Ok(Some(accounts))
 }
@@ -342,24 +344,35 @@ async fn stored(
 }
 
 /// What follows once the provider has decided.
-async fn settled(tx: &mut Connection, scope: &TenantScope, refund: &Refund) -> Result<()> {
-    let subscription = store::subscriptions::of_invoice(tx, scope.tenant, refund.invoice).await?;
-    let kind = match refund.status {
-        RefundStatus::Created => return Ok(()),
-        RefundStatus::Succeeded => event::REFUND_SUCCEEDED,
-        RefundStatus::Failed => event::REFUND_FAILED,
-    };
-    emit(tx, scope, kind, &subscription, refund).await
+async fn settled(tx: &mut Connection, scope: &TenantScope, buyer: &Buyer, refund: &Refund) -> Result<()> {
+    let about = buyer.about();
+    match refund.status {
+        RefundStatus::Created => Ok(()),
+        RefundStatus::Failed => about.emit(tx, scope, event::REFUND_FAILED, said(refund)).await,
+        RefundStatus::Succeeded => {
+            about.emit(tx, scope, event::REFUND_SUCCEEDED, said(refund)).await?;
+            match refund.origin {
+                // Its invoice is void: there is nothing to credit.
+                RefundOrigin::TooLate => Ok(()),
+                RefundOrigin::Operator | RefundOrigin::Cancel | RefundOrigin::Provider => {
+                    let note = invoices::issue_credit_note(tx, scope.tenant, refund, scope.now).await?;
+                    let details = json!({
+                        "credit_note": note.id,
+                        "number": note.number.to_string(),
+                        "invoice": note.invoice,
+                        "refund": note.refund,
+                        "amount": note.total,
+                    });
+                    about.emit(tx, scope, event::CREDIT_NOTE_ISSUED, details).await
+                }
+            }
+        }
+    }
 }
 
-async fn emit(
-    tx: &mut Connection,
-    scope: &TenantScope,
-    kind: &'static str,
-    subscription: &Subscription,
-    refund: &Refund,
-) -> Result<()> {
-    let details = json!({
+/// What an event about a refund says of it.
+fn said(refund: &Refund) -> Value {
+    json!({
         "refund": refund.id,
         "invoice": refund.invoice,
         "payment": refund.payment,
@@ -368,6 +381,5 @@ async fn emit(
         "credits_revoked": refund.credits_revoked,
         "credits_short": refund.credits_short,
         "failure_code": refund.failure_code,
-    });
-    event::emit(tx, scope, kind, subscription, details).await
+    })
 }

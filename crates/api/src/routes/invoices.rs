@@ -3,20 +3,20 @@
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Json};
 use actix_web::{HttpResponse, get, post};
-use domain::id::{CustomerId, DisputeId, InvoiceId, PaymentId};
+use domain::id::{CreditNoteId, CustomerId, DisputeId, InvoiceId, PaymentId, RefundId};
 use idempotency::Idempotency;
 use invoices::{InvoiceView, Invoices};
 use serde::{Deserialize, Serialize};
-use subscriptions::Subscriptions;
+use subscriptions::{PaidInvoice, Subscriptions};
 use tenants::Tenants;
 use utoipa::{IntoParams, ToSchema};
 
 use super::refunds::Refund;
-use super::subscriptions::purchased;
+use super::subscriptions::{PaymentStatus, Subscription, settled};
 use crate::auth::{Bills, Caller};
 use crate::body::{NoQuery, Query};
 use crate::error::{Error, Problem};
-use crate::idempotency::{IdempotencyKey, Keyed, once};
+use crate::idempotency::{IdempotencyKey, Keyed, answer, once};
 use crate::page::{Limit, List};
 use crate::path::Id;
 use crate::schema;
@@ -27,10 +27,14 @@ use crate::wire::{Instant, Money, Page, PaymentMethod};
 pub(super) struct Invoice {
     #[schema(value_type = schema::InvoiceId)]
     id: InvoiceId,
+    /// The tenant's own, without a hole.
+    #[schema(example = "INV-000123")]
+    number: String,
     #[schema(value_type = schema::CustomerId)]
     customer: CustomerId,
     status: schema::InvoiceStatus,
     total: Money,
+    tax: Tax,
     lines: Vec<Line>,
     /// The attempts to collect it, oldest first.
     payments: Vec<Payment>,
@@ -38,6 +42,8 @@ pub(super) struct Invoice {
     refunds: Vec<Refund>,
     /// What the customer's bank wants back, oldest first.
     disputes: Vec<Dispute>,
+    /// Of the refunds that have succeeded, oldest first.
+    credit_notes: Vec<CreditNote>,
     created_at: Instant,
     /// When the payment that settled it succeeded.
     #[schema(required)]
@@ -49,6 +55,9 @@ pub(super) struct Invoice {
 struct InvoiceSummary {
     #[schema(value_type = schema::InvoiceId)]
     id: InvoiceId,
+    /// The tenant's own, without a hole.
+    #[schema(example = "INV-000123")]
+    number: String,
     #[schema(value_type = schema::CustomerId)]
     customer: CustomerId,
     status: schema::InvoiceStatus,
@@ -56,6 +65,43 @@ struct InvoiceSummary {
     created_at: Instant,
     #[schema(required)]
     paid_at: Option<Instant>,
+}
+
+/// The tax in an invoice's total.
+#[derive(Debug, Serialize, ToSchema)]
+struct Tax {
+    /// In basis points: 1300 is 13%.
+    #[schema(example = 1_300)]
+    rate_bps: u16,
+    /// In the invoice's currency.
+    amount_minor: i64,
+    /// Whether the other lines contain it; else it comes on top of them.
+    is_included: bool,
+}
+
+/// What a refund of a paid invoice is written down as, once the money has gone back. Final.
+#[derive(Debug, Serialize, ToSchema)]
+struct CreditNote {
+    #[schema(value_type = schema::CreditNoteId)]
+    id: CreditNoteId,
+    /// The tenant's own, without a hole.
+    #[schema(example = "CN-000123")]
+    number: String,
+    #[schema(value_type = schema::RefundId)]
+    refund: RefundId,
+    total: Money,
+    /// The tax in the total.
+    tax_minor: i64,
+    lines: Vec<CreditLine>,
+    created_at: Instant,
+}
+
+/// A line of a credit note, in the invoice's currency.
+#[derive(Debug, Serialize, ToSchema)]
+struct CreditLine {
+    kind: schema::CreditLineKind,
+    description: String,
+    amount_minor: i64,
 }
 
 /// A line of an invoice, in the invoice's currency.
@@ -101,6 +147,16 @@ struct PaymentAction {
     redirect_url: Option<String>,
 }
 
+/// What paying an invoice came to.
+#[derive(Debug, Serialize, ToSchema)]
+struct InvoicePayment {
+    /// Null where the invoice is of what was bought without one: a top-up, or pay-as-you-go usage.
+    #[schema(required)]
+    subscription: Option<Subscription>,
+    invoice: Invoice,
+    payment_status: PaymentStatus,
+}
+
 /// A payment that the customer's bank wants back.
 #[derive(Debug, Serialize, ToSchema)]
 struct Dispute {
@@ -124,7 +180,7 @@ struct Dispute {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Pay {
-    /// Pays this invoice only; the subscription's own method where left out.
+    /// Pays this invoice only; the subscription's own method, or the customer's saved one, where left out.
     payment_method: Option<PaymentMethod>,
 }
 
@@ -194,8 +250,8 @@ pub(super) async fn read_invoice(
 
 /// Pay an invoice
 ///
-/// Tries an open invoice again: of a subscription that waits for its first payment, or of an unpaid
-/// renewal. A payment that is in flight is given up first.
+/// Tries an open invoice again: of a subscription that waits for its first payment, of an unpaid
+/// renewal, of a top-up, or of pay-as-you-go usage. A payment that is in flight is given up first.
 #[utoipa::path(
     tag = "Invoices",
     security(("bearer" = ["billing"])),
@@ -205,8 +261,8 @@ pub(super) async fn read_invoice(
     ),
     request_body = Pay,
     responses(
-        (status = 200, description = "Paid", body = super::subscriptions::Purchase),
-        (status = 202, description = "The payment is pending, or the customer has to act first", body = super::subscriptions::Purchase),
+        (status = 200, description = "Paid", body = InvoicePayment),
+        (status = 202, description = "The payment is pending, or the customer has to act first", body = InvoicePayment),
         (status = 402, description = "`payment-declined`, with `subscription` and `invoice`; `subscription-suspended`", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`invoice-not-open`, `payment-pending`, `promotion-used`", body = Problem, content_type = "application/problem+json"),
     ),
@@ -223,7 +279,11 @@ pub(super) async fn pay_invoice(
     let Keyed { value: Pay { payment_method }, key } = pay;
     once(&idempotency, caller.scope(), key, move |scope, key| async move {
         let method = payment_method.map(String::from);
-        purchased(subscriptions.pay_invoice(&scope, id.0, method, &key).await?, StatusCode::OK)
+        let paid = subscriptions.pay_invoice(&scope, id.0, method, &key).await?;
+        let PaidInvoice { subscription, invoice, settlement } = paid;
+        let (status, payment_status) = settled(settlement, StatusCode::OK);
+        let subscription = subscription.map(Subscription::from);
+        answer(status, &InvoicePayment { subscription, invoice: invoice.into(), payment_status })
     })
     .await
 }
@@ -232,6 +292,7 @@ impl From<invoices::Invoice> for InvoiceSummary {
     fn from(invoice: invoices::Invoice) -> Self {
         InvoiceSummary {
             id: invoice.id,
+            number: invoice.number.to_string(),
             customer: invoice.customer,
             status: schema::InvoiceStatus(invoice.status),
             total: invoice.total.into(),
@@ -243,16 +304,23 @@ impl From<invoices::Invoice> for InvoiceSummary {
 
 impl From<InvoiceView> for Invoice {
     fn from(view: InvoiceView) -> Self {
-        let InvoiceView { invoice, lines, payments, refunds, disputes } = view;
+        let InvoiceView { invoice, lines, payments, refunds, disputes, credit_notes } = view;
         Invoice {
             id: invoice.id,
+            number: invoice.number.to_string(),
             customer: invoice.customer,
             status: schema::InvoiceStatus(invoice.status),
             total: invoice.total.into(),
+            tax: Tax {
+                rate_bps: invoice.tax.rate_bps,
+                amount_minor: invoice.tax.amount_minor,
+                is_included: invoice.tax.is_included,
+            },
             lines: lines.into_iter().map(Line::from).collect(),
             payments: payments.into_iter().map(Payment::from).collect(),
             refunds: refunds.into_iter().map(Refund::from).collect(),
             disputes: disputes.into_iter().map(Dispute::from).collect(),
+            credit_notes: credit_notes.into_iter().map(CreditNote::from).collect(),
             created_at: Instant(invoice.created_at),
             paid_at: invoice.paid_at.map(Instant),
         }
@@ -265,6 +333,25 @@ impl From<invoices::Line> for Line {
             kind: schema::LineKind(line.kind),
             description: line.description,
             amount_minor: line.amount_minor,
+        }
+    }
+}
+
+impl From<invoices::CreditNote> for CreditNote {
+    fn from(note: invoices::CreditNote) -> Self {
+        let line = |line: invoices::CreditLine| CreditLine {
+            kind: schema::CreditLineKind(line.kind),
+            description: line.description,
+            amount_minor: line.amount_minor,
+        };
+        CreditNote {
+            id: note.id,
+            number: note.number.to_string(),
+            refund: note.refund,
+            total: note.total.into(),
+            tax_minor: note.tax_minor,
+            lines: note.lines.into_iter().map(line).collect(),
+            created_at: Instant(note.created_at),
         }
     }
 }

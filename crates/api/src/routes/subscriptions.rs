@@ -113,7 +113,7 @@ struct Dunning {
 
 /// What a request to buy or to pay came to.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Purchase {
+struct Purchase {
     subscription: Subscription,
     invoice: Invoice,
     payment_status: PaymentStatus,
@@ -123,7 +123,7 @@ pub(super) struct Purchase {
 /// as the payment's `action` says. `pending`: the provider has not decided yet.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum PaymentStatus {
+pub(super) enum PaymentStatus {
     Paid,
     RequiresAction,
     Pending,
@@ -158,7 +158,10 @@ struct Quote {
     #[schema(value_type = schema::SubscriptionId)]
     subscription: SubscriptionId,
     plan: String,
+    /// The price, without the tax that comes on top of it.
     amount: Money,
+    /// What is to be paid, tax included.
+    total: Money,
     /// What the upgrade adds to this cycle's pool.
     credits: i64,
     expires_at: Instant,
@@ -303,9 +306,13 @@ pub(super) async fn preview_upgrade(
     subscriptions: Data<Subscriptions>,
 ) -> Result<HttpResponse, Error> {
     let (scope, plan) = (caller.scope().clone(), change.value.plan);
-    let quote =
-        unbroken(async move { subscriptions.preview_upgrade(&scope, id.0, plan.as_str()).await }).await?;
-    Ok(HttpResponse::Created().json(Quote::from(quote)))
+    let (quote, total) = unbroken(async move {
+        let quote = subscriptions.preview_upgrade(&scope, id.0, plan.as_str()).await?;
+        let total = scope.policies.tax.total(quote.amount)?;
+        Ok((quote, total))
+    })
+    .await?;
+    Ok(HttpResponse::Created().json(Quote::new(quote, total)))
 }
 
 /// Upgrade
@@ -514,14 +521,19 @@ pub(super) async fn set_payment_method(
     .await
 }
 
-/// The answer to a purchase; `paid` is its status where the money is there.
-pub(super) fn purchased(purchased: Purchased, paid: StatusCode) -> db::Result<Answer> {
-    let Purchased { subscription, invoice, settlement } = purchased;
-    let (status, payment_status) = match settlement {
+/// What a settlement is on the wire; `paid` is its status where the money is there.
+pub(super) fn settled(settlement: Settlement, paid: StatusCode) -> (StatusCode, PaymentStatus) {
+    match settlement {
         Settlement::Paid => (paid, PaymentStatus::Paid),
         Settlement::RequiresAction => (StatusCode::ACCEPTED, PaymentStatus::RequiresAction),
         Settlement::Pending => (StatusCode::ACCEPTED, PaymentStatus::Pending),
-    };
+    }
+}
+
+/// The answer to a purchase.
+fn purchased(purchased: Purchased, paid: StatusCode) -> db::Result<Answer> {
+    let Purchased { subscription, invoice, settlement } = purchased;
+    let (status, payment_status) = settled(settlement, paid);
     let purchase = Purchase { subscription: subscription.into(), invoice: invoice.into(), payment_status };
     answer(status, &purchase)
 }
@@ -604,13 +616,14 @@ impl From<subscriptions::Dunning> for Dunning {
     }
 }
 
-impl From<subscriptions::Quote> for Quote {
-    fn from(quote: subscriptions::Quote) -> Self {
+impl Quote {
+    fn new(quote: subscriptions::Quote, total: domain::Money) -> Self {
         Quote {
             id: quote.id,
             subscription: quote.subscription,
             plan: quote.to_plan_code,
             amount: quote.amount.into(),
+            total: total.into(),
             credits: quote.credits.get(),
             expires_at: Instant(quote.expires_at),
         }

@@ -73,7 +73,7 @@ pub(crate) const I19_CURRENT: Check = Check::new(
          and (s.cycle_start, s.cycle_end) is distinct from (c.starts_at, c.ends_at)",
 );
 
-/// A plan's grant has a purchase that was paid for, or that the tenant trusted its customer with
+/// A plan's or a top-up's grant has a purchase that was paid for, or that the tenant trusted its customer with
 /// (policy `renewal_grant = on_invoice`), and what that bought.
 pub(crate) const I20_GRANTS: Check = Check::new(
     20,
@@ -85,11 +85,12 @@ pub(crate) const I20_GRANTS: Check = Check::new(
      from grants g
      join tenants t on t.tenant_id = g.tenant_id
      left join purchases p on p.tenant_id = g.tenant_id and p.purchase_id = g.purchase_id
-     left join subscriptions s on s.tenant_id = g.tenant_id and s.subscription_id = p.subscription_id
      left join invoices i on i.tenant_id = g.tenant_id and i.invoice_id = p.invoice_id
      where g.tenant_id = $1 and ($2::uuid is null or g.customer_id = $2)
-         and g.source in ('plan', 'upgrade')
-         and (p.credits is distinct from g.amount or s.customer_id is distinct from g.customer_id
+         and g.source in ('plan', 'upgrade', 'top_up')
+         and (p.credits is distinct from g.amount or p.customer_id is distinct from g.customer_id
+             or i.customer_id is distinct from g.customer_id
+             or (g.source = 'top_up') is distinct from (p.kind = 'top_up')
              or not coalesce(p.status = 'applied' and i.status = 'paid'
                  or p.kind = 'renewal' and p.granted_at is not null
                      and t.policies ->> 'renewal_grant' = 'on_invoice', false))",
@@ -99,15 +100,14 @@ pub(crate) const I20_GRANTS: Check = Check::new(
 pub(crate) const I20_PURCHASES: Check = Check::new(
     20,
     "purchases",
-    "select s.customer_id, 'purchases' as in_table, 'pur_' || translate(p.purchase_id::text, '-', '') as row_key,
+    "select p.customer_id, 'purchases' as in_table, 'pur_' || translate(p.purchase_id::text, '-', '') as row_key,
          p.status || ', its invoice ' || coalesce(i.status, 'not there') || ', ' || case
              when g.grant_id is null then 'no grant' else 'a grant' end as found,
          'an effect and a grant exactly when it is paid' as expected
      from purchases p
-     join subscriptions s on s.tenant_id = p.tenant_id and s.subscription_id = p.subscription_id
      left join invoices i on i.tenant_id = p.tenant_id and i.invoice_id = p.invoice_id
      left join grants g on g.tenant_id = p.tenant_id and g.purchase_id = p.purchase_id
-     where p.tenant_id = $1 and ($2::uuid is null or s.customer_id = $2)
+     where p.tenant_id = $1 and ($2::uuid is null or p.customer_id = $2)
          and ((p.status = 'applied') is distinct from (i.status = 'paid')
              or (p.status = 'ended') is distinct from (i.status = 'void')
              or (p.status = 'applied' or p.granted_at is not null) and p.credits > 0 and g.grant_id is null
@@ -171,7 +171,7 @@ pub(crate) const I23_STATUSES: Check = Check::new(
 );
 
 /// A paid invoice has one payment that succeeded, of exactly its amount and currency; no other invoice
-/// has one; and an invoice is over the sum of its lines.
+/// has one; and an invoice is over the sum of its lines, its tax that of its tax line.
 pub(crate) const I24_INVOICES: Check = Check::new(
     24,
     "invoices",
@@ -180,8 +180,12 @@ pub(crate) const I24_INVOICES: Check = Check::new(
              count(distinct currency) as currencies
          from payments where tenant_id = $1 and status = 'succeeded' group by invoice_id),
      lines as (
-         select invoice_id, sum(amount_minor) as minor from invoice_lines where tenant_id = $1
-         group by invoice_id)
+         select l.invoice_id,
+             sum(l.amount_minor) filter (where l.kind <> 'tax' or not i.tax_is_included) as minor,
+             coalesce(sum(l.amount_minor) filter (where l.kind = 'tax'), 0) as tax_minor
+         from invoice_lines l
+         join invoices i on i.tenant_id = l.tenant_id and i.invoice_id = l.invoice_id
+         where l.tenant_id = $1 group by l.invoice_id)
      select i.customer_id, 'invoices' as in_table, 'inv_' || translate(i.invoice_id::text, '-', '') as row_key,
          i.status || ' with ' || coalesce(p.payments, 0) || ' payments of '
              || coalesce(p.minor || ' ' || p.currency, 'nothing') || ', lines of ' || coalesce(l.minor, 0)
@@ -192,11 +196,75 @@ pub(crate) const I24_INVOICES: Check = Check::new(
      left join paid p on p.invoice_id = i.invoice_id
      left join lines l on l.invoice_id = i.invoice_id
      where i.tenant_id = $1 and ($2::uuid is null or i.customer_id = $2)
-         and (coalesce(l.minor, 0) <> i.total_minor
+         and (coalesce(l.minor, 0) <> i.total_minor or coalesce(l.tax_minor, 0) <> i.tax_minor
              or case when i.status = 'paid' and i.total_minor > 0
                  then (coalesce(p.payments, 0), p.minor, p.currency, p.currencies)
                      is distinct from (1, i.total_minor, i.currency, 1)
                  else p.payments > 0 end)",
+);
+
+/// Invoices and credit notes of a tenant are numbered from 1 without a hole or a repeat, up to what the
+/// counter says.
+pub(crate) const I24_NUMBERS: Check = Check::new(
+    24,
+    "invoice numbers",
+    "with issued as (
+         select 'invoice' as series, 'invoices' as in_table, customer_id, number from invoices
+         where tenant_id = $1
+         union all
+         select 'credit_note', 'credit_notes', i.customer_id, n.number
+         from credit_notes n join invoices i on i.tenant_id = n.tenant_id and i.invoice_id = n.invoice_id
+         where n.tenant_id = $1),
+     ordered as (
+         select *, lag(number, 1, 0::bigint) over (partition by series order by number) as before,
+             max(number) over (partition by series) as last
+         from issued)
+     select customer_id, in_table, 'number ' || number as row_key, 'the one after number ' || before as found,
+         'number ' || before + 1 as expected
+     from ordered
+     where number <> before + 1 and ($2::uuid is null or customer_id = $2)
+     union all
+     select null, 'invoice_counters', c.series, 'the last number is ' || c.last_number,
+         coalesce(max(o.last), 0)::text
+     from invoice_counters c left join ordered o on o.series = c.series
+     where c.tenant_id = $1 and $2::uuid is null
+     group by c.series, c.last_number having coalesce(max(o.last), 0) <> c.last_number",
+);
+
+/// Every refund of a paid invoice that has succeeded has a credit note over its amount, and no other
+/// has; the notes of an invoice have its share of the tax, and each is over its lines.
+pub(crate) const I24_CREDIT_NOTES: Check = Check::new(
+    24,
+    "credit notes",
+    "with lines as (
+         select l.credit_note_id,
+             sum(l.amount_minor) filter (where l.kind <> 'tax' or not n.tax_is_included) as minor,
+             coalesce(sum(l.amount_minor) filter (where l.kind = 'tax'), 0) as tax_minor
+         from credit_note_lines l
+         join credit_notes n on n.tenant_id = l.tenant_id and n.credit_note_id = l.credit_note_id
+         where l.tenant_id = $1 group by l.credit_note_id)
+     select i.customer_id, 'refunds' as in_table, 'ref_' || translate(r.refund_id::text, '-', '') as row_key,
+         r.status || ' over ' || r.amount_minor || ' ' || r.currency || ', a credit note over '
+             || coalesce(n.total_minor || ' ' || n.currency, 'nothing') || ' with lines of '
+             || coalesce(l.minor, 0) as found,
+         'a credit note over as much exactly where money of a paid invoice has gone back' as expected
+     from refunds r
+     join invoices i on i.tenant_id = r.tenant_id and i.invoice_id = r.invoice_id
+     left join credit_notes n on n.tenant_id = r.tenant_id and n.refund_id = r.refund_id
+     left join lines l on l.credit_note_id = n.credit_note_id
+     where r.tenant_id = $1 and ($2::uuid is null or i.customer_id = $2)
+         and ((r.status = 'succeeded' and i.status = 'paid') <> (n.credit_note_id is not null)
+             or n.credit_note_id is not null and (n.total_minor, n.currency, n.invoice_id, l.minor, l.tax_minor)
+                 is distinct from (r.amount_minor, r.currency, r.invoice_id, n.total_minor, n.tax_minor))
+     union all
+     select i.customer_id, 'invoices', 'inv_' || translate(i.invoice_id::text, '-', ''),
+         'credit notes over ' || sum(n.total_minor) || ' with ' || sum(n.tax_minor) || ' of tax',
+         'at most ' || i.total_minor || ', and ' || i.tax_minor || ' of tax for all of it'
+     from credit_notes n join invoices i on i.tenant_id = n.tenant_id and i.invoice_id = n.invoice_id
+     where n.tenant_id = $1 and ($2::uuid is null or i.customer_id = $2)
+     group by i.tenant_id, i.customer_id, i.invoice_id, i.total_minor, i.tax_minor
+     having sum(n.total_minor) > i.total_minor or sum(n.tax_minor) > i.tax_minor
+         or sum(n.total_minor) = i.total_minor and sum(n.tax_minor) <> i.tax_minor",
 );
 
 /// What went back of a payment is no more than was paid, is what its refunds come to, and is in its
@@ -263,10 +331,9 @@ pub(crate) const I25_EFFECTS: Check = Check::new(
      where g.tenant_id = $1 and ($2::uuid is null or g.customer_id = $2)
      group by g.customer_id, g.purchase_id having count(*) > 1
      union all
-     select s.customer_id, 'purchases', string_agg('pur_' || translate(p.purchase_id::text, '-', ''), ', '),
+     select p.customer_id, 'purchases', string_agg('pur_' || translate(p.purchase_id::text, '-', ''), ', '),
          count(*) || ' purchases for the invoice inv_' || translate(p.invoice_id::text, '-', ''), 'one'
      from purchases p
-     join subscriptions s on s.tenant_id = p.tenant_id and s.subscription_id = p.subscription_id
-     where p.tenant_id = $1 and ($2::uuid is null or s.customer_id = $2)
-     group by s.customer_id, p.invoice_id having count(*) > 1",
+     where p.tenant_id = $1 and ($2::uuid is null or p.customer_id = $2)
+     group by p.customer_id, p.invoice_id having count(*) > 1",
 );
