@@ -1,5 +1,6 @@
 //! Tollgate from outside: real processes, real HTTP, real PostgreSQL and Redis.
 
+mod a_year;
 mod alerts;
 mod audit;
 mod billing_table;
