@@ -133,7 +133,8 @@ impl Shop {
         there.sort();
         assert_eq!(here, there);
         let verified = self.world.command("verify").output().unwrap();
-        assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+        let said = [verified.stdout, verified.stderr].concat();
+        assert!(verified.status.success(), "{}", String::from_utf8_lossy(&said));
     }
 
     pub async fn status_of(&self, subscription: &Value) -> String {
