@@ -2,6 +2,7 @@
 
 mod alerts;
 mod audit;
+mod billing_table;
 mod commands;
 mod concurrency;
 mod deploy;
@@ -24,6 +25,7 @@ mod statements;
 mod stripe;
 mod stripe_shop;
 mod support;
+mod terms;
 mod tidy;
 mod top_ups;
 mod torture;

@@ -91,6 +91,8 @@ diesel::table! {
         plan_code -> Text,
         opened_at -> Timestamptz,
         closed_at -> Nullable<Timestamptz>,
+        grant_id -> Nullable<Uuid>,
+        carried_grant_id -> Nullable<Uuid>,
     }
 }
 
@@ -436,6 +438,12 @@ diesel::table! {
         scheduled_plan_code -> Nullable<Text>,
         created_at -> Timestamptz,
         ended_at -> Nullable<Timestamptz>,
+        term -> Text,
+        annual_from -> Nullable<Integer>,
+        anchor_kind -> Text,
+        share_days -> SmallInt,
+        share_of -> SmallInt,
+        migrates -> Bool,
     }
 }
 
@@ -589,6 +597,7 @@ diesel::table! {
         last_error -> Nullable<Text>,
         created_at -> Timestamptz,
         settled_at -> Nullable<Timestamptz>,
+        due_by_clock -> Nullable<Timestamptz>,
     }
 }
 
