@@ -132,9 +132,7 @@ impl Shop {
             .collect();
         there.sort();
         assert_eq!(here, there);
-        let verified = self.world.command("verify").output().unwrap();
-        let said = [verified.stdout, verified.stderr].concat();
-        assert!(verified.status.success(), "{}", String::from_utf8_lossy(&said));
+        self.world.verify().await;
     }
 
     pub async fn status_of(&self, subscription: &Value) -> String {
