@@ -284,8 +284,11 @@ mod tests {
         let expected = [
             "post /v1/catalog/versions",
             "post /v1/invoices/{id}/pay",
+            "post /v1/invoices/{id}/refunds",
             "post /v1/subscriptions",
             "post /v1/subscriptions/{id}/cancel",
+            "post /v1/subscriptions/{id}/resume",
+            "post /v1/subscriptions/{id}/suspend",
             "delete /v1/subscriptions/{id}/cancel",
             "put /v1/subscriptions/{id}/payment-method",
             "put /v1/subscriptions/{id}/scheduled-plan",
@@ -338,7 +341,9 @@ mod tests {
         let expected = [
             "post /v1/customers/{id}/tokens",
             "post /v1/invoices/{id}/pay",
+            "post /v1/invoices/{id}/refunds",
             "post /v1/subscriptions/{id}/cancel",
+            "post /v1/subscriptions/{id}/suspend",
         ];
         assert_eq!(optional, expected);
     }
