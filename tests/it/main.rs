@@ -2,6 +2,7 @@
 
 mod alerts;
 mod audit;
+mod campaigns;
 mod commands;
 mod concurrency;
 mod deploy;

@@ -30,6 +30,7 @@ mod unread;
 mod wire;
 
 use actix_web::web::{Data, ServiceConfig};
+use adjustments::Adjustments;
 use catalog::Catalogs;
 use db::Db;
 use invoices::Invoices;
@@ -52,6 +53,7 @@ pub struct Services {
     pub invoices: Invoices,
     pub usage: Usage,
     pub ledger: Ledger,
+    pub adjustments: Adjustments,
     pub webhooks: Webhooks,
     pub idempotency: ::idempotency::Idempotency,
 }
@@ -59,12 +61,22 @@ pub struct Services {
 /// The whole API, for `App::configure` of every worker:
 /// `HttpServer::new(move || App::new().configure(api.clone()))`.
 pub fn configure(services: Services) -> db::Result<impl Fn(&mut ServiceConfig) + Clone + Send + 'static> {
-    let Services { db, tenants, catalogs, subscriptions, invoices, usage, ledger, webhooks, idempotency } =
-        services;
+    let Services {
+        db,
+        tenants,
+        catalogs,
+        subscriptions,
+        invoices,
+        usage,
+        ledger,
+        adjustments,
+        webhooks,
+        idempotency,
+    } = services;
     let document = Data::new(openapi::Document::new()?);
     let (db, tenants, catalogs) = (Data::new(db), Data::new(tenants), Data::new(catalogs));
     let (subscriptions, invoices) = (Data::new(subscriptions), Data::new(invoices));
-    let (usage, ledger) = (Data::new(usage), Data::new(ledger));
+    let (usage, ledger, adjustments) = (Data::new(usage), Data::new(ledger), Data::new(adjustments));
     let (webhooks, idempotency) = (Data::new(webhooks), Data::new(idempotency));
     Ok(move |config: &mut ServiceConfig| {
         config
@@ -76,6 +88,7 @@ pub fn configure(services: Services) -> db::Result<impl Fn(&mut ServiceConfig) +
             .app_data(invoices.clone())
             .app_data(usage.clone())
             .app_data(ledger.clone())
+            .app_data(adjustments.clone())
             .app_data(webhooks.clone())
             .app_data(idempotency.clone());
         routes::register(&mut utoipa_actix_web::service_config::ServiceConfig::new(config));

@@ -25,7 +25,9 @@ macro_rules! ids {
 }
 
 ids! {
+    AdjustmentId
     ApiKeyId
+    CampaignId
     CustomerId
     EndpointId
     GrantId
@@ -89,6 +91,10 @@ names! {
     UsageFormat = domain::usage_format::UsageFormat;
     /// A kind of token that has a rate.
     TokenKind = domain::usage::TokenKind;
+    /// Whether Credits were given or taken.
+    AdjustmentKind = adjustments::Kind;
+    /// How far a campaign is.
+    CampaignState = adjustments::CampaignState;
     /// How far a run is.
     RolloverState = subscriptions::RolloverState;
 }

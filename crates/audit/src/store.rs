@@ -51,7 +51,7 @@ impl Check {
 }
 
 /// What is checked of each tenant, in the order of the invariants.
-pub(crate) const OF_A_TENANT: [&Check; 38] = [
+pub(crate) const OF_A_TENANT: [&Check; 40] = [
     &ledger::I01_TRANSFERS,
     &ledger::I02_BOOKS,
     &ledger::I03_BALANCES,
@@ -64,6 +64,7 @@ pub(crate) const OF_A_TENANT: [&Check; 38] = [
     &ledger::I09_EVENTS,
     &ledger::I09_VOIDS,
     &ledger::I09_PURCHASES,
+    &ledger::I09_ADJUSTMENTS,
     &ledger::I10_HOLDS,
     &ledger::I10_ACCOUNTS,
     &usage::I12_IDENTITIES,
@@ -86,6 +87,7 @@ pub(crate) const OF_A_TENANT: [&Check; 38] = [
     &lifecycle::I24_INVOICES,
     &lifecycle::I24_CURRENCIES,
     &lifecycle::I25_EFFECTS,
+    &lifecycle::I25_CAMPAIGNS,
     &system::I26_CHANGES,
     &system::I26_EVENTS,
     &system::I28_PARENTS,

@@ -88,6 +88,10 @@ ids! {
     /// One attempt to collect an invoice; also the idempotency key towards the payment provider.
     PaymentId = "pay";
     GrantId = "gra";
+    /// What an operator gave or took by hand.
+    AdjustmentId = "adj";
+    /// A run of a campaign.
+    CampaignId = "cam";
     /// A run of the monthly rollover.
     RolloverId = "rol";
     /// A stored domain event.

@@ -8,7 +8,7 @@
 //! what is sold in [`catalog`], what a vendor's usage object counts in [`usage_format`], what a request
 //! costs in [`rating`], which grant pays in
 //! [`account`], the life of a subscription in [`subscription`], of an invoice and its payments in
-//! [`invoice`], what a plan would cost in [`advice`], and every expected "no" in [`refusal`]. [`model`] is none of them: it is what tests
+//! [`invoice`], what a plan would cost in [`advice`], what pays without Credits in [`exhaustion`] and [`payg`], and every expected "no" in [`refusal`]. [`model`] is none of them: it is what tests
 //! compare them with.
 
 pub mod account;
@@ -20,12 +20,14 @@ pub mod catalog;
 pub mod chain;
 pub mod credits;
 pub mod cycle_rates;
+pub mod exhaustion;
 pub mod grant;
 pub mod hold;
 pub mod id;
 pub mod invoice;
 pub mod model;
 pub mod money;
+pub mod payg;
 pub mod policy;
 pub mod rating;
 pub mod refusal;

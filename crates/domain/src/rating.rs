@@ -29,6 +29,8 @@ pub enum Unrated {
     NoCreditRate,
     CreditRateEnded,
     NoRateForTokenKind,
+    /// No grant covers any of it, and there is no pay-as-you-go price for it (R-30, R-30a).
+    NoPrice,
     /// The account's books would leave the range that Tollgate counts in.
     AccountOverflow,
     /// The account is parked: the event is charged when it is un-parked.
@@ -44,6 +46,7 @@ impl Unrated {
             Unrated::NoCreditRate => "no-credit-rate",
             Unrated::CreditRateEnded => "credit-rate-ended",
             Unrated::NoRateForTokenKind => "no-rate-for-token-kind",
+            Unrated::NoPrice => "no-price",
             Unrated::AccountOverflow => "account-overflow",
             Unrated::AccountParked => "account-parked",
         }
@@ -243,7 +246,7 @@ pub fn estimate(
     })
 }
 
-fn find_band<'a>(
+pub(crate) fn find_band<'a>(
     catalog: Option<&'a Catalog>,
     model_code: &str,
     prompt_tokens: u64,

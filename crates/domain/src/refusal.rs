@@ -130,6 +130,12 @@ pub enum Refusal {
     #[error("this event id was used for other content")]
     EventConflict,
 
+    // Adjusting
+    #[error("the grant has {remaining} Credits left to revoke")]
+    MoreThanRemains { remaining: Credits },
+    #[error("the campaign's tag was used with other Credits or another expiry")]
+    CampaignDiffers,
+
     // Webhooks
     #[error("the URL is not allowed: {reason}")]
     UrlNotAllowed { reason: &'static str },
@@ -189,6 +195,8 @@ impl Refusal {
             Refusal::AuthorizationNotRenewable => "authorization-not-renewable",
             Refusal::AuthorizationForeign => "authorization-foreign",
             Refusal::EventConflict => "event-conflict",
+            Refusal::MoreThanRemains { .. } => "more-than-remains",
+            Refusal::CampaignDiffers => "campaign-differs",
             Refusal::UrlNotAllowed { .. } => "url-not-allowed",
             Refusal::NotATestTenant => "not-a-test-tenant",
             Refusal::ClockMovesBack => "clock-moves-back",

@@ -14,5 +14,7 @@ pub async fn write(tx: &mut Connection, tenant: TenantId, accounts: &Accounts, n
     store::insert_transfers(tx, tenant, &all).await?;
     store::insert_grants(tx, tenant, &all, now).await?;
     store::update_grants(tx, tenant, &all).await?;
-    store::update_accounts(tx, tenant, &all).await
+    store::update_accounts(tx, tenant, &all).await?;
+    let other: Vec<&Account> = accounts.iter().filter(|account| account.has_other_overflow()).collect();
+    store::update_overflows(tx, tenant, &other).await
 }
