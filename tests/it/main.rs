@@ -13,6 +13,7 @@ mod lifecycle;
 mod openapi;
 mod outages;
 mod parking;
+mod pay_as_you_go;
 mod rate_cards;
 mod sdk;
 mod sim;

@@ -273,7 +273,7 @@ fn status_and_members(refusal: &Refusal) -> (StatusCode, Value) {
         | Refusal::EventConflict => (S::CONFLICT, Value::Null),
 
         Refusal::MoreThanRemains { remaining } => (S::CONFLICT, json!({ "remaining": remaining })),
-        Refusal::CampaignDiffers => (S::CONFLICT, Value::Null),
+        Refusal::CampaignDiffers | Refusal::UsageNotInvoiced => (S::CONFLICT, Value::Null),
 
         Refusal::UrlNotAllowed { reason: _ } => (S::UNPROCESSABLE_ENTITY, Value::Null),
 
@@ -421,6 +421,7 @@ mod tests {
             (Refusal::UnknownTopUp, 422),
             (Refusal::MoreThanRemains { remaining: Credits::ZERO }, 409),
             (Refusal::CampaignDiffers, 409),
+            (Refusal::UsageNotInvoiced, 409),
             (Refusal::QuoteNotValid, 409),
             (Refusal::DowngradeWithinCycle { effective_at }, 409),
             (Refusal::NotAnUpgrade, 409),

@@ -279,6 +279,7 @@ mod tests {
         let expected = [
             "post /v1/campaigns",
             "post /v1/catalog/versions",
+            "put /v1/customers/{id}/exhaustion",
             "post /v1/customers/{id}/grants",
             "post /v1/customers/{id}/grants/{grant}/revoke",
             "post /v1/invoices/{id}/pay",

@@ -9,6 +9,7 @@ mod catalog_versions;
 mod customers;
 mod documents;
 mod estimates;
+mod exhaustion;
 mod health;
 mod invoices;
 mod ledger;
@@ -76,6 +77,8 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(invoices::list_invoices)
         .service(invoices::read_invoice)
         .service(invoices::pay_invoice)
+        .service(exhaustion::set_exhaustion)
+        .service(exhaustion::read_exhaustion)
         .service(adjustments::grant_credits)
         .service(adjustments::revoke_grant)
         .service(campaigns::start_campaign)

@@ -51,7 +51,7 @@ impl Check {
 }
 
 /// What is checked of each tenant, in the order of the invariants.
-pub(crate) const OF_A_TENANT: [&Check; 40] = [
+pub(crate) const OF_A_TENANT: [&Check; 42] = [
     &ledger::I01_TRANSFERS,
     &ledger::I02_BOOKS,
     &ledger::I03_BALANCES,
@@ -72,6 +72,8 @@ pub(crate) const OF_A_TENANT: [&Check; 40] = [
     &usage::I13_SUMS,
     &usage::I13_RECEIPTS,
     &usage::I13_HOURS,
+    &usage::I13_MONEY,
+    &usage::I13_MONEY_INVOICES,
     &usage::I17_EXPIRIES,
     &usage::I17_CLOSED,
     &usage::I17_ENDS,

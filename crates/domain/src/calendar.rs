@@ -37,7 +37,8 @@ impl Zone {
     /// When the local month ends that an instant lies in.
     pub fn month_end(self, instant: Timestamp) -> Timestamp {
         let day = instant.with_timezone(&self.0).date_naive();
-        let (year, month) = if day.month() == 12 { (day.year() + 1, 1) } else { (day.year(), day.month() + 1) };
+        let (year, month) =
+            if day.month() == 12 { (day.year() + 1, 1) } else { (day.year(), day.month() + 1) };
         let first = NaiveDate::from_ymd_opt(year, month, 1);
         first.map_or(instant, |first| self.instant_of(first.and_time(NaiveTime::MIN)))
     }

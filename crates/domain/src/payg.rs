@@ -184,7 +184,8 @@ mod tests {
     use crate::fixtures::{credits, reference};
     use proptest::prelude::*;
 
-    const NONE: TokenCounts = TokenCounts { input: 0, cache_read: 0, cache_write: 0, output: 0, reasoning: 0 };
+    const NONE: TokenCounts =
+        TokenCounts { input: 0, cache_read: 0, cache_write: 0, output: 0, reasoning: 0 };
 
     fn pico(count: i128) -> Pico {
         Pico::new(count).unwrap()
@@ -202,7 +203,10 @@ mod tests {
         assert_eq!(whole("mimo-v2-pro", usage), Some(1_000_000_000 + 100_000_000 + 600_000_000));
         // omni lists no price for cache reads: billed as input, 0.40.
         assert_eq!(whole("mimo-v2-omni", TokenCounts { cache_read: 10, ..NONE }), Some(4_000_000));
-        assert_eq!(whole("mimo-v2-flash", TokenCounts { input: 1, output: 1, ..NONE }), Some(90_000 + 290_000));
+        assert_eq!(
+            whole("mimo-v2-flash", TokenCounts { input: 1, output: 1, ..NONE }),
+            Some(90_000 + 290_000)
+        );
         // A million tokens of input at 1.00 are 1 USD: 100 cents.
         let million = pico(1_000_000 * 1_000_000);
         assert_eq!(million.round_to_minor(Currency::Usd), Ok(100));
@@ -221,9 +225,16 @@ mod tests {
 
     #[test]
     fn a_half_is_rounded_to_the_even_neighbour() {
-        for (numerator, denominator, rounded) in
-            [(5, 10, 0), (15, 10, 2), (25, 10, 2), (35, 10, 4), (14, 10, 1), (16, 10, 2), (1, 3, 0), (2, 3, 1)]
-        {
+        for (numerator, denominator, rounded) in [
+            (5, 10, 0),
+            (15, 10, 2),
+            (25, 10, 2),
+            (35, 10, 4),
+            (14, 10, 1),
+            (16, 10, 2),
+            (1, 3, 0),
+            (2, 3, 1),
+        ] {
             assert_eq!(div_half_even(numerator, denominator), rounded, "{numerator} / {denominator}");
         }
         // 0.005 USD is half a cent.
@@ -239,13 +250,25 @@ mod tests {
         let amounts = price(Some(&reference()), "mimo-v2-pro", &usage, Currency::Usd).unwrap().unwrap();
         let room = pico(i128::from(u64::MAX));
         let a_quarter = bill(&amounts, credits(1_000), credits(4_000), room).unwrap();
-        assert_eq!((a_quarter.pico, a_quarter.credits, a_quarter.past_cap), (pico(1_000_000_000), credits(1_000), Pico::ZERO));
-        assert_eq!(a_quarter.lines.iter().map(|line| line.pico.get()).collect::<Vec<_>>(), [250_000_000, 750_000_000]);
+        assert_eq!(
+            (a_quarter.pico, a_quarter.credits, a_quarter.past_cap),
+            (pico(1_000_000_000), credits(1_000), Pico::ZERO)
+        );
+        assert_eq!(
+            a_quarter.lines.iter().map(|line| line.pico.get()).collect::<Vec<_>>(),
+            [250_000_000, 750_000_000]
+        );
         // With room for 0.0004 USD: 40% of the quarter.
         let capped = bill(&amounts, credits(1_000), credits(4_000), pico(400_000_000)).unwrap();
-        assert_eq!((capped.pico, capped.past_cap, capped.credits), (pico(400_000_000), pico(600_000_000), credits(400)));
+        assert_eq!(
+            (capped.pico, capped.past_cap, capped.credits),
+            (pico(400_000_000), pico(600_000_000), credits(400))
+        );
         let nothing = bill(&amounts, credits(1_000), credits(4_000), Pico::ZERO).unwrap();
-        assert_eq!((nothing.pico, nothing.past_cap, nothing.credits), (Pico::ZERO, pico(1_000_000_000), Credits::ZERO));
+        assert_eq!(
+            (nothing.pico, nothing.past_cap, nothing.credits),
+            (Pico::ZERO, pico(1_000_000_000), Credits::ZERO)
+        );
         // A model without a Credit rate is billed wholly.
         let flash = bill(&amounts, Credits::ZERO, Credits::ZERO, room).unwrap();
         assert_eq!((flash.pico, flash.credits), (pico(4_000_000_000), Credits::ZERO));

@@ -130,6 +130,9 @@ pub enum Refusal {
     #[error("this event id was used for other content")]
     EventConflict,
 
+    #[error("usage that is priced in the other currency is not invoiced yet")]
+    UsageNotInvoiced,
+
     // Adjusting
     #[error("the grant has {remaining} Credits left to revoke")]
     MoreThanRemains { remaining: Credits },
@@ -195,6 +198,7 @@ impl Refusal {
             Refusal::AuthorizationNotRenewable => "authorization-not-renewable",
             Refusal::AuthorizationForeign => "authorization-foreign",
             Refusal::EventConflict => "event-conflict",
+            Refusal::UsageNotInvoiced => "usage-not-invoiced",
             Refusal::MoreThanRemains { .. } => "more-than-remains",
             Refusal::CampaignDiffers => "campaign-differs",
             Refusal::UrlNotAllowed { .. } => "url-not-allowed",

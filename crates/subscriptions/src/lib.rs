@@ -38,11 +38,13 @@
 mod advance_clock;
 mod apply_payment;
 mod apply_sale_payment;
+mod auto_top_up;
 mod cancel;
 mod collect;
 mod downgrade;
 mod effect;
 mod event;
+mod exhaustion;
 pub mod jobs;
 mod next_cycle;
 mod pay_invoice;
@@ -61,6 +63,7 @@ mod subscribe;
 mod subscription;
 mod top_up;
 mod upgrade;
+mod usage_invoice;
 mod view;
 
 use std::sync::Arc;
@@ -76,6 +79,7 @@ use uuid::Uuid;
 
 pub use advance_clock::ADVANCE_DAYS_MAX;
 pub use cancel::CancelAt;
+pub use exhaustion::{AutoTopUp, ExhaustionView, NewExhaustion};
 pub use next_cycle::{EndReason, Next, Opening};
 pub use plan_rollover::PlannedRollover;
 pub use preview_upgrade::Quote;
