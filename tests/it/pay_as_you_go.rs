@@ -190,8 +190,9 @@ async fn nothing_is_billed_past_the_spend_cap_and_nothing_starts_there() {
         (&capped["payg"]["pico"], &capped["payg"]["past_cap_pico"]),
         (&json!("200000000000"), &json!("200000000000"))
     );
-    let past = use_up(client, "third", &ada, "mimo-v2-flash", json!({"input": 1_000_000})).await;
-    assert_eq!(past, Value::Null, "a prompt above the band is unrated");
+    let beyond = event("third", &ada, "mimo-v2-flash", json!({"input": 1_000_000}));
+    let beyond = client.post("/v1/usage/events", beyond).await.expect(202);
+    assert_eq!(beyond["receipt"]["unrated_reason"], "prompt-above-last-band");
     let past = use_up(client, "fourth", &ada, "mimo-v2-flash", json!({"input": 100_000})).await;
     assert_eq!((&past["payg"]["pico"], &past["payg"]["past_cap_pico"]), (&json!("0"), &json!("9000000000")));
     assert_eq!(exhaustion(client, &ada).await["accrued_pico"], "1000000000000");
