@@ -216,7 +216,6 @@ async fn without_a_plan_usage_is_invoiced_at_the_months_end() {
     let server = world.serve().await;
     let client = &server.client;
     let ada = client.customer("ada").await;
-    client.authorize("before", &ada, "mimo-v2-pro", 10, 10).await;
     set(
         client,
         &ada,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use catalog::Catalogs;
+use diesel_async::RunQueryDsl;
 use domain::TenantScope;
 use domain::calendar::Zone;
 use domain::id::TenantId;
@@ -16,6 +17,7 @@ use hot_balances::HotBalances;
 use ledger::Ledger;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use subscriptions::Subscriptions;
 use tenants::{NewTenant, Scope, Tenants, TokenKey};
 use testkit::Stores;
 use usage::Usage;
@@ -80,6 +82,17 @@ impl World {
         Usage::start(self.stores.db(), Catalogs::new(self.stores.db()), self.ledger())
     }
 
+    /// The subscriptions service as a server of these stores has it.
+    pub fn subscriptions(&self) -> Subscriptions {
+        Subscriptions {
+            db: self.stores.db(),
+            catalogs: Catalogs::new(self.stores.db()),
+            ledger: self.ledger(),
+            tenants: self.tenants.clone(),
+            provider: std::sync::Arc::new(payments::Sandbox),
+        }
+    }
+
     /// This tenant, with its clock as it is.
     pub async fn scope(&self) -> TenantScope {
         self.tenants.scope(self.tenant).await.unwrap()
@@ -88,6 +101,30 @@ impl World {
     /// A key of this tenant with these scopes.
     pub async fn key(&self, scopes: &[Scope]) -> String {
         self.tenants.issue_key(self.tenant, "test", scopes).await.unwrap().secret
+    }
+
+    /// What the outbox says of one kind, in order.
+    pub async fn events(&self, kind: &str) -> Vec<Value> {
+        #[derive(diesel::QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = diesel::sql_types::Jsonb)]
+            payload: Value,
+        }
+        let query = "select payload from outbox where tenant_id = $1 and kind = $2 order by event_id";
+        let rows: Vec<Row> = diesel::sql_query(query)
+            .bind::<diesel::sql_types::Uuid, _>(self.tenant.uuid())
+            .bind::<diesel::sql_types::Text, _>(kind)
+            .load(&mut self.stores.superuser().await)
+            .await
+            .unwrap();
+        rows.into_iter().map(|row| row.payload).collect()
+    }
+
+    /// Every invariant holds, by the product's own audit.
+    pub async fn verify(&self) {
+        let output = self.command("verify").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Starts a server process and waits until it is ready.

@@ -57,7 +57,7 @@ impl From<Refusal> for Error {
 }
 
 /// An error as RFC 9457 has it. Some codes add members of their own: `needed`, `subscription`,
-/// `invoice`, `list_price`, `effective_at`.
+/// `invoice`, `list_price`, `effective_at`, `rest`.
 #[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize, ToSchema)]
 pub(crate) struct Problem {
     /// Stable, and the thing to branch on: `https://tollgate.dev/problems/` and a code.
@@ -247,6 +247,7 @@ fn status_and_members(refusal: &Refusal) -> (StatusCode, Value) {
         | Refusal::NothingScheduled
         | Refusal::SubscriptionIncomplete
         | Refusal::SubscriptionPastDue
+        | Refusal::SubscriptionNotSuspended
         | Refusal::SubscriptionEnded
         | Refusal::CycleEnded => (S::CONFLICT, Value::Null),
         Refusal::SubscriptionSuspended => (S::PAYMENT_REQUIRED, Value::Null),
@@ -259,6 +260,11 @@ fn status_and_members(refusal: &Refusal) -> (StatusCode, Value) {
             (S::PAYMENT_REQUIRED, json!({ "invoice": invoice }))
         }
         Refusal::InvoiceNotOpen | Refusal::PaymentPending => (S::CONFLICT, Value::Null),
+        Refusal::InvoiceNotPaid
+        | Refusal::AlreadyRefunded
+        | Refusal::PaymentDisputed
+        | Refusal::CurrencyMismatch => (S::CONFLICT, Value::Null),
+        Refusal::RefundTooLarge { rest } => (S::UNPROCESSABLE_ENTITY, json!({ "rest": rest })),
         Refusal::UnknownPaymentMethod | Refusal::CardDataRefused => (S::UNPROCESSABLE_ENTITY, Value::Null),
 
         // Its body is R-33a's and its status the tenant's: see `Error::respond`.
@@ -431,11 +437,17 @@ mod tests {
             (Refusal::SubscriptionIncomplete, 409),
             (Refusal::SubscriptionPastDue, 409),
             (Refusal::SubscriptionSuspended, 402),
+            (Refusal::SubscriptionNotSuspended, 409),
             (Refusal::SubscriptionEnded, 409),
             (Refusal::CycleEnded, 409),
             (Refusal::PaymentDeclined { subscription: Some(subscription), invoice }, 402),
             (Refusal::InvoiceNotOpen, 409),
             (Refusal::PaymentPending, 409),
+            (Refusal::InvoiceNotPaid, 409),
+            (Refusal::AlreadyRefunded, 409),
+            (Refusal::RefundTooLarge { rest: list_price }, 422),
+            (Refusal::PaymentDisputed, 409),
+            (Refusal::CurrencyMismatch, 409),
             (Refusal::UnknownPaymentMethod, 422),
             (Refusal::CardDataRefused, 422),
             (Refusal::OutOfCredits(out_of_credits()), 402),
@@ -484,6 +496,7 @@ mod tests {
     async fn a_problem_says_what_a_client_needs_to_go_on() {
         let members = [
             ("already-subscribed", "subscription", json!(format!("sub_{:032x}", 1))),
+            ("refund-too-large", "rest", json!({"amount_minor": 1_600, "currency": "USD"})),
             ("promotion-used", "list_price", json!({"amount_minor": 1_600, "currency": "USD"})),
             ("downgrade-within-cycle", "effective_at", json!("2026-02-28T10:00:00.000000Z")),
             ("payment-declined", "invoice", json!(format!("inv_{:032x}", 2))),

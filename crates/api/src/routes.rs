@@ -14,9 +14,11 @@ mod health;
 mod invoices;
 mod ledger;
 mod plans;
+mod refunds;
 mod rollovers;
 mod statements;
 mod subscriptions;
+mod suspensions;
 mod test_clock;
 mod top_ups;
 mod usage;
@@ -63,6 +65,8 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(subscriptions::cancel_subscription)
         .service(subscriptions::withdraw_cancel)
         .service(subscriptions::set_payment_method)
+        .service(suspensions::suspend_subscription)
+        .service(suspensions::resume_subscription)
         .service(authorizations::price_request)
         .service(authorizations::renew_authorization)
         .service(authorizations::release_authorization)
@@ -87,6 +91,7 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(top_ups::buy_top_up)
         .service(top_ups::list_top_ups)
         .service(top_ups::read_top_up)
+        .service(refunds::refund_invoice)
         .service(rollovers::start_rollover)
         .service(rollovers::read_rollover)
         .service(api_keys::issue_api_key)

@@ -28,7 +28,9 @@ ids! {
     AdjustmentId
     ApiKeyId
     CampaignId
+    CreditNoteId
     CustomerId
+    DisputeId
     EndpointId
     GrantId
     InvoiceId
@@ -36,6 +38,7 @@ ids! {
     PurchaseId
     QuarantineId
     QuoteId
+    RefundId
     RolloverId
     SubscriptionId
 }
@@ -77,6 +80,14 @@ names! {
     InvoiceStatus = domain::invoice::InvoiceStatus;
     /// What became of one attempt to collect an invoice.
     CollectionStatus = domain::invoice::PaymentStatus;
+    /// How far a refund is.
+    RefundStatus = domain::refund::RefundStatus;
+    /// Who wanted money to go back.
+    RefundOrigin = domain::refund::RefundOrigin;
+    /// How far a dispute is.
+    DisputeState = domain::dispute::DisputeState;
+    /// What a line of a credit note is about.
+    CreditLineKind = invoices::CreditLineKind;
     /// What a line of an invoice is for.
     LineKind = invoices::LineKind;
     /// Whether a purchase waits for its payment, has taken effect, or never will.

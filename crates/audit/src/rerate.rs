@@ -51,7 +51,8 @@ impl Rerate<'_> {
         let found = Value::Array(lines.iter().map(priced).collect());
         let (usage, currency) = (counts(row)?, row.payg_currency.as_deref()?.parse().ok()?);
         let effective = self.history.versions().filter(|catalog| catalog.effective_at() <= row.event_time);
-        let prices = effective.filter_map(|catalog| price(Some(catalog), &row.model, &usage, currency).ok()?);
+        let prices =
+            effective.filter_map(|catalog| price(Some(catalog), &row.model, &usage, currency).ok()?);
         let allowed: Vec<Value> = prices
             .map(|kinds| kinds.iter().map(|kind| json!([kind.kind, kind.tokens, kind.price_micro])).collect())
             .collect();
@@ -65,7 +66,9 @@ impl Rerate<'_> {
     /// it waits for another reason than its rate.
     fn allowed(&self, row: &EventRow) -> Vec<String> {
         let waits = |reason: &str| {
-            [Unrated::AccountOverflow, Unrated::AccountParked, Unrated::NoPrice].iter().any(|why| why.code() == reason)
+            [Unrated::AccountOverflow, Unrated::AccountParked, Unrated::NoPrice]
+                .iter()
+                .any(|why| why.code() == reason)
         };
         if row.unrated_reason.as_deref().is_some_and(waits) {
             return Vec::new();

@@ -51,7 +51,7 @@ impl Check {
 }
 
 /// What is checked of each tenant, in the order of the invariants.
-pub(crate) const OF_A_TENANT: [&Check; 42] = [
+pub(crate) const OF_A_TENANT: [&Check; 47] = [
     &ledger::I01_TRANSFERS,
     &ledger::I02_BOOKS,
     &ledger::I03_BALANCES,
@@ -65,6 +65,7 @@ pub(crate) const OF_A_TENANT: [&Check; 42] = [
     &ledger::I09_VOIDS,
     &ledger::I09_PURCHASES,
     &ledger::I09_ADJUSTMENTS,
+    &ledger::I09_REFUNDS,
     &ledger::I10_HOLDS,
     &ledger::I10_ACCOUNTS,
     &usage::I12_IDENTITIES,
@@ -86,7 +87,11 @@ pub(crate) const OF_A_TENANT: [&Check; 42] = [
     &lifecycle::I20_PURCHASES,
     &lifecycle::I22_PROMOTIONS,
     &lifecycle::I23_STATUSES,
+    &lifecycle::I23_SUSPENDED,
     &lifecycle::I24_INVOICES,
+    &lifecycle::I24_NUMBERS,
+    &lifecycle::I24_REFUNDS,
+    &lifecycle::I24_CREDIT_NOTES,
     &lifecycle::I24_CURRENCIES,
     &lifecycle::I25_EFFECTS,
     &lifecycle::I25_CAMPAIGNS,

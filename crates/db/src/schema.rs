@@ -92,6 +92,33 @@ diesel::table! {
         payg_due_at -> Nullable<Timestamptz>,
         top_up_at -> Nullable<BigInt>,
         top_up_blocked_until -> Nullable<Timestamptz>,
+        suspended_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    credit_note_lines (tenant_id, credit_note_id, position) {
+        tenant_id -> Uuid,
+        credit_note_id -> Uuid,
+        position -> SmallInt,
+        kind -> Text,
+        description -> Text,
+        amount_minor -> BigInt,
+    }
+}
+
+diesel::table! {
+    credit_notes (tenant_id, credit_note_id) {
+        tenant_id -> Uuid,
+        credit_note_id -> Uuid,
+        number -> BigInt,
+        refund_id -> Uuid,
+        invoice_id -> Uuid,
+        currency -> Text,
+        total_minor -> BigInt,
+        tax_minor -> BigInt,
+        tax_is_included -> Bool,
+        created_at -> Timestamptz,
     }
 }
 
@@ -116,6 +143,35 @@ diesel::table! {
         plan_code -> Text,
         opened_at -> Timestamptz,
         closed_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    disputes (tenant_id, dispute_id) {
+        tenant_id -> Uuid,
+        dispute_id -> Uuid,
+        provider_ref -> Text,
+        payment_id -> Uuid,
+        invoice_id -> Uuid,
+        amount_minor -> BigInt,
+        currency -> Text,
+        state -> Text,
+        credits_revoked -> BigInt,
+        opened_at -> Timestamptz,
+        closed_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    dunnings (tenant_id, purchase_id) {
+        tenant_id -> Uuid,
+        purchase_id -> Uuid,
+        subscription_id -> Uuid,
+        stage -> Text,
+        failed_tries -> Integer,
+        next_try_at -> Nullable<Timestamptz>,
+        started_at -> Timestamptz,
+        ended_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -201,6 +257,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    invoice_counters (tenant_id, series) {
+        tenant_id -> Uuid,
+        series -> Text,
+        last_number -> BigInt,
+    }
+}
+
+diesel::table! {
     invoice_lines (tenant_id, invoice_id, position) {
         tenant_id -> Uuid,
         invoice_id -> Uuid,
@@ -221,6 +285,10 @@ diesel::table! {
         total_minor -> BigInt,
         created_at -> Timestamptz,
         paid_at -> Nullable<Timestamptz>,
+        number -> BigInt,
+        tax_minor -> BigInt,
+        tax_rate_bps -> SmallInt,
+        tax_is_included -> Bool,
     }
 }
 
@@ -264,6 +332,7 @@ diesel::table! {
         failure_code -> Nullable<Text>,
         created_at -> Timestamptz,
         succeeded_at -> Nullable<Timestamptz>,
+        refunded_minor -> BigInt,
     }
 }
 
@@ -314,6 +383,25 @@ diesel::table! {
         credits -> BigInt,
         created_at -> Timestamptz,
         expires_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    refunds (tenant_id, refund_id) {
+        tenant_id -> Uuid,
+        refund_id -> Uuid,
+        payment_id -> Uuid,
+        invoice_id -> Uuid,
+        amount_minor -> BigInt,
+        currency -> Text,
+        status -> Text,
+        origin -> Text,
+        reason -> Nullable<Text>,
+        failure_code -> Nullable<Text>,
+        credits_revoked -> BigInt,
+        credits_short -> BigInt,
+        created_at -> Timestamptz,
+        settled_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -490,6 +578,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    usage_retention (is_only) {
+        is_only -> Bool,
+        kept_from -> Timestamptz,
+    }
+}
+
+diesel::table! {
     usage_voids (tenant_id, identity) {
         tenant_id -> Uuid,
         identity -> Uuid,
@@ -539,13 +634,18 @@ diesel::allow_tables_to_appear_in_same_query!(
     campaigns,
     catalog_versions,
     credit_accounts,
+    credit_note_lines,
+    credit_notes,
     customers,
     cycles,
+    disputes,
+    dunnings,
     exhaustion_settings,
     grants,
     holds,
     hot_state,
     idempotency_keys,
+    invoice_counters,
     invoice_lines,
     invoices,
     jobs,
@@ -554,6 +654,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     promotion_uses,
     purchases,
     quotes,
+    refunds,
     rollovers,
     subscriptions,
     tenants,

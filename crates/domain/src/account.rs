@@ -65,16 +65,22 @@ pub enum CauseKind {
     Void,
     /// An operator gave or took by hand; the id is the adjustment's.
     Adjustment,
+    /// Money went back; the id is the refund's.
+    Refund,
+    /// A dispute was lost; the id is the dispute's.
+    Dispute,
 }
 
 impl CauseKind {
-    pub const ALL: [CauseKind; 6] = [
+    pub const ALL: [CauseKind; 8] = [
         CauseKind::Purchase,
         CauseKind::Usage,
         CauseKind::Expiry,
         CauseKind::Cancel,
         CauseKind::Void,
         CauseKind::Adjustment,
+        CauseKind::Refund,
+        CauseKind::Dispute,
     ];
 
     pub fn name(self) -> &'static str {
@@ -85,6 +91,8 @@ impl CauseKind {
             CauseKind::Cancel => "cancel",
             CauseKind::Void => "void",
             CauseKind::Adjustment => "adjustment",
+            CauseKind::Refund => "refund",
+            CauseKind::Dispute => "dispute",
         }
     }
 }
@@ -190,13 +198,15 @@ pub struct AccountHead {
     pub is_parked: bool,
     /// How it goes on without Credits.
     pub overflow: Overflow,
+    /// Whether its customer's subscription is suspended.
+    pub is_suspended: bool,
 }
 
 impl AccountHead {
     /// A new customer's account.
     pub fn opened(tenant: TenantId, customer: CustomerId, at: Timestamp) -> AccountHead {
         let (refills_at, books, chain) = (None, Books::default(), Link::START);
-        let is_parked = false;
+        let (is_parked, is_suspended) = (false, false);
         AccountHead {
             tenant,
             customer,
@@ -207,6 +217,7 @@ impl AccountHead {
             chain,
             is_parked,
             overflow: Overflow::NONE,
+            is_suspended,
         }
     }
 }
@@ -239,6 +250,7 @@ pub struct Account {
     issued: std::collections::BTreeSet<GrantId>,
     has_other_refill: bool,
     has_other_overflow: bool,
+    has_other_standing: bool,
 }
 
 impl Account {
@@ -246,8 +258,18 @@ impl Account {
     /// ended at or after its charge instant as well, and for a void those that had paid.
     pub fn new(head: AccountHead, mut grants: Vec<Grant>) -> Account {
         grants.sort_by_key(Grant::burn_key);
-        let (journal, changed, issued, has_other_refill, has_other_overflow) = Default::default();
-        Account { head, grants, journal, changed, issued, has_other_refill, has_other_overflow }
+        let (journal, changed, issued) = Default::default();
+        let (has_other_refill, has_other_overflow, has_other_standing) = Default::default();
+        Account {
+            head,
+            grants,
+            journal,
+            changed,
+            issued,
+            has_other_refill,
+            has_other_overflow,
+            has_other_standing,
+        }
     }
 
     pub fn customer(&self) -> CustomerId {
@@ -276,6 +298,30 @@ impl Account {
     /// Refuses a parked account with `account-parked`.
     pub fn check_spends(&self) -> Result<(), Refusal> {
         if self.is_parked() { Err(Refusal::AccountParked) } else { Ok(()) }
+    }
+
+    /// Whether its customer's subscription is suspended: no authorization is granted, and usage that
+    /// happened is charged as ever.
+    pub fn is_suspended(&self) -> bool {
+        self.head.is_suspended
+    }
+
+    /// Set by whoever suspends the subscription, lifts that, or ends it.
+    pub fn set_suspended(&mut self, is_suspended: bool) {
+        self.has_other_standing |= is_suspended != self.head.is_suspended;
+        self.head.is_suspended = is_suspended;
+    }
+
+    /// Whether it is suspended or not other than when it was loaded.
+    pub fn has_other_standing(&self) -> bool {
+        self.has_other_standing
+    }
+
+    /// Refuses to authorize on a parked account, and on one whose subscription is suspended with
+    /// `subscription-suspended`.
+    pub fn check_authorizes(&self) -> Result<(), Refusal> {
+        self.check_spends()?;
+        if self.is_suspended() { Err(Refusal::SubscriptionSuspended) } else { Ok(()) }
     }
 
     /// When the current cycle ends, as far as the account knows: with a refill ahead, at that; else with
@@ -343,7 +389,7 @@ impl Account {
 
     /// Whether anything about it is other than when it was loaded.
     pub fn is_changed(&self) -> bool {
-        self.has_other_refill || !self.journal.is_empty()
+        self.has_other_refill || self.has_other_standing || !self.journal.is_empty()
     }
 
     /// The transfers made since the account was loaded, in version order.

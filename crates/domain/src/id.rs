@@ -87,6 +87,12 @@ ids! {
     InvoiceId = "inv";
     /// One attempt to collect an invoice; also the idempotency key towards the payment provider.
     PaymentId = "pay";
+    /// Money of a payment that goes back; also the idempotency key towards the payment provider.
+    RefundId = "ref";
+    /// A payment that the customer's bank wants back.
+    DisputeId = "dsp";
+    /// What is written for a refund as an invoice is for a purchase.
+    CreditNoteId = "crn";
     GrantId = "gra";
     /// What an operator gave or took by hand.
     AdjustmentId = "adj";

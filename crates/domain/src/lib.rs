@@ -7,8 +7,10 @@
 //! Where a rule lives: amounts in [`credits`] and [`money`], days and cycles in [`calendar`],
 //! what is sold in [`catalog`], what a vendor's usage object counts in [`usage_format`], what a request
 //! costs in [`rating`], which grant pays in
-//! [`account`], the life of a subscription in [`subscription`], of an invoice and its payments in
-//! [`invoice`], what a plan would cost in [`advice`], what pays without Credits in [`exhaustion`] and [`payg`], and every expected "no" in [`refusal`]. [`model`] is none of them: it is what tests
+//! [`account`], the life of a subscription in [`subscription`], what follows a failed renewal in [`dunning`], of an invoice and its payments in
+//! [`invoice`], its number in [`numbering`], its [`tax`], of money that goes back in [`refund`] and [`dispute`], what a plan would cost in [`advice`],
+//! what pays without Credits in [`exhaustion`] and [`payg`],
+//! and every expected "no" in [`refusal`]. [`model`] is none of them: it is what tests
 //! compare them with.
 
 pub mod account;
@@ -20,6 +22,8 @@ pub mod catalog;
 pub mod chain;
 pub mod credits;
 pub mod cycle_rates;
+pub mod dispute;
+pub mod dunning;
 pub mod exhaustion;
 pub mod grant;
 pub mod hold;
@@ -27,13 +31,16 @@ pub mod id;
 pub mod invoice;
 pub mod model;
 pub mod money;
+pub mod numbering;
 pub mod payg;
 pub mod policy;
 pub mod rating;
+pub mod refund;
 pub mod refusal;
 pub mod scope;
 pub mod statement;
 pub mod subscription;
+pub mod tax;
 pub mod time;
 pub mod upgrade;
 pub mod usage;

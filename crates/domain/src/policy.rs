@@ -4,6 +4,7 @@ use chrono::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::exhaustion::Exhaustion;
+use crate::tax::Tax;
 use crate::{Credits, Timestamp};
 
 /// The highest spend cap, in minor units.
@@ -25,6 +26,9 @@ pub struct Policies {
     pub upgrade_pricing: UpgradePricing,
     pub renewal_grant: RenewalGrant,
     pub catch_up: CatchUp,
+    /// The days after a cycle's start on which an unpaid renewal is tried again, rising (R-22).
+    pub dunning_days: Vec<u16>,
+    pub dunning_end: DunningEnd,
     /// Whether one card may use the first-cycle promotion for one customer only (R-11).
     pub promotion_once_per_fingerprint: bool,
     /// A hold's life without renewal (R-28).
@@ -53,6 +57,8 @@ pub struct Policies {
     pub alert_credits_left: Vec<Credits>,
     /// Where a customer who ran out may upgrade (R-33a).
     pub upgrade_url: Option<String>,
+    /// What every invoice is taxed with, from the next one on.
+    pub tax: Tax,
 }
 
 impl Default for Policies {
@@ -66,6 +72,8 @@ impl Default for Policies {
             upgrade_pricing: UpgradePricing::FullDifference,
             renewal_grant: RenewalGrant::OnPayment,
             catch_up: CatchUp::Skip,
+            dunning_days: vec![1, 3, 5, 7],
+            dunning_end: DunningEnd::Cancel,
             promotion_once_per_fingerprint: true,
             hold_minutes: 15,
             hold_life_minutes_max: 120,
@@ -81,6 +89,7 @@ impl Default for Policies {
             alert_used_percents: vec![50, 80, 95],
             alert_credits_left: Vec::new(),
             upgrade_url: None,
+            tax: Tax::default(),
         }
     }
 }
@@ -113,6 +122,10 @@ impl Policies {
         require(self.upgrade_pending_minutes > 0, "upgrade_pending_minutes must be above 0");
         require(self.top_up_minutes > 0, "top_up_minutes must be above 0");
         require(self.quote_minutes > 0, "quote_minutes must be above 0");
+        // A month has at least 28 days, and no try is due at its end.
+        let is_in_a_cycle = self.dunning_days.iter().all(|day| (1..28).contains(day));
+        let is_rising = self.dunning_days.is_sorted_by(|one, next| one < next);
+        require(is_in_a_cycle && is_rising, "dunning_days must be 1 to 27 each, and rise");
         require((1..=120).contains(&self.hold_minutes), "hold_minutes must be 1 to 120");
         require(self.late_grace_minutes <= 10_080, "late_grace_minutes must be at most 10080");
         require(
@@ -131,6 +144,7 @@ impl Policies {
         require(has_right_percents, "alert_used_percents must be 1 to 99 each");
         let is_short = self.alert_used_percents.len() <= 10 && self.alert_credits_left.len() <= 10;
         require(is_short, "alert_used_percents and alert_credits_left must be at most 10 each");
+        problems.extend(self.tax.problems().into_iter().map(str::to_owned));
         problems
     }
 }
@@ -190,6 +204,16 @@ pub struct LateRules {
     pub past_grace: LateUsage,
 }
 
+/// What the failure of an unpaid renewal's last try does (R-22).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DunningEnd {
+    /// The subscription is canceled at once.
+    Cancel,
+    /// It stays past due, and its customer can pay until the cycle's end, when it is canceled.
+    CycleEnd,
+}
+
 /// What becomes of a cycle that is over before it could be opened (R-23).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -201,6 +225,7 @@ pub enum CatchUp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tax::TaxMode;
 
     #[test]
     fn what_a_tenant_leaves_out_is_as_the_rules_say() {
@@ -221,7 +246,8 @@ mod tests {
     #[test]
     fn a_setting_reads_as_it_is_written() {
         let json = r#"{ "upgrade_discount": "none", "upgrade_pricing": "prorated", "renewal_grant": "on_invoice",
-            "catch_up": "bill", "late_usage": "absorb", "dearer_rates": "next_cycle" }"#;
+            "catch_up": "bill", "dunning_days": [2, 9], "dunning_end": "cycle_end", "late_usage": "absorb",
+            "dearer_rates": "next_cycle", "tax": { "rate_bps": 1300, "mode": "inclusive", "name": "VAT" } }"#;
         let policies: Policies = serde_json::from_str(json).unwrap();
         assert_eq!(
             policies,
@@ -230,8 +256,11 @@ mod tests {
                 upgrade_pricing: UpgradePricing::Prorated,
                 renewal_grant: RenewalGrant::OnInvoice,
                 catch_up: CatchUp::Bill,
+                dunning_days: vec![2, 9],
+                dunning_end: DunningEnd::CycleEnd,
                 late_usage: LateUsage::Absorb,
                 dearer_rates: DearerRates::NextCycle,
+                tax: Tax { rate_bps: 1_300, mode: TaxMode::Inclusive, name: "VAT".to_owned() },
                 ..Policies::default()
             }
         );
@@ -245,9 +274,16 @@ mod tests {
             (Policies { incomplete_minutes: 0, ..fine() }, "incomplete_minutes must be above 0"),
             (Policies { upgrade_pending_minutes: 0, ..fine() }, "upgrade_pending_minutes must be above 0"),
             (Policies { quote_minutes: 0, ..fine() }, "quote_minutes must be above 0"),
+            (Policies { dunning_days: vec![0, 3], ..fine() }, "dunning_days must be 1 to 27 each, and rise"),
+            (Policies { dunning_days: vec![28], ..fine() }, "dunning_days must be 1 to 27 each, and rise"),
+            (Policies { dunning_days: vec![3, 3], ..fine() }, "dunning_days must be 1 to 27 each, and rise"),
             (Policies { hold_minutes: 0, ..fine() }, "hold_minutes must be 1 to 120"),
             (Policies { hold_minutes: 121, ..fine() }, "hold_minutes must be 1 to 120"),
             (Policies { late_grace_minutes: 10_081, ..fine() }, "late_grace_minutes must be at most 10080"),
+            (
+                Policies { tax: Tax { rate_bps: 10_001, ..Tax::default() }, ..fine() },
+                "tax.rate_bps must be 0 to 10000",
+            ),
             (
                 Policies { out_of_credits_status: 200, ..fine() },
                 "out_of_credits_status must be 402, 403 or 429",

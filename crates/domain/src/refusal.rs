@@ -97,6 +97,8 @@ pub enum Refusal {
     SubscriptionPastDue,
     #[error("the subscription is suspended")]
     SubscriptionSuspended,
+    #[error("the subscription is not suspended")]
+    SubscriptionNotSuspended,
     #[error("the subscription has ended")]
     SubscriptionEnded,
     #[error("the subscription's cycle is over and its renewal is being processed")]
@@ -109,6 +111,16 @@ pub enum Refusal {
     InvoiceNotOpen,
     #[error("a payment of this invoice is in flight")]
     PaymentPending,
+    #[error("the invoice has not been paid")]
+    InvoiceNotPaid,
+    #[error("the whole payment has been refunded")]
+    AlreadyRefunded,
+    #[error("no more than {rest} of the payment can be refunded")]
+    RefundTooLarge { rest: Money },
+    #[error("the payment is disputed, and its money is with the customer's bank")]
+    PaymentDisputed,
+    #[error("the payment is in another currency")]
+    CurrencyMismatch,
     #[error("a card's number is no payment method and no name: send the provider's own reference")]
     CardDataRefused,
     #[error("the payment provider knows no such payment method")]
@@ -184,11 +196,17 @@ impl Refusal {
             Refusal::SubscriptionIncomplete => "subscription-incomplete",
             Refusal::SubscriptionPastDue => "subscription-past-due",
             Refusal::SubscriptionSuspended => "subscription-suspended",
+            Refusal::SubscriptionNotSuspended => "subscription-not-suspended",
             Refusal::SubscriptionEnded => "subscription-ended",
             Refusal::CycleEnded => "cycle-ended",
             Refusal::PaymentDeclined { .. } => "payment-declined",
             Refusal::InvoiceNotOpen => "invoice-not-open",
             Refusal::PaymentPending => "payment-pending",
+            Refusal::InvoiceNotPaid => "invoice-not-paid",
+            Refusal::AlreadyRefunded => "already-refunded",
+            Refusal::RefundTooLarge { .. } => "refund-too-large",
+            Refusal::PaymentDisputed => "payment-disputed",
+            Refusal::CurrencyMismatch => "currency-mismatch",
             Refusal::CardDataRefused => "card-data-refused",
             Refusal::UnknownPaymentMethod => "unknown-payment-method",
             Refusal::OutOfCredits(_) => "insufficient_quota",

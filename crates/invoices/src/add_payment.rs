@@ -3,7 +3,7 @@
 use db::{Connection, Result};
 use domain::id::{InvoiceId, PaymentId, TenantId};
 use domain::invoice::{PaymentStatus, check_payable};
-use domain::{Refusal, Timestamp};
+use domain::{Money, Refusal, Timestamp};
 use uuid::Uuid;
 
 use crate::{Payment, store};
@@ -46,6 +46,7 @@ pub async fn add_payment_as(
         failure_code: None,
         created_at: now,
         succeeded_at: None,
+        refunded: Money { amount_minor: 0, ..invoice.total },
     };
     store::insert_payment(tx, tenant, &payment).await?;
     Ok(payment)

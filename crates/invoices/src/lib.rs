@@ -1,6 +1,9 @@
 //! Invoices, and the payments that try to settle them.
 //!
-//! An invoice is written once with all its lines; its total is their sum and never changes. It is
+//! An invoice is written once with all its lines and its number, which is the tenant's next one: the
+//! counter's row is locked until the transaction ends, so there is no hole, and one that issues waits for
+//! another of its tenant. Its total is the sum of the lines and never changes; the tenant's tax is a line
+//! of its own. A refund of a paid invoice becomes a [`CreditNote`] once the money has gone back. It is
 //! open until a payment succeeds (paid) or what it is for has ended (void). A payment is one
 //! attempt: its id is the idempotency key towards the provider, at most one is in flight an
 //! invoice, and at most one counts. Both are the database's own constraints too.
@@ -17,31 +20,44 @@
 //! A report is an ordinary input of a state machine ([`domain::invoice::payment_after`]): repeated,
 //! late or out of order it changes nothing that a later state has settled. A success for an invoice
 //! that is no longer open can settle nothing, so it is stored as `refunded` at once and the caller
-//! sends the money back (R-10a).
+//! sends the money back (R-10a). Whatever goes back, of such a payment or of one that counts, is a
+//! [`Refund`], and the provider is asked for it under the refund's id.
 //!
 //! | verb | statements |
 //! |---|---|
-//! | [`issue`] | 2 |
+//! | [`issue`] | 3 |
 //! | [`add_payment`] | 3 |
 //! | [`lock`] | 1 |
 //! | [`record_report`] | 2, or 1 where nothing changes |
-//! | [`Invoices::read`] | 3 |
+//! | [`add_refund`] | 2 |
+//! | [`record_refund_report`] | 4 or 5, or 3 where nothing changes |
+//! | [`record_dispute`] | 2, or 1 where nothing changes |
+//! | [`issue_credit_note`] | 4 |
+//! | [`Invoices::read`] | 7 |
 
 mod add_payment;
+mod credit_note;
+mod dispute;
 mod issue;
 mod read;
 mod record_report;
+mod refund;
 mod settle;
 mod store;
 
 use domain::id::{CustomerId, InvoiceId, PaymentId};
 use domain::invoice::{InvoiceStatus, PaymentStatus};
+use domain::numbering::InvoiceNumber;
+use domain::tax::Taxed;
 use domain::{Money, Refusal, Timestamp};
 
 pub use add_payment::{add_payment, add_payment_as};
+pub use credit_note::{CreditLine, CreditLineKind, CreditNote, issue_credit_note};
+pub use dispute::{Dispute, DisputeTold, is_disputed, note_revoked, record_dispute};
 pub use issue::{NewInvoice, issue};
-pub use read::{in_flight, lock, of_customer, payment, read, uncollected};
+pub use read::{in_flight, lock, lock_paying, of_customer, payment, read, uncollected};
 pub use record_report::{Recorded, Report, record_report};
+pub use refund::{Refund, add_refund, lock_payment, record_refund_report, refund};
 pub use settle::{mark_paid, mark_refunded, void};
 
 /// What a line charges for.
@@ -57,11 +73,19 @@ pub enum LineKind {
     TopUp,
     /// Tokens of one model and kind on pay-as-you-go.
     Usage,
+    /// The tax on all other lines; on top of them, or contained in them.
+    Tax,
 }
 
 impl LineKind {
-    pub const ALL: [LineKind; 5] =
-        [LineKind::Plan, LineKind::Upgrade, LineKind::Discount, LineKind::TopUp, LineKind::Usage];
+    pub const ALL: [LineKind; 6] = [
+        LineKind::Plan,
+        LineKind::Upgrade,
+        LineKind::Discount,
+        LineKind::TopUp,
+        LineKind::Usage,
+        LineKind::Tax,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -70,6 +94,7 @@ impl LineKind {
             LineKind::Discount => "discount",
             LineKind::TopUp => "top_up",
             LineKind::Usage => "usage",
+            LineKind::Tax => "tax",
         }
     }
 }
@@ -78,10 +103,14 @@ impl LineKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invoice {
     pub id: InvoiceId,
+    /// Of its tenant, without a hole.
+    pub number: InvoiceNumber,
     pub customer: CustomerId,
     pub status: InvoiceStatus,
-    /// The sum of the lines.
+    /// The sum of the lines, without the tax where they contain it.
     pub total: Money,
+    /// The tax in the total.
+    pub tax: Taxed,
     pub created_at: Timestamp,
     /// When the payment that settled it succeeded.
     pub paid_at: Option<Timestamp>,
@@ -110,20 +139,26 @@ pub struct Payment {
     pub created_at: Timestamp,
     /// Set for a payment that was refunded later, too.
     pub succeeded_at: Option<Timestamp>,
+    /// What has gone back or is on its way back, all refunds that have not failed together.
+    pub refunded: Money,
 }
 
-/// An invoice with its lines in order and its payments, oldest first.
+/// An invoice with its lines in order, and its payments, refunds, disputes and credit notes, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvoiceView {
     pub invoice: Invoice,
     pub lines: Vec<Line>,
     pub payments: Vec<Payment>,
+    pub refunds: Vec<Refund>,
+    pub disputes: Vec<Dispute>,
+    pub credit_notes: Vec<CreditNote>,
 }
 
 impl InvoiceView {
-    /// What the lines come to without their discounts. Refused: `amount-overflow`.
+    /// What the lines come to without their discounts and their tax. Refused: `amount-overflow`.
     pub fn list_price(&self) -> Result<Money, Refusal> {
-        let listed = self.lines.iter().filter(|line| line.kind != LineKind::Discount);
+        let is_listed = |line: &&Line| !matches!(line.kind, LineKind::Discount | LineKind::Tax);
+        let listed = self.lines.iter().filter(is_listed);
         let sum = listed.map(|line| line.amount_minor).try_fold(0_i64, i64::checked_add);
         Money::new(sum.ok_or(Refusal::AmountOverflow)?, self.invoice.total.currency)
     }

@@ -10,6 +10,15 @@ pub async fn lock(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> 
     store::lock_invoice(tx, tenant, invoice).await
 }
 
+/// The payment that has paid an invoice, locked until the transaction ends.
+pub async fn lock_paying(
+    tx: &mut Connection,
+    tenant: TenantId,
+    invoice: InvoiceId,
+) -> Result<Option<Payment>> {
+    store::lock_paying(tx, tenant, invoice).await
+}
+
 /// A payment as it stands, unlocked; `not-found` where there is none.
 pub async fn payment(tx: &mut Connection, tenant: TenantId, payment: PaymentId) -> Result<Payment> {
     store::payment(tx, tenant, payment).await
@@ -36,7 +45,10 @@ pub async fn read(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> 
     let invoice = store::invoice(tx, tenant, invoice).await?;
     let lines = store::lines(tx, tenant, invoice.id).await?;
     let payments = store::payments(tx, tenant, invoice.id).await?;
-    Ok(InvoiceView { invoice, lines, payments })
+    let refunds = store::refunds(tx, tenant, invoice.id).await?;
+    let disputes = store::disputes(tx, tenant, invoice.id).await?;
+    let credit_notes = store::credit_notes(tx, tenant, invoice.id).await?;
+    Ok(InvoiceView { invoice, lines, payments, refunds, disputes, credit_notes })
 }
 
 /// A customer's invoices from the oldest, `limit` of those after `after`.

@@ -33,8 +33,7 @@ impl Recorded {
 }
 
 /// Locks the payment and moves it on as far as the report can. `invoice` is the payment's, locked.
-/// A success for an invoice that is no longer open is stored as `refunded`: the caller has the
-/// provider give the money back.
+/// A success for an invoice that is no longer open is stored as `refunded`: the caller adds the refund.
 pub async fn record_report(
     tx: &mut Connection,
     tenant: TenantId,

@@ -24,8 +24,8 @@ pub async fn void(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> 
     Ok(())
 }
 
-/// Marks a payment that succeeded as given back (R-10a, R-14b). The caller enqueues the refund
-/// itself in the same transaction.
+/// Marks a payment that succeeded as given back (R-10a, R-14b). The caller adds the refund itself in
+/// the same transaction.
 pub async fn mark_refunded(tx: &mut Connection, tenant: TenantId, payment: PaymentId) -> Result<()> {
     let mut payment = store::lock_payment(tx, tenant, payment).await?;
     match payment.status {

@@ -1,20 +1,31 @@
-//! All SQL about invoices, their lines and payments.
+//! All SQL about invoices, their lines and payments; that about refunds, disputes and credit notes is in files
+//! of their own.
 
-use db::schema::{invoice_lines, invoices, payments};
+mod credit_notes;
+mod disputes;
+mod refunds;
+
+use db::schema::{invoice_lines, invoices, payments, tenants};
 use db::{Connection, Error, Result};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use domain::id::{CustomerId, InvoiceId, PaymentId, TenantId};
 use domain::invoice::{InvoiceStatus, PaymentStatus};
+use domain::numbering::InvoiceNumber;
+use domain::policy::Policies;
+use domain::tax::Taxed;
 use domain::{Currency, Money, Refusal, Timestamp};
 use uuid::Uuid;
 
 use crate::{Invoice, Line, LineKind, Payment};
 
-#[derive(Queryable, Selectable, Insertable)]
+pub use credit_notes::{credit_notes, credited_minor, insert_credit_note};
+pub use disputes::{disputes, insert_dispute, lock_dispute, update_dispute};
+pub use refunds::{insert_refund, lock_refund, refund, refunds, update_refund};
+
+#[derive(Queryable, Selectable)]
 #[diesel(table_name = invoices, check_for_backend(diesel::pg::Pg))]
 struct InvoiceRow {
-    tenant_id: Uuid,
     invoice_id: Uuid,
     customer_id: Uuid,
     status: String,
@@ -22,6 +33,10 @@ struct InvoiceRow {
     total_minor: i64,
     created_at: Timestamp,
     paid_at: Option<Timestamp>,
+    number: i64,
+    tax_minor: i64,
+    tax_rate_bps: i16,
+    tax_is_included: bool,
 }
 
 impl TryFrom<InvoiceRow> for Invoice {
@@ -38,6 +53,13 @@ impl TryFrom<InvoiceRow> for Invoice {
             customer: CustomerId::from_uuid(row.customer_id),
             status,
             total: money(row.total_minor, &row.currency, id)?,
+            number: InvoiceNumber(row.number),
+            tax: Taxed {
+                rate_bps: u16::try_from(row.tax_rate_bps)
+                    .map_err(|_| Error::broken(format!("{id} has a tax rate below 0")))?,
+                amount_minor: row.tax_minor,
+                is_included: row.tax_is_included,
+            },
             created_at: row.created_at,
             paid_at: row.paid_at,
         })
@@ -80,6 +102,7 @@ struct PaymentRow {
     failure_code: Option<String>,
     created_at: Timestamp,
     succeeded_at: Option<Timestamp>,
+    refunded_minor: i64,
 }
 
 impl TryFrom<PaymentRow> for Payment {
@@ -100,6 +123,7 @@ impl TryFrom<PaymentRow> for Payment {
             failure_code: row.failure_code,
             created_at: row.created_at,
             succeeded_at: row.succeeded_at,
+            refunded: money(row.refunded_minor, &row.currency, id)?,
         })
     }
 }
@@ -110,23 +134,39 @@ fn money(amount_minor: i64, currency: &str, whose: impl std::fmt::Display) -> Re
     Money::new(amount_minor, currency).map_err(broken)
 }
 
+/// What the tenant has set otherwise.
+pub async fn policies(tx: &mut Connection, tenant: TenantId) -> Result<Policies> {
+    let stored: serde_json::Value =
+        tenants::table.find(tenant.uuid()).select(tenants::policies).first(tx).await?;
+    serde_json::from_value(stored).map_err(|error| Error::broken(format!("{tenant}: policies: {error}")))
+}
+
+/// Says which number the database has given it: the tenant's next one.
 pub async fn insert_invoice(
     tx: &mut Connection,
     tenant: TenantId,
     invoice: &Invoice,
     lines: &[Line],
-) -> Result<()> {
-    let row = InvoiceRow {
-        tenant_id: tenant.uuid(),
-        invoice_id: invoice.id.uuid(),
-        customer_id: invoice.customer.uuid(),
-        status: invoice.status.name().to_owned(),
-        currency: invoice.total.currency.code().to_owned(),
-        total_minor: invoice.total.amount_minor,
-        created_at: invoice.created_at,
-        paid_at: invoice.paid_at,
-    };
-    diesel::insert_into(invoices::table).values(row).execute(tx).await?;
+) -> Result<InvoiceNumber> {
+    let rate_bps = i16::try_from(invoice.tax.rate_bps)
+        .map_err(|_| Error::broken(format!("{tenant} has a tax rate of {}", invoice.tax.rate_bps)))?;
+    let number: i64 = diesel::insert_into(invoices::table)
+        .values((
+            invoices::tenant_id.eq(tenant.uuid()),
+            invoices::invoice_id.eq(invoice.id.uuid()),
+            invoices::customer_id.eq(invoice.customer.uuid()),
+            invoices::status.eq(invoice.status.name()),
+            invoices::currency.eq(invoice.total.currency.code()),
+            invoices::total_minor.eq(invoice.total.amount_minor),
+            invoices::created_at.eq(invoice.created_at),
+            invoices::paid_at.eq(invoice.paid_at),
+            invoices::tax_minor.eq(invoice.tax.amount_minor),
+            invoices::tax_rate_bps.eq(rate_bps),
+            invoices::tax_is_included.eq(invoice.tax.is_included),
+        ))
+        .returning(invoices::number)
+        .get_result(tx)
+        .await?;
     let rows: Vec<LineRow> = (0..)
         .zip(lines)
         .map(|(position, line)| LineRow {
@@ -139,7 +179,7 @@ pub async fn insert_invoice(
         })
         .collect();
     diesel::insert_into(invoice_lines::table).values(rows).execute(tx).await?;
-    Ok(())
+    Ok(InvoiceNumber(number))
 }
 
 pub async fn insert_payment(tx: &mut Connection, tenant: TenantId, payment: &Payment) -> Result<()> {
@@ -154,6 +194,7 @@ pub async fn insert_payment(tx: &mut Connection, tenant: TenantId, payment: &Pay
         failure_code: payment.failure_code.clone(),
         created_at: payment.created_at,
         succeeded_at: payment.succeeded_at,
+        refunded_minor: payment.refunded.amount_minor,
     };
     diesel::insert_into(payments::table).values(row).execute(tx).await?;
     Ok(())
@@ -225,6 +266,24 @@ pub async fn lock_payment(tx: &mut Connection, tenant: TenantId, payment: Paymen
         .optional()?
         .ok_or(Refusal::NotFound { what: "payment" })?
         .try_into()
+}
+
+pub async fn lock_paying(
+    tx: &mut Connection,
+    tenant: TenantId,
+    invoice: InvoiceId,
+) -> Result<Option<Payment>> {
+    payments::table
+        .filter(payments::tenant_id.eq(tenant.uuid()))
+        .filter(payments::invoice_id.eq(invoice.uuid()))
+        .filter(payments::status.eq(PaymentStatus::Succeeded.name()))
+        .select(PaymentRow::as_select())
+        .for_no_key_update()
+        .first(tx)
+        .await
+        .optional()?
+        .map(Payment::try_from)
+        .transpose()
 }
 
 pub async fn in_flight(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<Option<Payment>> {
@@ -300,6 +359,7 @@ pub async fn update_payment(tx: &mut Connection, tenant: TenantId, payment: &Pay
             payments::status.eq(payment.status.name()),
             payments::failure_code.eq(&payment.failure_code),
             payments::succeeded_at.eq(payment.succeeded_at),
+            payments::refunded_minor.eq(payment.refunded.amount_minor),
         ))
         .execute(tx)
         .await?;

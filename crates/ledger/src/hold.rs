@@ -42,7 +42,7 @@ impl Ledger {
     /// prompt fits. The same id and request answer the same hold.
     ///
     /// Refused: `insufficient_quota`, `authorization-reused`, `authorization-ended`, `account-parked`,
-    /// `not-found`.
+    /// `subscription-suspended`, `not-found`.
     pub async fn hold(
         &self,
         scope: &TenantScope,
@@ -201,7 +201,7 @@ impl Ledger {
         // Under the lock, which whoever loads the account into Redis takes as well.
         let Some(epoch) = store::postgres_decides(tx, SETTLE).await?.map(Epoch) else { return Ok(None) };
         let account = accounts.get_mut(customer)?;
-        account.check_spends()?;
+        account.check_authorizes()?;
         // What was recorded while this request waited for the lock counts by its own clock (R-19a).
         let as_of = account.last_recorded_at().max(now);
         let version = account.version();

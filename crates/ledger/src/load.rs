@@ -51,7 +51,7 @@ impl Ledger {
             .transaction(tenant, async |tx| {
                 let mut accounts = lock(tx, tenant, &[customer]).await?;
                 let account = accounts.get_mut(customer)?;
-                account.check_spends()?;
+                account.check_authorizes()?;
                 let mut holds = Vec::new();
                 if !is_loaded {
                     holds = self.holds_for_redis(tx, tenant, &[customer], epoch, now).await?;

@@ -28,8 +28,11 @@ pub(crate) fn projection(account: &Account, now: Timestamp) -> Projection {
     Projection {
         version: account.version(),
         available: account.available(now),
-        // A parked account is a miss by any server's clock: PostgreSQL says no.
-        valid_until: Some(if account.is_parked() { DateTime::UNIX_EPOCH } else { valid_until }),
+        // An account that may not authorize is a miss by any server's clock: PostgreSQL says no.
+        valid_until: Some(match account.check_authorizes() {
+            Ok(()) => valid_until,
+            Err(_) => DateTime::UNIX_EPOCH,
+        }),
         refills_at: account.refills_at(),
         cycle_ends_at: account.cycle_ends_at(now),
     }

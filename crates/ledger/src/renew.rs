@@ -22,7 +22,7 @@ impl Ledger {
     /// life. It holds the same Credits; its charge instant stays.
     ///
     /// Refused: `not-found`; `authorization-ended` once it was captured, released or ran out;
-    /// `authorization-not-renewable` once it has its longest life.
+    /// `authorization-not-renewable` once it has its longest life; `subscription-suspended`.
     pub async fn renew(&self, scope: &TenantScope, customer: CustomerId, id: &ExternalId) -> Result<Granted> {
         self.journal.check_is_recording()?;
         for _ in 0..TRIES_MAX {
@@ -143,6 +143,7 @@ impl Ledger {
         let mut accounts = lock(tx, tenant, &[customer]).await?;
         let Some(epoch) = store::postgres_decides(tx, SETTLE).await?.map(Epoch) else { return Ok(None) };
         let account = accounts.get_mut(customer)?;
+        account.check_authorizes()?;
         self.record_earlier_holds(tx, tenant, customer, epoch, now).await?;
         let Some(known) = store::hold(tx, tenant, customer, id).await? else {
             return Err(not_found());

@@ -14,6 +14,8 @@
 //! | `pm_sandbox_declines` | fails, `card_declined` | has failed |
 //! | `pm_sandbox_pends` | stays pending for ever | is canceled |
 //!
+//! It gives everything back that it is asked for, at once.
+//!
 //! Each may end in `:CARD`, a made-up card (`pm_sandbox_succeeds:anna`), which gives the method the
 //! fingerprint `sandbox:CARD`: two customers who name one card look like two customers with one
 //! card. CARD is 1 to 128 of `[A-Za-z0-9._:-]`. Any other method is unknown.
@@ -21,5 +23,5 @@
 mod provider;
 mod sandbox;
 
-pub use provider::{Collect, Collected, PaymentProvider, ProviderError};
+pub use provider::{Collect, Collected, GiveBack, PaymentProvider, ProviderError};
 pub use sandbox::Sandbox;

@@ -1,6 +1,6 @@
 //! What Tollgate asks of a payment provider.
 
-use domain::id::PaymentId;
+use domain::id::{PaymentId, RefundId, TenantId};
 use domain::invoice::PaymentReport;
 use domain::scope::TenantMode;
 use domain::{Money, Timestamp};
@@ -29,12 +29,28 @@ pub struct Collected {
     pub failure_code: Option<String>,
 }
 
+/// Money of a payment that succeeded, to be given back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GiveBack {
+    pub tenant: TenantId,
+    /// Also the idempotency key: one refund goes back once, however often it is asked for.
+    pub refund: RefundId,
+    /// The payment that it is a part or the whole of.
+    pub payment: PaymentId,
+    /// The provider's own id of the payment, where it has told one.
+    pub provider_ref: Option<String>,
+    pub amount: Money,
+}
+
 /// The provider gave no report.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProviderError {
     /// It knows no such payment method, and took nothing. Callers answer `unknown-payment-method`.
     #[error("the payment provider knows no such payment method")]
     UnknownMethod,
+    /// It will not give this money back, asked again or not: its code for why.
+    #[error("the payment provider refuses the refund: {0}")]
+    RefundRefused(String),
     /// It did not answer, or not in words we know: the outcome is unknown, so ask again.
     #[error("the payment provider is unavailable: {0}")]
     Unavailable(String),
@@ -49,8 +65,9 @@ pub trait PaymentProvider: Send + Sync {
     /// `Canceled` or `Failed` means that it never will succeed (R-10a).
     fn cancel<'a>(&'a self, request: &'a Collect) -> BoxFuture<'a, Result<Collected, ProviderError>>;
 
-    /// Gives a payment that succeeded back, in full. Once, however often it is asked for.
-    fn refund(&self, payment: PaymentId, amount: Money) -> BoxFuture<'_, Result<(), ProviderError>>;
+    /// Gives money of a payment that succeeded back. Once a refund, however often it is asked for.
+    /// `RefundRefused` means that it never will.
+    fn refund<'a>(&'a self, request: &'a GiveBack) -> BoxFuture<'a, Result<(), ProviderError>>;
 
     /// What all methods of one card have in common, where the provider tells. A method of the
     /// other mode than the tenant's is unknown: test methods move no real money.

@@ -1,13 +1,12 @@
 //! The sandbox provider: the payment method decides what becomes of a payment.
 
-use domain::Money;
-use domain::id::{ExternalId, PaymentId};
+use domain::id::ExternalId;
 use domain::invoice::PaymentReport;
 use domain::scope::TenantMode;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
-use crate::{Collect, Collected, PaymentProvider, ProviderError};
+use crate::{Collect, Collected, GiveBack, PaymentProvider, ProviderError};
 
 /// Moves no money and keeps no state; see the crate's table of methods.
 #[derive(Debug, Clone, Copy, Default)]
@@ -67,7 +66,7 @@ impl PaymentProvider for Sandbox {
         ready(method.map(|method| method.outcome.collected(PaymentReport::Canceled, request))).boxed()
     }
 
-    fn refund(&self, _payment: PaymentId, _amount: Money) -> BoxFuture<'_, Result<(), ProviderError>> {
+    fn refund<'a>(&'a self, _request: &'a GiveBack) -> BoxFuture<'a, Result<(), ProviderError>> {
         ready(Ok(())).boxed()
     }
 
@@ -87,7 +86,7 @@ impl PaymentProvider for Sandbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::Currency;
+    use domain::{Currency, Money};
 
     fn now<T>(future: BoxFuture<'_, T>) -> T {
         future.now_or_never().expect("the sandbox answers at once")

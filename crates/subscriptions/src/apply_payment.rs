@@ -10,7 +10,6 @@ use db::{Connection, Result};
 use domain::TenantScope;
 use domain::id::PaymentId;
 use domain::invoice::PaymentStatus;
-use domain::subscription::{Event, after};
 use invoices::{Payment, Report};
 use ledger::Accounts;
 use payments::Collected;
@@ -18,7 +17,7 @@ use payments::Collected;
 use crate::apply_sale_payment::apply_to_sale;
 use crate::event::About;
 use crate::subscription::{Purchase, PurchaseKind, Subscription};
-use crate::{Subscriptions, effect, event, jobs, purchase, store};
+use crate::{Subscriptions, dunning, effect, event, purchase, refund, store};
 
 /// A payment's status after a report, and the accounts to publish.
 pub(crate) struct Applied {
@@ -84,9 +83,14 @@ async fn apply(
         Some(PaymentStatus::Refunded) => {
             give_back(tx, scope, About::Subscription(&subscription), &payment).await?;
         }
-        Some(PaymentStatus::Failed) => failed(tx, scope, &mut subscription, &mut purchase, &payment).await?,
+        Some(PaymentStatus::Failed) => {
+            applied.accounts = failed(tx, scope, &mut subscription, &mut purchase, &payment).await?;
+        }
         Some(PaymentStatus::Canceled) => {
             emit(tx, scope, event::PAYMENT_CANCELED, &subscription, &payment).await?;
+            if purchase.kind == PurchaseKind::Renewal && purchase.is_pending() {
+                dunning::try_ended(tx, scope, &subscription, &purchase).await?;
+            }
         }
     }
     Ok(applied)
@@ -107,43 +111,38 @@ async fn too_late(
     give_back(tx, scope, About::Subscription(subscription), payment).await
 }
 
-/// The payment is stored as refunded; a job has the provider do it.
+/// The payment is stored as refunded; so is the refund, and a job has the provider do it.
 pub(crate) async fn give_back(
     tx: &mut Connection,
     scope: &TenantScope,
     about: About<'_>,
     payment: &Payment,
 ) -> Result<()> {
-    let job = jobs::for_payment(jobs::REFUND_PAYMENT, scope.tenant, payment.id);
-    scheduler::enqueue(tx, job, scope.now).await?;
+    refund::open_too_late(tx, scope, about, payment.id).await?;
     about.emit(tx, scope, event::PAYMENT_REFUNDED, event::payment(payment)).await
 }
 
 /// A failure ends an upgrade and leaves everything as it was; it makes a subscription past
-/// due where the renewal is unpaid; a first purchase can be paid again.
+/// due where the renewal is unpaid, and after the last try it ends it; a first purchase can be
+/// paid again.
 async fn failed(
     tx: &mut Connection,
     scope: &TenantScope,
     subscription: &mut Subscription,
     purchase: &mut Purchase,
     payment: &Payment,
-) -> Result<()> {
+) -> Result<Option<Accounts>> {
     emit(tx, scope, event::PAYMENT_FAILED, subscription, payment).await?;
     if !purchase.is_pending() {
-        return Ok(());
+        return Ok(None);
     }
     match purchase.kind {
-        PurchaseKind::FirstCycle => Ok(()),
-        PurchaseKind::Upgrade => purchase::end(tx, scope, subscription, purchase, "payment-failed").await,
-        PurchaseKind::Renewal => {
-            let before = subscription.status;
-            subscription.status = after(before, Event::RenewalFailed)?;
-            if subscription.status == before {
-                return Ok(());
-            }
-            store::subscriptions::update(tx, scope.tenant, subscription).await?;
-            event::emit(tx, scope, event::PAST_DUE, subscription, event::purchase(purchase)).await
+        PurchaseKind::FirstCycle => Ok(None),
+        PurchaseKind::Upgrade => {
+            purchase::end(tx, scope, subscription, purchase, "payment-failed").await?;
+            Ok(None)
         }
+        PurchaseKind::Renewal => dunning::failed(tx, scope, subscription, purchase, payment).await,
     }
 }
 

@@ -2,31 +2,41 @@
 
 use db::{Connection, Result};
 use domain::account::{Cause, CauseKind, Draw};
-use domain::id::SubscriptionId;
+use domain::id::{GrantId, RefundId, SubscriptionId};
+use domain::refund::RefundOrigin;
 use domain::subscription::{Event, Status, after, check_changeable};
-use domain::{Credits, Refusal, TenantScope, Timestamp};
+use domain::{Credits, Money, Refusal, TenantScope, Timestamp};
 use idempotency::RequestKey;
+use invoices::Payment;
 use ledger::Accounts;
 use serde_json::json;
+use uuid::Uuid;
 
-use crate::subscription::Subscription;
+use crate::event::About;
+use crate::refund::Wanted;
+use crate::subscription::{Purchase, Subscription};
 use crate::view::{SubscriptionView, one};
-use crate::{Subscriptions, effect, event, is_repeat, purchase, store};
+use crate::{Subscriptions, effect, event, is_repeat, purchase, refund, store};
 
 /// When a cancel takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CancelAt {
     /// Credits stay usable until then.
     CycleEnd,
-    /// What is left of the plan's Credits is revoked; no money goes back. For operators.
-    Once,
+    /// What is left of the plan's Credits is revoked. For operators.
+    Once {
+        /// Whether what was paid for this cycle, and has not gone back yet, goes back.
+        refund: bool,
+    },
 }
 
 impl Subscriptions {
-    /// Cancels. An incomplete subscription ends at once whatever was asked for, as soon as the
+    /// Cancels. Money that goes back is asked for after the commit, and by a job where the provider does
+    /// not answer. An incomplete subscription ends at once whatever was asked for, as soon as the
     /// provider has given its payment up; should that have succeeded instead, the subscription is
     /// active and canceled as one (R-10a). Refused: `not-found`, `subscription-ended`,
-    /// `payment-pending`; at the cycle's end also what [`check_changeable`] refuses.
+    /// `payment-pending`, `payment-disputed` where money should go back that is with the customer's bank; at
+    /// the cycle's end also what [`check_changeable`] refuses.
     pub async fn cancel(
         &self,
         scope: &TenantScope,
@@ -36,24 +46,30 @@ impl Subscriptions {
     ) -> Result<SubscriptionView> {
         let tenant = scope.tenant;
         self.give_up_first_payment(scope, subscription).await?;
-        let (view, accounts) = self
+        let (view, accounts, refunds) = self
             .db
             .transaction(tenant, async |tx| {
                 let is_repeat = is_repeat(tx, scope, request).await?;
                 let mut subscription = store::subscriptions::lock(tx, tenant, subscription).await?;
+                let mut refunds = Vec::new();
                 let accounts = match (is_repeat, subscription.status, at) {
                     (true, _, _) => None,
                     (false, Status::Incomplete, _) => {
                         withdraw(tx, scope, &mut subscription).await?;
                         None
                     }
-                    (false, _, CancelAt::Once) => Some(at_once(tx, scope, &mut subscription).await?),
+                    (false, _, CancelAt::Once { refund }) => {
+                        let accounts;
+                        (accounts, refunds) = at_once(tx, scope, &mut subscription, refund).await?;
+                        Some(accounts)
+                    }
                     (false, _, CancelAt::CycleEnd) => set_flag(tx, scope, &mut subscription, true).await?,
                 };
-                Ok((one(tx, scope, subscription).await?, accounts))
+                Ok((one(tx, scope, subscription).await?, accounts, refunds))
             })
             .await?;
         self.publish(scope, accounts).await;
+        self.ask_now(scope, &refunds).await?;
         Ok(view)
     }
 
@@ -169,7 +185,8 @@ async fn at_once(
     tx: &mut Connection,
     scope: &TenantScope,
     subscription: &mut Subscription,
-) -> Result<Accounts> {
+    refund: bool,
+) -> Result<(Accounts, Vec<RefundId>)> {
     let (tenant, now) = (scope.tenant, scope.now);
     subscription.status = after(subscription.status, Event::CanceledAtOnce)?;
     subscription.ended_at = Some(now);
@@ -180,21 +197,74 @@ async fn at_once(
     for mut pending in store::purchases::pending(tx, tenant, &[subscription.id]).await? {
         purchase::end(tx, scope, subscription, &mut pending, "canceled").await?;
     }
-    let mut accounts = ledger::lock(tx, tenant, &[subscription.customer]).await?;
+    let paid = match refund {
+        true => refundable(tx, scope, subscription).await?,
+        false => Vec::new(),
+    };
+    let grants: Vec<GrantId> = paid.iter().map(|(purchase, _)| purchase.grant()).collect();
+    let mut accounts = ledger::lock_for_void(tx, tenant, subscription.customer, &grants, now).await?;
     let account = accounts.get_mut(subscription.customer)?;
+    let mut refunds = Vec::new();
+    let mut refunded_minor = 0_i64;
+    for (purchase, mut payment) in paid {
+        let wanted = Wanted {
+            id: RefundId::from_uuid(Uuid::now_v7()),
+            amount: payment.amount.minus_floor_zero(payment.refunded),
+            origin: RefundOrigin::Cancel,
+            reason: None,
+        };
+        let refund = refund::open(
+            tx,
+            scope,
+            About::Subscription(subscription),
+            &mut payment,
+            account,
+            purchase.grant(),
+            wanted,
+        )
+        .await?;
+        refunded_minor =
+            refunded_minor.checked_add(refund.amount.amount_minor).ok_or(Refusal::AmountOverflow)?;
+        refunds.push(refund.id);
+    }
     let expired = sum(&account.expire(now)?)?;
     let cause = Cause { kind: CauseKind::Cancel, id: subscription.id.uuid() };
     let revoked = sum(&account.revoke_the_plans(cause, now)?)?;
     account.set_refills_at(None);
+    account.set_suspended(false);
     ledger::write(tx, tenant, &accounts, now).await?;
     let details = json!({
         "reason": "canceled-at-once",
         "credits_expired": expired,
         "credits_revoked": revoked,
-        "refunded": false,
+        "refunded": !refunds.is_empty(),
+        "refunded_amount": Money { amount_minor: refunded_minor, currency: subscription.currency },
+        "refunds": refunds,
     });
     event::emit(tx, scope, event::CANCELED, subscription, details).await?;
-    Ok(accounts)
+    Ok((accounts, refunds))
+}
+
+/// The locked payments of the current cycle with something left to give back, and what they bought.
+async fn refundable(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    subscription: &Subscription,
+) -> Result<Vec<(Purchase, Payment)>> {
+    let Some(cycle) = subscription.cycle() else { return Ok(Vec::new()) };
+    let bought = store::purchases::applied_in_cycle(tx, scope.tenant, subscription.id, cycle.number).await?;
+    let mut refundable = Vec::new();
+    for purchase in bought {
+        let Some(payment) = refund::paying(tx, scope, purchase.invoice).await? else { continue };
+        if payment.refunded == payment.amount {
+            continue;
+        }
+        if invoices::is_disputed(tx, scope.tenant, purchase.invoice).await? {
+            return Err(Refusal::PaymentDisputed.into());
+        }
+        refundable.push((purchase, payment));
+    }
+    Ok(refundable)
 }
 
 /// What some draws come to.

@@ -20,7 +20,9 @@ impl Subscriptions {
         match self.provider.fingerprint(scope.mode, method).await {
             Ok(fingerprint) => Ok(fingerprint),
             Err(ProviderError::UnknownMethod) => Err(Refusal::UnknownPaymentMethod.into()),
-            Err(error @ ProviderError::Unavailable(_)) => Err(unavailable(error)),
+            Err(error @ (ProviderError::RefundRefused(_) | ProviderError::Unavailable(_))) => {
+                Err(unavailable(error))
+            }
         }
     }
 
@@ -79,7 +81,9 @@ fn collected(
             at: scope.now,
             failure_code: Some(Refusal::UnknownPaymentMethod.code().to_owned()),
         }),
-        Err(error @ ProviderError::Unavailable(_)) => Err(unavailable(error)),
+        Err(error @ (ProviderError::RefundRefused(_) | ProviderError::Unavailable(_))) => {
+            Err(unavailable(error))
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use db::{Error, Result};
 use domain::TenantScope;
 use domain::exhaustion::AUTO_TOP_UP_JOB;
-use domain::id::{CustomerId, PaymentId, RolloverId, TenantId};
+use domain::id::{CustomerId, PaymentId, RefundId, RolloverId, TenantId};
 use domain::invoice::PaymentStatus;
 use invoices::Payment;
 use scheduler::{Handler, NewJob, handler};
@@ -15,13 +15,12 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::Subscriptions;
-use crate::collect::unavailable;
 
 /// Collects a payment that nobody has collected: payload {tenant, payment}.
 pub const COLLECT_PAYMENT: &str = "collect_payment";
 /// Has the provider cancel a payment of something that has ended: payload {tenant, payment}.
 pub const CANCEL_PAYMENT: &str = "cancel_payment";
-/// Has the provider give a refunded payment back: payload {tenant, payment}.
+/// Has the provider give money back: payload {tenant, refund}.
 pub const REFUND_PAYMENT: &str = "refund_payment";
 /// Does a run of the rollover: payload {tenant, rollover}.
 pub const ROLLOVER: &str = "rollover";
@@ -59,10 +58,22 @@ pub(crate) fn for_payment(kind: &'static str, tenant: TenantId, payment: Payment
     NewJob::due_at_once(kind, payment.to_string(), json!({"tenant": tenant, "payment": payment}))
 }
 
+/// The job that asks for a refund, due at once, once a refund.
+pub(crate) fn for_refund(tenant: TenantId, refund: RefundId) -> NewJob {
+    let payload = json!({"tenant": tenant, "refund": refund});
+    NewJob::due_at_once(REFUND_PAYMENT, refund.to_string(), payload)
+}
+
 #[derive(Deserialize)]
 struct OfPayment {
     tenant: TenantId,
     payment: PaymentId,
+}
+
+#[derive(Deserialize)]
+struct OfRefund {
+    tenant: TenantId,
+    refund: RefundId,
 }
 
 #[derive(Deserialize)]
@@ -116,12 +127,9 @@ impl Subscriptions {
         Ok(())
     }
 
-    async fn refund_payment(&self, job: OfPayment) -> Result<()> {
-        let (_, payment) = self.stored(&job).await?;
-        if payment.status != PaymentStatus::Refunded {
-            return Err(Error::broken(format!("{} is to be given back and was not", payment.id)));
-        }
-        self.provider.refund(payment.id, payment.amount).await.map_err(unavailable)
+    async fn refund_payment(&self, job: OfRefund) -> Result<()> {
+        let scope = self.tenants.scope(job.tenant).await?;
+        self.ask_refund(&scope, job.refund).await
     }
 
     async fn rollover_job(&self, job: OfRollover) -> Result<()> {

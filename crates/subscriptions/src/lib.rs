@@ -17,8 +17,8 @@
 //!
 //! # The walk of a month
 //! A tick only enqueues [`jobs::FIND_DUE`]; that enqueues [`jobs::RUN_DUE`] for each tenant with
-//! anything due by its own clock; that gives up what was never paid and calls
-//! [`Subscriptions::roll_over`] until nothing is due. Any number of processes may do so at once.
+//! anything due by its own clock; that gives up what was never paid, tries unpaid renewals again
+//! (`dunning`), and calls [`Subscriptions::roll_over`] until nothing is due. Any number of processes may do so at once.
 //!
 //! # Round trips to PostgreSQL, the ends of transactions left out
 //! | verb | statements |
@@ -39,9 +39,12 @@ mod advance_clock;
 mod apply_payment;
 mod apply_sale_payment;
 mod auto_top_up;
+mod buyer;
 mod cancel;
 mod collect;
+mod dispute;
 mod downgrade;
+mod dunning;
 mod effect;
 mod event;
 mod exhaustion;
@@ -54,6 +57,7 @@ mod preview_upgrade;
 mod promotion;
 mod purchase;
 mod read_cycle;
+mod refund;
 mod roll_over;
 mod rollover_run;
 mod run_due;
@@ -61,6 +65,7 @@ mod sale;
 mod store;
 mod subscribe;
 mod subscription;
+mod suspend;
 mod top_up;
 mod upgrade;
 mod usage_invoice;
@@ -79,6 +84,7 @@ use uuid::Uuid;
 
 pub use advance_clock::ADVANCE_DAYS_MAX;
 pub use cancel::CancelAt;
+pub use dunning::Dunning;
 pub use exhaustion::{AutoTopUp, ExhaustionView, NewExhaustion};
 pub use next_cycle::{EndReason, Next, Opening};
 pub use plan_rollover::PlannedRollover;

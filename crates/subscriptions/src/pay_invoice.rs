@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::event::About;
 use crate::promotion;
-use crate::purchase::start_payment;
+use crate::purchase::{start_payment, try_payment};
 use crate::subscribe::Bought;
 use crate::subscription::PurchaseKind;
 use crate::top_up::saved_method;
@@ -158,7 +158,7 @@ async fn start(
         promotion::move_to_card(tx, scope, &subscription, invoice.id, method.fingerprint.as_deref()).await?;
     }
     let name = method.map_or(subscription.payment_method.as_str(), |method| &method.name);
-    start_payment(tx, scope, About::Subscription(&subscription), invoice.id, id, name).await?;
+    try_payment(tx, scope, &subscription, &purchase, id, name).await?;
     Ok(Started::Yes { of_subscription: true })
 }
 

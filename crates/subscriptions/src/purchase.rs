@@ -4,6 +4,7 @@
 use chrono::{TimeDelta, Utc};
 use db::{Connection, Result};
 use domain::account::Account;
+use domain::dunning::Event as DunningEvent;
 use domain::id::{InvoiceId, PaymentId, PurchaseId};
 use domain::{Credits, Refusal, TenantScope, Timestamp};
 use invoices::{Invoice, Line, NewInvoice, Payment};
@@ -15,7 +16,7 @@ use uuid::Uuid;
 use crate::effect::{self, Effect};
 use crate::event::About;
 use crate::subscription::{Purchase, PurchaseKind, PurchaseStatus, Subscription};
-use crate::{event, jobs, store};
+use crate::{dunning, event, jobs, store};
 
 /// How long after its commit a payment is collected by a job, should the process that made it have
 /// died before it could.
@@ -72,15 +73,30 @@ pub async fn open(
     store::purchases::insert(tx, scope.tenant, &purchase).await?;
     let mut details = event::purchase(&purchase);
     details["amount"] = json!(invoice.total);
+    details["number"] = json!(invoice.number.to_string());
     event::emit(tx, scope, event::INVOICE_ISSUED, subscription, details).await?;
     let payment = if invoice.total.is_zero() {
         None
     } else {
         let id = PaymentId::from_uuid(Uuid::now_v7());
-        let about = About::Subscription(subscription);
-        Some(start_payment(tx, scope, about, purchase.invoice, id, &new.payment_method).await?)
+        Some(try_payment(tx, scope, subscription, &purchase, id, &new.payment_method).await?)
     };
     Ok(Opened { purchase, invoice, payment })
+}
+
+/// Starts a payment of a purchase that is a subscription's; the dunning of a renewal waits for it.
+pub async fn try_payment(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    subscription: &Subscription,
+    purchase: &Purchase,
+    id: PaymentId,
+    method: &str,
+) -> Result<Payment> {
+    let about = About::Subscription(subscription);
+    let payment = start_payment(tx, scope, about, purchase.invoice, id, method).await?;
+    dunning::follow(tx, scope, purchase, DunningEvent::TryStarted).await?;
+    Ok(payment)
 }
 
 /// Adds a payment, and the job that collects it if nobody else does.
@@ -142,6 +158,7 @@ pub async fn take(
     }
     invoices::mark_paid(tx, tenant, purchase.invoice, at).await?;
     store::purchases::update(tx, tenant, purchase).await?;
+    dunning::follow(tx, scope, purchase, DunningEvent::Paid).await?;
     let kind = match purchase.kind {
         PurchaseKind::FirstCycle => {
             let cycle = subscription.cycle().ok_or(Refusal::SubscriptionIncomplete)?;
@@ -177,6 +194,7 @@ pub async fn end(
     void(tx, scope, purchase.invoice).await?;
     purchase.status = PurchaseStatus::Ended;
     store::purchases::update(tx, scope.tenant, purchase).await?;
+    dunning::follow(tx, scope, purchase, DunningEvent::GivenUp).await?;
     let mut details = event::purchase(purchase);
     details["reason"] = json!(reason);
     event::emit(tx, scope, event::INVOICE_VOIDED, subscription, details).await

@@ -208,6 +208,8 @@ async fn end(
     subscription.status = after(subscription.status, Event::EndedForGood)?;
     subscription.ended_at = subscription.cycle().map(|cycle| cycle.end);
     account.set_refills_at(None);
+    // What was suspended is over.
+    account.set_suspended(false);
     event::emit(tx, scope, event::CANCELED, subscription, json!({"reason": reason.name()})).await
 }
 

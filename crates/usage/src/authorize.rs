@@ -40,7 +40,7 @@ impl Usage {
     /// Holds a request's estimated cost. Without enough Credits it may start all the same where the customer pays by the token
     /// and is below the spend cap, or a top-up buys itself: then all that is left is held. Refused: `insufficient_quota` with what is needed and
     /// left, `not-rated`, `amount-overflow`, `authorization-reused`, `authorization-ended`, `account-parked`,
-    /// `not-found`.
+    /// `subscription-suspended`, `not-found`.
     pub async fn authorize(&self, scope: &TenantScope, request: AuthorizeRequest) -> Result<Authorized> {
         let asked = Asked {
             model: &request.model,

@@ -133,7 +133,7 @@ struct Released {
     request_body = NewAuthorization,
     responses(
         (status = 201, description = "It may start", body = Authorization),
-        (status = 402, description = "Out of Credits (the status is a setting of the tenant)", body = InsufficientQuota),
+        (status = 402, description = "Out of Credits (the status is a setting of the tenant); `subscription-suspended`, as a problem", body = InsufficientQuota),
         (status = 404, description = "`not-found`: no such customer", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`authorization-reused`, `authorization-ended`, `account-parked`", body = Problem, content_type = "application/problem+json"),
     ),

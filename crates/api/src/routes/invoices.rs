@@ -3,7 +3,7 @@
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Json};
 use actix_web::{HttpResponse, get, post};
-use domain::id::{CustomerId, InvoiceId, PaymentId};
+use domain::id::{CreditNoteId, CustomerId, DisputeId, InvoiceId, PaymentId, RefundId};
 use idempotency::Idempotency;
 use invoices::{InvoiceView, Invoices};
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,7 @@ use subscriptions::{PaidInvoice, Subscriptions};
 use tenants::Tenants;
 use utoipa::{IntoParams, ToSchema};
 
+use super::refunds::Refund;
 use super::subscriptions::{PaymentStatus, Subscription, settled};
 use crate::auth::{Bills, Caller};
 use crate::body::{NoQuery, Query};
@@ -26,13 +27,23 @@ use crate::wire::{Instant, Money, Page, PaymentMethod};
 pub(super) struct Invoice {
     #[schema(value_type = schema::InvoiceId)]
     id: InvoiceId,
+    /// The tenant's own, without a hole.
+    #[schema(example = "INV-000123")]
+    number: String,
     #[schema(value_type = schema::CustomerId)]
     customer: CustomerId,
     status: schema::InvoiceStatus,
     total: Money,
+    tax: Tax,
     lines: Vec<Line>,
     /// The attempts to collect it, oldest first.
     payments: Vec<Payment>,
+    /// What went back of them, oldest first.
+    refunds: Vec<Refund>,
+    /// What the customer's bank wants back, oldest first.
+    disputes: Vec<Dispute>,
+    /// Of the refunds that have succeeded, oldest first.
+    credit_notes: Vec<CreditNote>,
     created_at: Instant,
     /// When the payment that settled it succeeded.
     #[schema(required)]
@@ -44,6 +55,9 @@ pub(super) struct Invoice {
 struct InvoiceSummary {
     #[schema(value_type = schema::InvoiceId)]
     id: InvoiceId,
+    /// The tenant's own, without a hole.
+    #[schema(example = "INV-000123")]
+    number: String,
     #[schema(value_type = schema::CustomerId)]
     customer: CustomerId,
     status: schema::InvoiceStatus,
@@ -51,6 +65,43 @@ struct InvoiceSummary {
     created_at: Instant,
     #[schema(required)]
     paid_at: Option<Instant>,
+}
+
+/// The tax in an invoice's total.
+#[derive(Debug, Serialize, ToSchema)]
+struct Tax {
+    /// In basis points: 1300 is 13%.
+    #[schema(example = 1_300)]
+    rate_bps: u16,
+    /// In the invoice's currency.
+    amount_minor: i64,
+    /// Whether the other lines contain it; else it comes on top of them.
+    is_included: bool,
+}
+
+/// What a refund of a paid invoice is written down as, once the money has gone back. Final.
+#[derive(Debug, Serialize, ToSchema)]
+struct CreditNote {
+    #[schema(value_type = schema::CreditNoteId)]
+    id: CreditNoteId,
+    /// The tenant's own, without a hole.
+    #[schema(example = "CN-000123")]
+    number: String,
+    #[schema(value_type = schema::RefundId)]
+    refund: RefundId,
+    total: Money,
+    /// The tax in the total.
+    tax_minor: i64,
+    lines: Vec<CreditLine>,
+    created_at: Instant,
+}
+
+/// A line of a credit note, in the invoice's currency.
+#[derive(Debug, Serialize, ToSchema)]
+struct CreditLine {
+    kind: schema::CreditLineKind,
+    description: String,
+    amount_minor: i64,
 }
 
 /// A line of an invoice, in the invoice's currency.
@@ -70,6 +121,8 @@ struct Payment {
     id: PaymentId,
     status: schema::CollectionStatus,
     amount: Money,
+    /// What has gone back or is on its way back.
+    refunded: Money,
     /// The provider's name of what pays.
     method: String,
     /// The provider's reason, where it failed.
@@ -88,6 +141,25 @@ struct InvoicePayment {
     subscription: Option<Subscription>,
     invoice: Invoice,
     payment_status: PaymentStatus,
+}
+
+/// A payment that the customer's bank wants back.
+#[derive(Debug, Serialize, ToSchema)]
+struct Dispute {
+    #[schema(value_type = schema::DisputeId)]
+    id: DisputeId,
+    /// The provider's own id.
+    provider_ref: String,
+    #[schema(value_type = schema::PaymentId)]
+    payment: PaymentId,
+    amount: Money,
+    state: schema::DisputeState,
+    /// Credits that the payment had paid for and that a lost dispute took back.
+    credits_revoked: i64,
+    opened_at: Instant,
+    /// When the bank had decided.
+    #[schema(required)]
+    closed_at: Option<Instant>,
 }
 
 /// How to pay an invoice.
@@ -206,6 +278,7 @@ impl From<invoices::Invoice> for InvoiceSummary {
     fn from(invoice: invoices::Invoice) -> Self {
         InvoiceSummary {
             id: invoice.id,
+            number: invoice.number.to_string(),
             customer: invoice.customer,
             status: schema::InvoiceStatus(invoice.status),
             total: invoice.total.into(),
@@ -217,14 +290,23 @@ impl From<invoices::Invoice> for InvoiceSummary {
 
 impl From<InvoiceView> for Invoice {
     fn from(view: InvoiceView) -> Self {
-        let InvoiceView { invoice, lines, payments } = view;
+        let InvoiceView { invoice, lines, payments, refunds, disputes, credit_notes } = view;
         Invoice {
             id: invoice.id,
+            number: invoice.number.to_string(),
             customer: invoice.customer,
             status: schema::InvoiceStatus(invoice.status),
             total: invoice.total.into(),
+            tax: Tax {
+                rate_bps: invoice.tax.rate_bps,
+                amount_minor: invoice.tax.amount_minor,
+                is_included: invoice.tax.is_included,
+            },
             lines: lines.into_iter().map(Line::from).collect(),
             payments: payments.into_iter().map(Payment::from).collect(),
+            refunds: refunds.into_iter().map(Refund::from).collect(),
+            disputes: disputes.into_iter().map(Dispute::from).collect(),
+            credit_notes: credit_notes.into_iter().map(CreditNote::from).collect(),
             created_at: Instant(invoice.created_at),
             paid_at: invoice.paid_at.map(Instant),
         }
@@ -241,12 +323,47 @@ impl From<invoices::Line> for Line {
     }
 }
 
+impl From<invoices::CreditNote> for CreditNote {
+    fn from(note: invoices::CreditNote) -> Self {
+        let line = |line: invoices::CreditLine| CreditLine {
+            kind: schema::CreditLineKind(line.kind),
+            description: line.description,
+            amount_minor: line.amount_minor,
+        };
+        CreditNote {
+            id: note.id,
+            number: note.number.to_string(),
+            refund: note.refund,
+            total: note.total.into(),
+            tax_minor: note.tax_minor,
+            lines: note.lines.into_iter().map(line).collect(),
+            created_at: Instant(note.created_at),
+        }
+    }
+}
+
+impl From<invoices::Dispute> for Dispute {
+    fn from(dispute: invoices::Dispute) -> Self {
+        Dispute {
+            id: dispute.id,
+            provider_ref: dispute.provider_ref,
+            payment: dispute.payment,
+            amount: dispute.amount.into(),
+            state: schema::DisputeState(dispute.state),
+            credits_revoked: dispute.credits_revoked.get(),
+            opened_at: Instant(dispute.opened_at),
+            closed_at: dispute.closed_at.map(Instant),
+        }
+    }
+}
+
 impl From<invoices::Payment> for Payment {
     fn from(payment: invoices::Payment) -> Self {
         Payment {
             id: payment.id,
             status: schema::CollectionStatus(payment.status),
             amount: payment.amount.into(),
+            refunded: payment.refunded.into(),
             method: payment.method,
             failure_code: payment.failure_code,
             created_at: Instant(payment.created_at),

@@ -3,6 +3,7 @@
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Json};
 use actix_web::{HttpResponse, delete, get, post, put};
+use domain::Refusal;
 use domain::id::{CustomerId, ExternalId, InvoiceId, QuoteId, SubscriptionId};
 use idempotency::{Answer, Idempotency};
 use serde::{Deserialize, Serialize};
@@ -69,6 +70,9 @@ pub(super) struct Subscription {
     open_invoice: Option<InvoiceId>,
     #[schema(required)]
     pending_upgrade: Option<PendingUpgrade>,
+    /// How the collection of an unpaid renewal goes; null unless a try has failed.
+    #[schema(required)]
+    dunning: Option<Dunning>,
     created_at: Instant,
     #[schema(required)]
     ended_at: Option<Instant>,
@@ -95,6 +99,16 @@ struct PendingUpgrade {
     invoice: InvoiceId,
     /// When it is given up.
     expires_at: Instant,
+}
+
+/// A renewal that could not be collected yet.
+#[derive(Debug, Serialize, ToSchema)]
+struct Dunning {
+    /// Payments of it that have failed or were canceled.
+    failed_tries: u32,
+    /// When it is tried again by itself; null while a payment is pending, and after the last try.
+    #[schema(required)]
+    next_try_at: Option<Instant>,
 }
 
 /// What a request to buy or to pay came to.
@@ -142,7 +156,10 @@ struct Quote {
     #[schema(value_type = schema::SubscriptionId)]
     subscription: SubscriptionId,
     plan: String,
+    /// The price, without the tax that comes on top of it.
     amount: Money,
+    /// What is to be paid, tax included.
+    total: Money,
     /// What the upgrade adds to this cycle's pool.
     credits: i64,
     expires_at: Instant,
@@ -156,6 +173,9 @@ struct Cancel {
     /// scope `admin`.
     #[serde(default)]
     at_once: bool,
+    /// With `at_once`: whether what was paid for this cycle goes back, too, as far as it has not yet.
+    #[serde(default)]
+    refund: bool,
 }
 
 /// What pays the renewals from now on.
@@ -284,9 +304,13 @@ pub(super) async fn preview_upgrade(
     subscriptions: Data<Subscriptions>,
 ) -> Result<HttpResponse, Error> {
     let (scope, plan) = (caller.scope().clone(), change.value.plan);
-    let quote =
-        unbroken(async move { subscriptions.preview_upgrade(&scope, id.0, plan.as_str()).await }).await?;
-    Ok(HttpResponse::Created().json(Quote::from(quote)))
+    let (quote, total) = unbroken(async move {
+        let quote = subscriptions.preview_upgrade(&scope, id.0, plan.as_str()).await?;
+        let total = scope.policies.tax.total(quote.amount)?;
+        Ok((quote, total))
+    })
+    .await?;
+    Ok(HttpResponse::Created().json(Quote::new(quote, total)))
 }
 
 /// Upgrade
@@ -402,7 +426,7 @@ pub(super) async fn withdraw_scheduled_plan(
     responses(
         (status = 200, description = "Canceled, or to be so at the cycle's end", body = Subscription),
         (status = 402, description = "`subscription-suspended`", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`subscription-ended`, `payment-pending` and others", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`subscription-ended`, `payment-pending`, `payment-disputed` and others", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/subscriptions/{id}/cancel")]
@@ -414,12 +438,14 @@ pub(super) async fn cancel_subscription(
     subscriptions: Data<Subscriptions>,
     idempotency: Data<Idempotency>,
 ) -> Result<HttpResponse, Error> {
-    let Keyed { value: Cancel { at_once }, key } = cancel;
-    let at = match at_once {
-        false => CancelAt::CycleEnd,
-        true => {
+    let Keyed { value: Cancel { at_once, refund }, key } = cancel;
+    let at = match (at_once, refund) {
+        (false, false) => CancelAt::CycleEnd,
+        // At its end a cycle has given what was paid for it.
+        (false, true) => return Err(Refusal::invalid_field("/refund", "only-at-once").into()),
+        (true, refund) => {
             caller.require_admin()?;
-            CancelAt::Once
+            CancelAt::Once { refund }
         }
     };
     once(&idempotency, caller.scope(), key, move |scope, key| async move {
@@ -509,7 +535,7 @@ fn purchased(purchased: Purchased, paid: StatusCode) -> db::Result<Answer> {
     answer(status, &purchase)
 }
 
-fn shown(subscription: SubscriptionView) -> db::Result<Answer> {
+pub(super) fn shown(subscription: SubscriptionView) -> db::Result<Answer> {
     answer(StatusCode::OK, &Subscription::from(subscription))
 }
 
@@ -556,6 +582,7 @@ impl From<SubscriptionView> for Subscription {
             scheduled_plan: view.scheduled_plan_code,
             open_invoice: view.open_invoice,
             pending_upgrade: view.pending_upgrade.map(PendingUpgrade::from),
+            dunning: view.dunning.map(Dunning::from),
             created_at: Instant(view.created_at),
             ended_at: view.ended_at.map(Instant),
             account_version: view.account_version,
@@ -580,13 +607,20 @@ impl From<subscriptions::PendingUpgrade> for PendingUpgrade {
     }
 }
 
-impl From<subscriptions::Quote> for Quote {
-    fn from(quote: subscriptions::Quote) -> Self {
+impl From<subscriptions::Dunning> for Dunning {
+    fn from(dunning: subscriptions::Dunning) -> Self {
+        Dunning { failed_tries: dunning.failed_tries, next_try_at: dunning.next_try_at.map(Instant) }
+    }
+}
+
+impl Quote {
+    fn new(quote: subscriptions::Quote, total: domain::Money) -> Self {
         Quote {
             id: quote.id,
             subscription: quote.subscription,
             plan: quote.to_plan_code,
             amount: quote.amount.into(),
+            total: total.into(),
             credits: quote.credits.get(),
             expires_at: Instant(quote.expires_at),
         }

@@ -20,7 +20,8 @@ pub(crate) const I01_TRANSFERS: Check = Check::new(
                  ('expiry', 'available', 'expired', false), ('cancel', 'available', 'revoked', false),
                  ('void', 'spent', 'available', true), ('void', 'spent', 'overage', true),
                  ('void', 'available', 'expired', false), ('adjustment', 'issued', 'available', false),
-                 ('adjustment', 'available', 'revoked', false)))",
+                 ('adjustment', 'available', 'revoked', false), ('refund', 'available', 'revoked', false),
+                 ('dispute', 'available', 'revoked', false)))",
 );
 
 /// Zero over all books of an account (R-26). That the transfers come to zero needs no query: each
@@ -131,7 +132,8 @@ pub(crate) const I06_HOLDS: Check = Check::new(
      from holds h
      left join captures c on c.customer_id = h.customer_id and c.hold_id = h.hold_id
      where h.tenant_id = $1 and ($2::uuid is null or h.customer_id = $2) and h.ended_as = 'captured'
-         and c.hold_id is null
+         -- Its event may be older than that, and be dropped.
+         and c.hold_id is null and h.ended_at >= usage_kept_from() + interval '35 days'
      union all
      select h.customer_id, 'holds', 'hold ' || h.hold_id, h.ended_as || ' at ' || h.ended_at,
          'an end before its expiry at ' || h.expires_at
@@ -203,6 +205,8 @@ pub(crate) const I09_CAUSES: Check = Check::new(
              when 'expiry' then 'that grant of this customer'
              when 'void' then 'a voided event of this customer'
              when 'adjustment' then 'an adjustment of as much of that grant of this customer'
+             when 'refund' then 'a refund of what had paid for that grant'
+             when 'dispute' then 'a lost dispute of what had paid for that grant'
              else 'a canceled subscription of this customer' end as expected
      from transfers t
      left join (select p.purchase_id as id, p.customer_id from purchases p
@@ -221,9 +225,42 @@ pub(crate) const I09_CAUSES: Check = Check::new(
      left join adjustments a on t.cause_kind = 'adjustment' and a.tenant_id = $1 and a.adjustment_id = t.cause_id
          and (a.customer_id, a.grant_id, a.credits, a.kind) = (t.customer_id, t.grant_id, t.credits,
              case t.debit when 'issued' then 'grant' else 'revoke' end)
+     left join (select r.refund_id as id, b.purchase_id, r.credits_revoked from refunds r
+             join purchases b on b.tenant_id = r.tenant_id and b.invoice_id = r.invoice_id
+             where r.tenant_id = $1
+             union all
+             select d.dispute_id, b.purchase_id, d.credits_revoked from disputes d
+             join purchases b on b.tenant_id = d.tenant_id and b.invoice_id = d.invoice_id
+             where d.tenant_id = $1 and d.state <> 'open') b
+         on t.cause_kind in ('refund', 'dispute') and b.id = t.cause_id and b.purchase_id = t.grant_id
+             and b.credits_revoked = t.credits and t.credit = 'revoked'
      where t.tenant_id = $1 and ($2::uuid is null or t.customer_id = $2)
          and p.id is null and e.identity is null and g.grant_id is null and c.subscription_id is null
-         and v.identity is null and a.adjustment_id is null",
+         and v.identity is null and a.adjustment_id is null and b.id is null
+         and not (t.cause_kind = 'usage' and t.event_time < usage_kept_from())",
+);
+
+/// What a refund or a lost dispute says that it revoked has its transfer.
+pub(crate) const I09_REFUNDS: Check = Check::new(
+    9,
+    "refunds",
+    "with said as (
+         select i.customer_id, 'refunds' as in_table, 'ref_' || translate(r.refund_id::text, '-', '') as row_key,
+             r.refund_id as id, r.credits_revoked as credits
+         from refunds r join invoices i on i.tenant_id = r.tenant_id and i.invoice_id = r.invoice_id
+         where r.tenant_id = $1
+         union all
+         select i.customer_id, 'disputes', 'dsp_' || translate(d.dispute_id::text, '-', ''), d.dispute_id,
+             d.credits_revoked
+         from disputes d join invoices i on i.tenant_id = d.tenant_id and i.invoice_id = d.invoice_id
+         where d.tenant_id = $1)
+     select s.customer_id, s.in_table, s.row_key, s.credits || ' Credits revoked' as found,
+         'a transfer of as many' as expected
+     from said s
+     where ($2::uuid is null or s.customer_id = $2) and s.credits > 0
+         and not exists (select from transfers t
+             where t.tenant_id = $1 and t.customer_id = s.customer_id and t.cause_id = s.id
+                 and t.cause_kind in ('refund', 'dispute') and t.credits = s.credits)",
 );
 
 /// Every charged event has its transfers. Added up rather than joined: the planner cannot tell how many
@@ -269,7 +306,7 @@ pub(crate) const I09_VOIDS: Check = Check::new(
          and e.event_time = v.event_time and e.identity = v.identity
      left join moved m on m.customer_id = v.customer_id and m.cause_id = v.identity
      where v.tenant_id = $1 and ($2::uuid is null or v.customer_id = $2)
-         and ((v.credits, v.overage) is distinct from (e.credits, e.overage)
+         and ((v.credits, v.overage) is distinct from (e.credits, e.overage) and v.event_time >= usage_kept_from()
              or (v.credits, v.overage, v.spendable)
                  is distinct from (coalesce(m.credits, 0), coalesce(m.overage, 0), coalesce(m.spendable, 0))
              or v.account_version <> m.version)

@@ -171,7 +171,7 @@ pub(crate) const I23_STATUSES: Check = Check::new(
 );
 
 /// A paid invoice has one payment that succeeded, of exactly its amount and currency; no other invoice
-/// has one; and an invoice is over the sum of its lines.
+/// has one; and an invoice is over the sum of its lines, its tax that of its tax line.
 pub(crate) const I24_INVOICES: Check = Check::new(
     24,
     "invoices",
@@ -180,8 +180,12 @@ pub(crate) const I24_INVOICES: Check = Check::new(
              count(distinct currency) as currencies
          from payments where tenant_id = $1 and status = 'succeeded' group by invoice_id),
      lines as (
-         select invoice_id, sum(amount_minor) as minor from invoice_lines where tenant_id = $1
-         group by invoice_id)
+         select l.invoice_id,
+             sum(l.amount_minor) filter (where l.kind <> 'tax' or not i.tax_is_included) as minor,
+             coalesce(sum(l.amount_minor) filter (where l.kind = 'tax'), 0) as tax_minor
+         from invoice_lines l
+         join invoices i on i.tenant_id = l.tenant_id and i.invoice_id = l.invoice_id
+         where l.tenant_id = $1 group by l.invoice_id)
      select i.customer_id, 'invoices' as in_table, 'inv_' || translate(i.invoice_id::text, '-', '') as row_key,
          i.status || ' with ' || coalesce(p.payments, 0) || ' payments of '
              || coalesce(p.minor || ' ' || p.currency, 'nothing') || ', lines of ' || coalesce(l.minor, 0)
@@ -192,11 +196,115 @@ pub(crate) const I24_INVOICES: Check = Check::new(
      left join paid p on p.invoice_id = i.invoice_id
      left join lines l on l.invoice_id = i.invoice_id
      where i.tenant_id = $1 and ($2::uuid is null or i.customer_id = $2)
-         and (coalesce(l.minor, 0) <> i.total_minor
+         and (coalesce(l.minor, 0) <> i.total_minor or coalesce(l.tax_minor, 0) <> i.tax_minor
              or case when i.status = 'paid' and i.total_minor > 0
                  then (coalesce(p.payments, 0), p.minor, p.currency, p.currencies)
                      is distinct from (1, i.total_minor, i.currency, 1)
                  else p.payments > 0 end)",
+);
+
+/// Invoices and credit notes of a tenant are numbered from 1 without a hole or a repeat, up to what the
+/// counter says.
+pub(crate) const I24_NUMBERS: Check = Check::new(
+    24,
+    "invoice numbers",
+    "with issued as (
+         select 'invoice' as series, 'invoices' as in_table, customer_id, number from invoices
+         where tenant_id = $1
+         union all
+         select 'credit_note', 'credit_notes', i.customer_id, n.number
+         from credit_notes n join invoices i on i.tenant_id = n.tenant_id and i.invoice_id = n.invoice_id
+         where n.tenant_id = $1),
+     ordered as (
+         select *, lag(number, 1, 0::bigint) over (partition by series order by number) as before,
+             max(number) over (partition by series) as last
+         from issued)
+     select customer_id, in_table, 'number ' || number as row_key, 'the one after number ' || before as found,
+         'number ' || before + 1 as expected
+     from ordered
+     where number <> before + 1 and ($2::uuid is null or customer_id = $2)
+     union all
+     select null, 'invoice_counters', c.series, 'the last number is ' || c.last_number,
+         coalesce(max(o.last), 0)::text
+     from invoice_counters c left join ordered o on o.series = c.series
+     where c.tenant_id = $1 and $2::uuid is null
+     group by c.series, c.last_number having coalesce(max(o.last), 0) <> c.last_number",
+);
+
+/// Every refund of a paid invoice that has succeeded has a credit note over its amount, and no other
+/// has; the notes of an invoice have its share of the tax, and each is over its lines.
+pub(crate) const I24_CREDIT_NOTES: Check = Check::new(
+    24,
+    "credit notes",
+    "with lines as (
+         select l.credit_note_id,
+             sum(l.amount_minor) filter (where l.kind <> 'tax' or not n.tax_is_included) as minor,
+             coalesce(sum(l.amount_minor) filter (where l.kind = 'tax'), 0) as tax_minor
+         from credit_note_lines l
+         join credit_notes n on n.tenant_id = l.tenant_id and n.credit_note_id = l.credit_note_id
+         where l.tenant_id = $1 group by l.credit_note_id)
+     select i.customer_id, 'refunds' as in_table, 'ref_' || translate(r.refund_id::text, '-', '') as row_key,
+         r.status || ' over ' || r.amount_minor || ' ' || r.currency || ', a credit note over '
+             || coalesce(n.total_minor || ' ' || n.currency, 'nothing') || ' with lines of '
+             || coalesce(l.minor, 0) as found,
+         'a credit note over as much exactly where money of a paid invoice has gone back' as expected
+     from refunds r
+     join invoices i on i.tenant_id = r.tenant_id and i.invoice_id = r.invoice_id
+     left join credit_notes n on n.tenant_id = r.tenant_id and n.refund_id = r.refund_id
+     left join lines l on l.credit_note_id = n.credit_note_id
+     where r.tenant_id = $1 and ($2::uuid is null or i.customer_id = $2)
+         and ((r.status = 'succeeded' and i.status = 'paid') <> (n.credit_note_id is not null)
+             or n.credit_note_id is not null and (n.total_minor, n.currency, n.invoice_id, l.minor, l.tax_minor)
+                 is distinct from (r.amount_minor, r.currency, r.invoice_id, n.total_minor, n.tax_minor))
+     union all
+     select i.customer_id, 'invoices', 'inv_' || translate(i.invoice_id::text, '-', ''),
+         'credit notes over ' || sum(n.total_minor) || ' with ' || sum(n.tax_minor) || ' of tax',
+         'at most ' || i.total_minor || ', and ' || i.tax_minor || ' of tax for all of it'
+     from credit_notes n join invoices i on i.tenant_id = n.tenant_id and i.invoice_id = n.invoice_id
+     where n.tenant_id = $1 and ($2::uuid is null or i.customer_id = $2)
+     group by i.tenant_id, i.customer_id, i.invoice_id, i.total_minor, i.tax_minor
+     having sum(n.total_minor) > i.total_minor or sum(n.tax_minor) > i.tax_minor
+         or sum(n.total_minor) = i.total_minor and sum(n.tax_minor) <> i.tax_minor",
+);
+
+/// What went back of a payment is no more than was paid, is what its refunds come to, and is in its
+/// currency; what was never paid has no refund.
+pub(crate) const I24_REFUNDS: Check = Check::new(
+    24,
+    "refunds",
+    "with back as (
+         select payment_id, sum(amount_minor) filter (where status <> 'failed') as minor,
+             bool_and(currency = (select p.currency from payments p
+                 where p.tenant_id = $1 and p.payment_id = r.payment_id)) as is_in_currency
+         from refunds r where tenant_id = $1 group by payment_id)
+     select i.customer_id, 'payments' as in_table, 'pay_' || translate(p.payment_id::text, '-', '') as row_key,
+         p.status || ' over ' || p.amount_minor || ', refunded ' || p.refunded_minor || ' by refunds of '
+             || coalesce(b.minor, 0) || case when b.is_in_currency then '' else ' in another currency' end
+             as found,
+         'refunds of as much as it says, within its amount and in its currency; all of it where it is refunded'
+             as expected
+     from payments p
+     join invoices i on i.tenant_id = p.tenant_id and i.invoice_id = p.invoice_id
+     left join back b on b.payment_id = p.payment_id
+     where p.tenant_id = $1 and ($2::uuid is null or i.customer_id = $2)
+         and (p.refunded_minor <> coalesce(b.minor, 0) or p.refunded_minor not between 0 and p.amount_minor
+             or not coalesce(b.is_in_currency, true)
+             or p.refunded_minor > 0 and p.status not in ('succeeded', 'refunded')
+             or p.status = 'refunded' and p.refunded_minor <> p.amount_minor)",
+);
+
+/// An account is suspended exactly while its customer's subscription is (R-9).
+pub(crate) const I23_SUSPENDED: Check = Check::new(
+    23,
+    "suspended accounts",
+    "select a.customer_id, 'credit_accounts' as in_table,
+         'cus_' || translate(a.customer_id::text, '-', '') as row_key,
+         case when a.suspended_at is null then 'not suspended' else 'suspended' end as found,
+         'suspended exactly while a subscription of the customer is' as expected
+     from credit_accounts a
+     where a.tenant_id = $1 and ($2::uuid is null or a.customer_id = $2)
+         and (a.suspended_at is not null) <> exists (select from subscriptions s
+             where s.tenant_id = $1 and s.customer_id = a.customer_id and s.status = 'suspended')",
 );
 
 /// A subscription's invoices are all in its currency.

@@ -52,10 +52,27 @@ pub(crate) const I26_CHANGES: Check = Check::new(
          cross join lateral (values ('payment.created', true), ('payment.failed', y.status = 'failed'),
              ('payment.canceled', y.status = 'canceled'), ('payment.refunded', y.status = 'refunded'))
              as e (kind, has_happened)
-         where y.tenant_id = $1 and e.has_happened),
+         where y.tenant_id = $1 and e.has_happened
+         union all
+         select i.customer_id, 'refunds', p.subscription_id, e.kind, 'refund',
+             'ref_' || translate(r.refund_id::text, '-', '')
+         from refunds r
+         join invoices i on i.tenant_id = r.tenant_id and i.invoice_id = r.invoice_id
+         join purchases p on p.tenant_id = r.tenant_id and p.invoice_id = r.invoice_id
+         cross join lateral (values ('refund.created', true), ('refund.succeeded', r.status = 'succeeded'),
+             ('refund.failed', r.status = 'failed')) as e (kind, has_happened)
+         -- Those that bear their payment's id were given back before refunds had rows and events.
+         where r.tenant_id = $1 and e.has_happened and r.refund_id <> r.payment_id
+         union all
+         select i.customer_id, 'disputes', p.subscription_id, 'dispute.' || replace(d.state, 'open', 'opened'),
+             'dispute', 'dsp_' || translate(d.dispute_id::text, '-', '')
+         from disputes d
+         join invoices i on i.tenant_id = d.tenant_id and i.invoice_id = d.invoice_id
+         join purchases p on p.tenant_id = d.tenant_id and p.invoice_id = d.invoice_id
+         where d.tenant_id = $1),
      events as (
          select kind, subject, payload ->> 'invoice' as invoice, payload ->> 'purchase' as purchase,
-             payload ->> 'payment' as payment,
+             payload ->> 'payment' as payment, payload ->> 'refund' as refund, payload ->> 'dispute' as dispute,
              case when jsonb_typeof(payload -> 'cycle') = 'object' then payload -> 'cycle' ->> 'number'
                  else payload ->> 'cycle' end as cycle
          from outbox where tenant_id = $1)
@@ -65,7 +82,7 @@ pub(crate) const I26_CHANGES: Check = Check::new(
      from changes c
      left join events e on e.kind = c.kind and e.subject = c.subject
          and coalesce(case c.of when 'invoice' then e.invoice when 'purchase' then e.purchase
-             when 'payment' then e.payment when 'cycle' then e.cycle end, '') = coalesce(c.value, '')
+             when 'payment' then e.payment when 'refund' then e.refund when 'dispute' then e.dispute when 'cycle' then e.cycle end, '') = coalesce(c.value, '')
      where e.kind is null and ($2::uuid is null or c.customer_id = $2)",
 );
 

@@ -322,7 +322,9 @@ pub(crate) async fn purchases_page(
 ) -> Result<Vec<PurchaseRow>> {
     let rows = diesel::sql_query(
         "select s.customer_id, p.subscription_id, p.purchase_id, p.kind, p.cycle_number, p.plan_code,
-             p.catalog_version, p.credits, i.total_minor, i.currency, u.promotion_code
+             p.catalog_version, p.credits, i.currency,
+             -- The price: what is paid without the tax that came on top.
+             i.total_minor - case when i.tax_is_included then 0 else i.tax_minor end as total_minor, u.promotion_code
          from purchases p
          join subscriptions s on s.tenant_id = p.tenant_id and s.subscription_id = p.subscription_id
          join invoices i on i.tenant_id = p.tenant_id and i.invoice_id = p.invoice_id

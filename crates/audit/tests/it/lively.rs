@@ -259,7 +259,11 @@ pub async fn live(services: &Services) -> Cast {
     let long = (0..15).map(|n| event(bob, &format!("bob-long-{n}"), PRO, tokens(1_048_576, 0))).collect();
     services.record(tenant, long).await;
     let scope = services.scope(tenant).await;
-    services.subscriptions.cancel(&scope, carol_buys, CancelAt::Once, &key()).await.unwrap();
+    services
+        .subscriptions
+        .cancel(&scope, carol_buys, CancelAt::Once { refund: false }, &key())
+        .await
+        .unwrap();
     // The last of 15 calls of 4,194,304 is 2,914,560 more than ivan has; the first is voided with it.
     let long = (0..15).map(|n| event(ivan, &format!("ivan-long-{n}"), PRO, tokens(1_048_576, 0))).collect();
     services.record(tenant, long).await;

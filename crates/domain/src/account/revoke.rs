@@ -1,11 +1,20 @@
-//! Takes Credits back from one grant.
+//! Takes Credits back from one grant, because the money that paid for it went back (R-22a).
 
 use super::{Account, Book, Cause, Draw, Posting};
 use crate::grant::Grant;
 use crate::id::GrantId;
+use crate::refund::Bought;
 use crate::{Credits, Refusal, Timestamp};
 
 impl Account {
+    /// A grant as a refund sees it; `None` where it was not loaded. What is past its expiry is left to
+    /// expire, so nothing of it remains.
+    pub fn bought(&self, grant: GrantId, now: Timestamp) -> Option<Bought> {
+        let grant = self.grants.iter().find(|loaded| loaded.id == grant)?;
+        let remaining = self.revocable(grant, now);
+        Some(Bought { granted: grant.amount, revoked: grant.revoked, remaining })
+    }
+
     /// Revokes up to `credits_max` of what is left of a grant, and says how much. No other grant is
     /// touched.
     pub fn revoke(

@@ -1,6 +1,7 @@
 //! Rules of the account, as features.
 
 mod properties;
+mod revokes;
 mod standing;
 mod voids;
 

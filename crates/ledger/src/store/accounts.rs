@@ -37,6 +37,7 @@ struct AccountRow {
     payg_due_at: Option<Timestamp>,
     top_up_at: Option<i64>,
     top_up_blocked_until: Option<Timestamp>,
+    suspended_at: Option<Timestamp>,
 }
 
 impl AccountRow {
@@ -72,6 +73,7 @@ impl AccountRow {
                 top_up_at: row.top_up_at.map(Credits::new).transpose()?,
                 top_up_blocked_until: row.top_up_blocked_until,
             },
+            is_suspended: row.suspended_at.is_some(),
         })
     }
 }
@@ -183,6 +185,23 @@ pub(crate) async fn unpark(tx: &mut Connection, tenant: TenantId, customer: Cust
     let open =
         (credit_accounts::parked_at.eq(None::<Timestamp>), credit_accounts::parked_reason.eq(None::<String>));
     Ok(diesel::update(parked).set(open).execute(tx).await? > 0)
+}
+
+/// Writes which of these accounts are suspended.
+pub(crate) async fn update_standing(
+    tx: &mut Connection,
+    tenant: TenantId,
+    accounts: &[&Account],
+    now: Timestamp,
+) -> Result<()> {
+    for account in accounts {
+        let suspended_at = account.is_suspended().then_some(now);
+        diesel::update(credit_accounts::table.find((tenant.uuid(), account.customer().uuid())))
+            .set(credit_accounts::suspended_at.eq(suspended_at))
+            .execute(tx)
+            .await?;
+    }
+    Ok(())
 }
 
 pub(crate) async fn version(tx: &mut Connection, tenant: TenantId, customer: CustomerId) -> Result<i64> {

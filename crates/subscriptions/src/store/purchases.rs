@@ -4,7 +4,7 @@ use db::schema::{purchases, subscriptions};
 use db::{Connection, Error, Result};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
-use domain::id::{CustomerId, InvoiceId, PurchaseId, SubscriptionId, TenantId};
+use domain::id::{CustomerId, GrantId, InvoiceId, PurchaseId, SubscriptionId, TenantId};
 use domain::{Credits, Refusal, Timestamp};
 use uuid::Uuid;
 
@@ -90,6 +90,19 @@ pub async fn update(tx: &mut Connection, tenant: TenantId, purchase: &Purchase) 
     Ok(())
 }
 
+/// The grant that paying an invoice makes, whatever was bought.
+pub async fn grant_of_invoice(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<GrantId> {
+    let purchase: Uuid = purchases::table
+        .filter(purchases::tenant_id.eq(tenant.uuid()))
+        .filter(purchases::invoice_id.eq(invoice.uuid()))
+        .select(purchases::purchase_id)
+        .first(tx)
+        .await
+        .optional()?
+        .ok_or(Refusal::NotFound { what: "invoice" })?;
+    Ok(GrantId::from_uuid(purchase))
+}
+
 /// The purchase that an invoice was issued for.
 pub async fn of_invoice(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<Purchase> {
     purchases::table
@@ -143,6 +156,25 @@ pub async fn pending(
         .filter(purchases::tenant_id.eq(tenant.uuid()))
         .filter(purchases::subscription_id.eq_any(ids))
         .filter(purchases::status.eq(PurchaseStatus::Pending.name()))
+        .order(purchases::purchase_id)
+        .select(Row::as_select())
+        .load(tx)
+        .await?;
+    rows.into_iter().map(Purchase::try_from).collect()
+}
+
+/// What has taken effect in one cycle of a subscription, oldest first.
+pub async fn applied_in_cycle(
+    tx: &mut Connection,
+    tenant: TenantId,
+    subscription: SubscriptionId,
+    cycle_number: u32,
+) -> Result<Vec<Purchase>> {
+    let rows: Vec<Row> = purchases::table
+        .filter(purchases::tenant_id.eq(tenant.uuid()))
+        .filter(purchases::subscription_id.eq(subscription.uuid()))
+        .filter(purchases::cycle_number.eq(to_i32(cycle_number)?))
+        .filter(purchases::status.eq(PurchaseStatus::Applied.name()))
         .order(purchases::purchase_id)
         .select(Row::as_select())
         .load(tx)

@@ -184,6 +184,29 @@ pub async fn lock_by_invoice(
     tenant: TenantId,
     invoice: InvoiceId,
 ) -> Result<Option<Subscription>> {
+    match id_of_invoice(tx, tenant, invoice).await? {
+        Some(subscription) => lock(tx, tenant, subscription).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The subscription that an invoice is of, unlocked; none of something that was bought without one.
+pub async fn of_invoice(
+    tx: &mut Connection,
+    tenant: TenantId,
+    invoice: InvoiceId,
+) -> Result<Option<Subscription>> {
+    match id_of_invoice(tx, tenant, invoice).await? {
+        Some(subscription) => find(tx, tenant, subscription).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+async fn id_of_invoice(
+    tx: &mut Connection,
+    tenant: TenantId,
+    invoice: InvoiceId,
+) -> Result<Option<SubscriptionId>> {
     let subscription: Option<Uuid> = purchases::table
         .filter(purchases::tenant_id.eq(tenant.uuid()))
         .filter(purchases::invoice_id.eq(invoice.uuid()))
@@ -192,10 +215,7 @@ pub async fn lock_by_invoice(
         .await
         .optional()?
         .ok_or(Refusal::NotFound { what: "invoice" })?;
-    match subscription {
-        Some(subscription) => lock(tx, tenant, SubscriptionId::from_uuid(subscription)).await.map(Some),
-        None => Ok(None),
-    }
+    Ok(subscription.map(SubscriptionId::from_uuid))
 }
 
 /// The customer's live subscription.

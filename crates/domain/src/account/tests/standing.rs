@@ -38,6 +38,18 @@ fn a_parked_account_does_not_spend_and_any_other_does() {
 }
 
 #[test]
+fn a_suspended_account_authorizes_nothing_and_spends_what_it_used() {
+    let mut account = account_of(&[(GrantSource::Plan, 10, Some(100))]);
+    assert_eq!((account.check_authorizes(), account.has_other_standing()), (Ok(()), false));
+    account.set_suspended(true);
+    assert_eq!(account.check_authorizes(), Err(Refusal::SubscriptionSuspended));
+    assert_eq!((account.check_spends(), account.is_changed()), (Ok(()), true));
+    assert_eq!(charge(&mut account, 4, 1, 1).draws, draws(&[(1, 4)]));
+    account.set_suspended(false);
+    assert_eq!(account.check_authorizes(), Ok(()));
+}
+
+#[test]
 fn a_book_goes_to_the_end_of_its_range_and_not_past_it() {
     let mut books = Books::default();
     books.post(Book::Issued, Book::Available, Credits::MAX).unwrap();

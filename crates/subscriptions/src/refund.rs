@@ -1,0 +1,381 @@
+//! Gives money back (R-10a, R-14b, R-17, R-22a): as an operator wants it, as the provider tells of it,
+//! or because a payment came too late.
+//!
+//! One transaction locks subscription, invoice, payment and credit account, in that order as whoever
+//! pays does, takes back what the money had bought, and stores the refund and a job. The provider is
+//! asked after the commit, under the refund's id; what it answers settles the refund.
+
+use chrono::{TimeDelta, Utc};
+use db::{Connection, Error, Result};
+use domain::account::{Account, Cause, CauseKind};
+use domain::id::{GrantId, InvoiceId, PaymentId, RefundId};
+use domain::invoice::{InvoiceStatus, PaymentStatus};
+use domain::refund::{RefundOrigin, RefundReport, RefundStatus, Revocation, amount, revocation};
+use domain::{Credits, Money, Refusal, TenantScope, Timestamp};
+use idempotency::{Claim, RequestKey};
+use invoices::{Payment, Refund};
+use ledger::Accounts;
+use payments::{GiveBack, ProviderError};
+use scheduler::NewJob;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::buyer::{self, Buyer};
+use crate::collect::unavailable;
+use crate::event::About;
+use crate::{Subscriptions, event, jobs, store};
+
+/// How long after its commit the provider is asked by a job, should the process that stored the refund
+/// have died before it could ask.
+const ASK_AFTER: TimeDelta = TimeDelta::seconds(60);
+
+/// A refund to be stored.
+pub(crate) struct Wanted {
+    pub(crate) id: RefundId,
+    pub(crate) amount: Money,
+    pub(crate) origin: RefundOrigin,
+    pub(crate) reason: Option<String>,
+}
+
+impl Subscriptions {
+    /// Gives money of a paid invoice back: `amount_minor`, or all that has not gone back yet, and revokes
+    /// what that had bought (R-22a). Refused: `not-found`, `invoice-not-paid`, `payment-disputed`,
+    /// `already-refunded`, `refund-too-large`, `invalid-field`. A provider that does not answer leaves
+    /// the refund created: a job asks again.
+    pub async fn refund_invoice(
+        &self,
+        scope: &TenantScope,
+        invoice: InvoiceId,
+        amount_minor: Option<i64>,
+        reason: Option<String>,
+        request: &RequestKey,
+    ) -> Result<Refund> {
+        let tenant = scope.tenant;
+        let (refund, accounts) = self
+            .db
+            .transaction(tenant, async |tx| {
+                let id = RefundId::from_uuid(Uuid::now_v7());
+                match idempotency::claim(tx, tenant, request, id.uuid(), scope.now).await? {
+                    Claim::New => {
+                        let (refund, accounts) =
+                            by_operator(tx, scope, invoice, id, amount_minor, reason.clone()).await?;
+                        Ok((refund, Some(accounts)))
+                    }
+                    Claim::Unfinished { fact } => {
+                        let id = RefundId::from_uuid(fact);
+                        Ok((invoices::refund(tx, tenant, id).await?, None))
+                    }
+                }
+            })
+            .await?;
+        self.publish(scope, accounts).await;
+        self.ask_now(scope, &[refund.id]).await?;
+        self.db.transaction(tenant, async |tx| invoices::refund(tx, tenant, refund.id).await).await
+    }
+
+    /// Takes in how much of a payment has gone back in all, by the provider's account: what no refund
+    /// here knows of becomes one (R-22a). Cumulative, so a total told again, or after a higher one,
+    /// changes nothing. Refused: `not-found`, `currency-mismatch`, `refund-too-large` where it is more
+    /// than was paid, and `invoice-not-paid` while the payment's success has not been told: tell it again
+    /// after that.
+    pub async fn apply_refund(
+        &self,
+        scope: &TenantScope,
+        payment: PaymentId,
+        refunded_total: Money,
+        at: Timestamp,
+    ) -> Result<()> {
+        let accounts = self
+            .db
+            .transaction(scope.tenant, async |tx| as_told(tx, scope, payment, refunded_total, at).await)
+            .await?;
+        self.publish(scope, accounts).await;
+        Ok(())
+    }
+
+    /// Takes in what the provider says about a refund; one that was decided before stays so. What a
+    /// refund has revoked stays revoked where it failed: the amount can be refunded again, and takes
+    /// nothing twice. Refused: `not-found`.
+    pub async fn settle_refund(
+        &self,
+        scope: &TenantScope,
+        refund: RefundId,
+        report: RefundReport,
+        failure_code: Option<&str>,
+    ) -> Result<RefundStatus> {
+        let tenant = scope.tenant;
+        self.db
+            .transaction(tenant, async |tx| {
+                let (refund, is_new) =
+                    invoices::record_refund_report(tx, tenant, refund, report, failure_code, scope.now)
+                        .await?;
+                if is_new {
+                    let buyer = buyer::of_invoice(tx, tenant, refund.invoice).await?;
+                    settled(tx, scope, &buyer, &refund).await?;
+                }
+                Ok(refund.status)
+            })
+            .await
+    }
+
+    /// Asks the provider for a refund that it may not have heard of, outside of any transaction.
+    pub(crate) async fn ask_refund(&self, scope: &TenantScope, refund: RefundId) -> Result<()> {
+        let tenant = scope.tenant;
+        let (refund, payment) = self
+            .db
+            .transaction(tenant, async |tx| {
+                let refund = invoices::refund(tx, tenant, refund).await?;
+                let payment = invoices::payment(tx, tenant, refund.payment).await?;
+                Ok((refund, payment))
+            })
+            .await?;
+        if refund.status != RefundStatus::Created {
+            return Ok(());
+        }
+        let request = GiveBack {
+            tenant,
+            refund: refund.id,
+            payment: payment.id,
+            provider_ref: None,
+            amount: refund.amount,
+        };
+        let (report, failure_code) = match self.provider.refund(&request).await {
+            Ok(()) => (RefundReport::Succeeded, None),
+            Err(ProviderError::RefundRefused(code)) => (RefundReport::Failed, Some(code)),
+            Err(ProviderError::UnknownMethod) => {
+                (RefundReport::Failed, Some(Refusal::UnknownPaymentMethod.code().to_owned()))
+            }
+            Err(error @ ProviderError::Unavailable(_)) => return Err(unavailable(error)),
+        };
+        self.settle_refund(scope, refund.id, report, failure_code.as_deref()).await?;
+        Ok(())
+    }
+
+    /// The same for refunds that were just stored: one that the provider does not answer for is left
+    /// to its job.
+    pub(crate) async fn ask_now(&self, scope: &TenantScope, refunds: &[RefundId]) -> Result<()> {
+        for refund in refunds {
+            match self.ask_refund(scope, *refund).await {
+                Err(Error::Unavailable(reason)) => {
+                    tracing::warn!(%refund, reason, "a refund was not asked for yet");
+                }
+                answer => answer?,
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn by_operator(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    invoice: InvoiceId,
+    id: RefundId,
+    amount_minor: Option<i64>,
+    reason: Option<String>,
+) -> Result<(Refund, Accounts)> {
+    let tenant = scope.tenant;
+    let buyer = buyer::lock(tx, tenant, invoice).await?;
+    let mut payment = paying(tx, scope, invoice).await?.ok_or(Refusal::InvoiceNotPaid)?;
+    if invoices::is_disputed(tx, tenant, invoice).await? {
+        return Err(Refusal::PaymentDisputed.into());
+    }
+    let amount = amount(amount_minor, payment.amount, payment.refunded.amount_minor)?;
+    let grant = store::purchases::grant_of_invoice(tx, tenant, invoice).await?;
+    let mut accounts = ledger::lock_for_void(tx, tenant, buyer.customer(), &[grant], scope.now).await?;
+    let account = accounts.get_mut(buyer.customer())?;
+    let wanted = Wanted { id, amount, origin: RefundOrigin::Operator, reason };
+    let refund = open(tx, scope, buyer.about(), &mut payment, account, grant, wanted).await?;
+    ledger::write(tx, tenant, &accounts, scope.now).await?;
+    Ok((refund, accounts))
+}
+
+/// The locked payment that has paid an invoice; `None` where there was nothing to pay. Refused:
+/// `invoice-not-paid`.
+pub(crate) async fn paying(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    invoice: InvoiceId,
+) -> Result<Option<Payment>> {
+    let invoice = invoices::lock(tx, scope.tenant, invoice).await?;
+    if invoice.status != InvoiceStatus::Paid {
+        return Err(Refusal::InvoiceNotPaid.into());
+    }
+    invoices::lock_paying(tx, scope.tenant, invoice.id).await
+}
+
+/// Stores a refund with what it takes back of the grant, its event, and the job that asks the provider
+/// if nobody else does. The caller holds the locks, and writes the account.
+pub(crate) async fn open(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    about: About<'_>,
+    payment: &mut Payment,
+    account: &mut Account,
+    grant: GrantId,
+    wanted: Wanted,
+) -> Result<Refund> {
+    let taken = take_back(account, payment, grant, &wanted, scope.now)?;
+    let refund = stored(tx, scope, payment, wanted, taken, RefundStatus::Created).await?;
+    let job = NewJob { run_at: Utc::now() + ASK_AFTER, ..jobs::for_refund(scope.tenant, refund.id) };
+    scheduler::enqueue(tx, job, scope.now).await?;
+    about.emit(tx, scope, event::REFUND_CREATED, said(&refund)).await?;
+    Ok(refund)
+}
+
+/// Stores the refund of a payment that succeeded for something that is over: it had bought nothing, so
+/// nothing is revoked (R-10a, R-14b).
+pub(crate) async fn open_too_late(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    about: About<'_>,
+    payment: PaymentId,
+) -> Result<()> {
+    let mut payment = invoices::lock_payment(tx, scope.tenant, payment).await?;
+    let wanted = Wanted {
+        id: RefundId::from_uuid(Uuid::now_v7()),
+        amount: payment.amount,
+        origin: RefundOrigin::TooLate,
+        reason: None,
+    };
+    let refund =
+        stored(tx, scope, &mut payment, wanted, Revocation::default(), RefundStatus::Created).await?;
+    scheduler::enqueue(tx, jobs::for_refund(scope.tenant, refund.id), scope.now).await?;
+    about.emit(tx, scope, event::REFUND_CREATED, said(&refund)).await
+}
+
+async fn as_told(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    payment: PaymentId,
+    refunded_total: Money,
+    at: Timestamp,
+) -> Result<Option<Accounts>> {
+    let tenant = scope.tenant;
+    let invoice = invoices::payment(tx, tenant, payment).await?.invoice;
+    let buyer = buyer::lock(tx, tenant, invoice).await?;
+    invoices::lock(tx, tenant, invoice).await?;
+    let mut payment = invoices::lock_payment(tx, tenant, payment).await?;
+    if refunded_total.currency != payment.amount.currency {
+        return Err(Refusal::CurrencyMismatch.into());
+    }
+    if refunded_total.amount_minor > payment.amount.amount_minor {
+        return Err(Refusal::RefundTooLarge { rest: payment.amount }.into());
+    }
+    match payment.status {
+        PaymentStatus::Succeeded => {}
+        // All of it is on its way back already.
+        PaymentStatus::Refunded => return Ok(None),
+        PaymentStatus::Created | PaymentStatus::Pending | PaymentStatus::Failed | PaymentStatus::Canceled => {
+            return Err(Refusal::InvoiceNotPaid.into());
+        }
+    }
+    let unknown = refunded_total.minus_floor_zero(payment.refunded);
+    if unknown.is_zero() {
+        return Ok(None);
+    }
+    let grant = store::purchases::grant_of_invoice(tx, tenant, invoice).await?;
+    let mut accounts = ledger::lock_for_void(tx, tenant, buyer.customer(), &[grant], scope.now).await?;
+    let account = accounts.get_mut(buyer.customer())?;
+    let wanted = Wanted {
+        id: RefundId::from_uuid(Uuid::now_v7()),
+        amount: unknown,
+        origin: RefundOrigin::Provider,
+        reason: None,
+    };
+    let taken = take_back(account, &payment, grant, &wanted, scope.now)?;
+    let scope_then =
+        TenantScope { now: domain::time::truncate_to_micros(at).min(scope.now), ..scope.clone() };
+    let refund = stored(tx, &scope_then, &mut payment, wanted, taken, RefundStatus::Succeeded).await?;
+    buyer.about().emit(tx, scope, event::REFUND_CREATED, said(&refund)).await?;
+    settled(tx, scope, &buyer, &refund).await?;
+    ledger::write(tx, tenant, &accounts, scope.now).await?;
+    Ok(Some(accounts))
+}
+
+/// Revokes what the money had bought and is still there.
+fn take_back(
+    account: &mut Account,
+    payment: &Payment,
+    grant: GrantId,
+    wanted: &Wanted,
+    now: Timestamp,
+) -> std::result::Result<Revocation, Refusal> {
+    // What was bought may grant nothing.
+    let Some(bought) = account.bought(grant, now) else { return Ok(Revocation::default()) };
+    let refunded = payment.refunded.amount_minor.checked_add(wanted.amount.amount_minor);
+    let refunded = refunded.ok_or(Refusal::AmountOverflow)?;
+    let taken = revocation(bought, payment.amount.amount_minor, refunded);
+    let cause = Cause { kind: CauseKind::Refund, id: wanted.id.uuid() };
+    let revoked = account.revoke(grant, taken.revoke, cause, now)?;
+    debug_assert_eq!(revoked.map_or(Credits::ZERO, |draw| draw.credits), taken.revoke);
+    Ok(taken)
+}
+
+async fn stored(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    payment: &mut Payment,
+    wanted: Wanted,
+    taken: Revocation,
+    status: RefundStatus,
+) -> Result<Refund> {
+    let Wanted { id, amount, origin, reason } = wanted;
+    let refund = Refund {
+        id,
+        payment: payment.id,
+        invoice: payment.invoice,
+        amount,
+        status,
+        origin,
+        reason,
+        failure_code: None,
+        credits_revoked: taken.revoke,
+        credits_short: taken.short,
+        created_at: scope.now,
+        settled_at: (status != RefundStatus::Created).then_some(scope.now),
+    };
+    invoices::add_refund(tx, scope.tenant, payment, &refund).await?;
+    Ok(refund)
+}
+
+/// What follows once the provider has decided.
+async fn settled(tx: &mut Connection, scope: &TenantScope, buyer: &Buyer, refund: &Refund) -> Result<()> {
+    let about = buyer.about();
+    match refund.status {
+        RefundStatus::Created => Ok(()),
+        RefundStatus::Failed => about.emit(tx, scope, event::REFUND_FAILED, said(refund)).await,
+        RefundStatus::Succeeded => {
+            about.emit(tx, scope, event::REFUND_SUCCEEDED, said(refund)).await?;
+            match refund.origin {
+                // Its invoice is void: there is nothing to credit.
+                RefundOrigin::TooLate => Ok(()),
+                RefundOrigin::Operator | RefundOrigin::Cancel | RefundOrigin::Provider => {
+                    let note = invoices::issue_credit_note(tx, scope.tenant, refund, scope.now).await?;
+                    let details = json!({
+                        "credit_note": note.id,
+                        "number": note.number.to_string(),
+                        "invoice": note.invoice,
+                        "refund": note.refund,
+                        "amount": note.total,
+                    });
+                    about.emit(tx, scope, event::CREDIT_NOTE_ISSUED, details).await
+                }
+            }
+        }
+    }
+}
+
+/// What an event about a refund says of it.
+fn said(refund: &Refund) -> Value {
+    json!({
+        "refund": refund.id,
+        "invoice": refund.invoice,
+        "payment": refund.payment,
+        "amount": refund.amount,
+        "origin": refund.origin.name(),
+        "credits_revoked": refund.credits_revoked,
+        "credits_short": refund.credits_short,
+        "failure_code": refund.failure_code,
+    })
+}

@@ -1,0 +1,366 @@
+//! Money that goes back: by an operator, by the provider's account, by the customer's bank.
+
+use chrono::Duration;
+use domain::dispute::DisputeReport;
+use domain::id::PaymentId;
+use domain::{Currency, Money, Refusal};
+use serde_json::{Value, json};
+use subscriptions::Subscriptions;
+
+use crate::support::{Client, World, event, events_totalling, subscribe};
+
+/// A customer on lite who paid 0.72 for 60,000,000 Credits and has spent this many of them.
+struct Bought {
+    customer: String,
+    subscription: String,
+    invoice: String,
+    payment: PaymentId,
+}
+
+async fn bought(client: &Client, name: &str, spent: u64) -> Bought {
+    let customer = client.customer(name).await;
+    let bought = client.subscribe(&customer, "lite").await;
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    if spent > 0 {
+        let events = events_totalling(name, &customer, "mimo-v2-omni", spent, 0);
+        client.post("/v1/usage/events", json!(events)).await.expect(200);
+    }
+    Bought {
+        customer,
+        subscription: text(&bought["subscription"]["id"]),
+        invoice: text(&bought["invoice"]["id"]),
+        payment: text(&bought["invoice"]["payments"][0]["id"]).parse().unwrap(),
+    }
+}
+
+fn usd(amount_minor: i64) -> Money {
+    Money { amount_minor, currency: Currency::Usd }
+}
+
+fn refusal(answer: db::Result<()>) -> &'static str {
+    match answer {
+        Err(db::Error::Refused(refusal)) => refusal.code(),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn invoice(client: &Client, id: &str) -> Value {
+    client.get(&format!("/v1/invoices/{id}")).await.expect(200)
+}
+
+async fn told(subscriptions: &Subscriptions, world: &World, payment: PaymentId, total: i64) {
+    let scope = world.scope().await;
+    subscriptions.apply_refund(&scope, payment, usd(total), scope.now).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_the_money_takes_half_the_credits_as_far_as_they_are_unspent() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    // The rule's own example, times 600,000: grant 100, spent 70, half refunded: revoke 30, shortfall 20.
+    let ada = bought(client, "ada", 42_000_000).await;
+    let path = format!("/v1/invoices/{}/refunds", ada.invoice);
+    let body = json!({"amount_minor": 36, "reason": "down for a day"});
+    let first = client.post_as("half", &path, body.clone()).await;
+    let refund = first.clone().expect(201);
+    assert_eq!(refund["status"], "succeeded");
+    assert_eq!(refund["origin"], "operator");
+    assert_eq!(refund["amount"], json!({"amount_minor": 36, "currency": "USD"}));
+    assert_eq!(
+        (&refund["credits_revoked"], &refund["credits_short"]),
+        (&json!(18_000_000), &json!(12_000_000))
+    );
+    assert_eq!(client.available(&ada.customer).await, 0);
+
+    // The same request again has the same answer and no second effect.
+    let again = client.post_as("half", &path, body).await;
+    assert_eq!(again.headers["idempotency-replayed"], "true");
+    assert_eq!(again.expect(201), refund);
+    client
+        .post_as("half", &path, json!({"amount_minor": 1}))
+        .await
+        .expect_problem(422, "idempotency-key-reused");
+
+    // Too much, nothing, less than nothing: refused, and nothing is changed.
+    let too_much = client.post(&path, json!({"amount_minor": 37})).await;
+    too_much.expect_problem(422, "refund-too-large");
+    assert_eq!(too_much.body["rest"], json!({"amount_minor": 36, "currency": "USD"}));
+    for bad in [json!(0), json!(-36), json!(i64::MIN), json!("36"), json!(1.5)] {
+        client.post(&path, json!({"amount_minor": bad})).await.expect_problem(422, "invalid-field");
+    }
+    client.post(&path, json!({"reason": ""})).await.expect_problem(422, "invalid-field");
+    assert_eq!(invoice(client, &ada.invoice).await["refunds"], json!([refund]));
+
+    // The rest by default. All 60,000,000 should be gone: 18,000,000 are, 42,000,000 stay spent.
+    let rest = client.post(&path, json!({})).await.expect(201);
+    assert_eq!(rest["amount"]["amount_minor"], 36);
+    assert_eq!((&rest["credits_revoked"], &rest["credits_short"]), (&json!(0), &json!(42_000_000)));
+    client.post(&path, json!({})).await.expect_problem(409, "already-refunded");
+    let view = invoice(client, &ada.invoice).await;
+    assert_eq!(view["status"], "paid", "what was paid stays paid");
+    assert_eq!(view["payments"][0]["refunded"]["amount_minor"], 72);
+    assert_eq!(view["refunds"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_touches_no_other_grant_and_is_in_the_ledger_under_its_own_cause() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let ada = bought(client, "ada", 0).await;
+    let upgrade = format!("/v1/subscriptions/{}/upgrade", ada.subscription);
+    let upgraded = client.post(&upgrade, json!({"plan": "standard"})).await.expect(200);
+    assert_eq!(client.available(&ada.customer).await, 200_000_000);
+    let path = format!("/v1/invoices/{}/refunds", upgraded["invoice"]["id"].as_str().unwrap());
+    let refund = client.post(&path, json!({"amount_minor": 30})).await.expect(201);
+    // 1.20 had bought 140,000,000: a quarter of it is 35,000,000.
+    assert_eq!(refund["credits_revoked"], 35_000_000);
+    assert_eq!(client.available(&ada.customer).await, 165_000_000);
+    let grants = client.grants(&ada.customer).await;
+    let left: Vec<(&str, i64)> = grants
+        .iter()
+        .map(|grant| (grant["source"].as_str().unwrap(), grant["remaining"].as_i64().unwrap()))
+        .collect();
+    assert!(left.contains(&("plan", 60_000_000)) && left.contains(&("upgrade", 105_000_000)), "{left:?}");
+    let transfers = client.transfers(&ada.customer).await;
+    let last = transfers.iter().find(|transfer| transfer["credit"] == "revoked").unwrap();
+    assert_eq!((&last["cause"]["kind"], &last["credits"]), (&json!("refund"), &json!(35_000_000)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_paid_is_not_refunded_and_only_an_operator_refunds() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let customer = client.customer("ada").await;
+    let pending = client.post("/v1/subscriptions", subscribe(&customer, "lite", "pm_sandbox_pends")).await;
+    let open = pending.expect(202)["invoice"]["id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/invoices/{open}/refunds");
+    client.post(&path, json!({})).await.expect_problem(409, "invoice-not-paid");
+    let unknown = "/v1/invoices/inv_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d/refunds";
+    client.post(unknown, json!({})).await.expect_problem(404, "not-found");
+    let billing = client.with_key(&world.key(&[tenants::Scope::Billing]).await);
+    billing.post(&path, json!({})).await.expect_problem(403, "insufficient-scope");
+    let other = client.with_key(&world.other_tenant().await);
+    other.post(&path, json!({})).await.expect_problem(404, "not-found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_give_no_more_back_than_was_paid() {
+    let world = World::new().await;
+    let (one, two) = (world.serve().await, world.serve().await);
+    let ada = bought(&one.client, "ada", 0).await;
+    let path = format!("/v1/invoices/{}/refunds", ada.invoice);
+    let tries = (0..20).map(|number| {
+        let client = if number % 2 == 0 { &one.client } else { &two.client };
+        client.post(&path, json!({"amount_minor": 10}))
+    });
+    let answers = futures_util::future::join_all(tries).await;
+    // 0.72 is seven times 0.10, and 0.02.
+    let given = answers.iter().filter(|answer| answer.status == 201).count();
+    assert_eq!(given, 7);
+    for answer in answers.iter().filter(|answer| answer.status != 201) {
+        answer.expect_problem(422, "refund-too-large");
+    }
+    let view = invoice(&one.client, &ada.invoice).await;
+    assert_eq!(view["payments"][0]["refunded"]["amount_minor"], 70);
+    // floor(60,000,000 x 70 / 72) are gone.
+    assert_eq!(one.client.available(&ada.customer).await, 60_000_000 - 58_333_333);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_provider_tells_of_refunds_is_cumulative() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let subscriptions = world.subscriptions();
+    let ada = bought(client, "ada", 0).await;
+    // Half, told three times, the last time late.
+    told(&subscriptions, &world, ada.payment, 18).await;
+    told(&subscriptions, &world, ada.payment, 36).await;
+    told(&subscriptions, &world, ada.payment, 36).await;
+    told(&subscriptions, &world, ada.payment, 18).await;
+    assert_eq!(client.available(&ada.customer).await, 30_000_000);
+    let refunds = invoice(client, &ada.invoice).await["refunds"].clone();
+    let amounts: Vec<&Value> =
+        refunds.as_array().unwrap().iter().map(|refund| &refund["amount"]["amount_minor"]).collect();
+    assert_eq!(amounts, [18, 18]);
+    assert!(refunds.as_array().unwrap().iter().all(|refund| refund["origin"] == "provider"));
+    // One that was asked for here is known already when the provider tells of it.
+    let path = format!("/v1/invoices/{}/refunds", ada.invoice);
+    client.post(&path, json!({"amount_minor": 12})).await.expect(201);
+    told(&subscriptions, &world, ada.payment, 48).await;
+    let view = invoice(client, &ada.invoice).await;
+    assert_eq!(view["payments"][0]["refunded"]["amount_minor"], 48);
+    assert_eq!(client.available(&ada.customer).await, 20_000_000);
+
+    let scope = world.scope().await;
+    let more = subscriptions.apply_refund(&scope, ada.payment, usd(73), scope.now).await;
+    assert_eq!(refusal(more), "refund-too-large");
+    let yuan = Money { amount_minor: 50, currency: Currency::Cny };
+    assert_eq!(
+        refusal(subscriptions.apply_refund(&scope, ada.payment, yuan, scope.now).await),
+        "currency-mismatch"
+    );
+    assert_eq!(invoice(client, &ada.invoice).await, view);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_told_before_its_payment_succeeded_waits_for_that() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let customer = client.customer("ada").await;
+    let pending = client.post("/v1/subscriptions", subscribe(&customer, "lite", "pm_sandbox_pends")).await;
+    let payment = pending.expect(202)["invoice"]["payments"][0]["id"].as_str().unwrap().parse().unwrap();
+    let (subscriptions, scope) = (world.subscriptions(), world.scope().await);
+    let early = subscriptions.apply_refund(&scope, payment, usd(72), scope.now).await;
+    assert_eq!(refusal(early), Refusal::InvoiceNotPaid.code());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_dispute_takes_what_is_unspent_and_suspends_until_an_operator_lifts_it() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let subscriptions = world.subscriptions();
+    let ada = bought(client, "ada", 42_000_000).await;
+    let scope = world.scope().await;
+    let tell = async |report| {
+        subscriptions.apply_dispute(&scope, ada.payment, "dp_1", report, usd(72), scope.now).await.unwrap();
+    };
+    let path = format!("/v1/subscriptions/{}", ada.subscription);
+    tell(DisputeReport::Opened).await;
+    let dispute = invoice(client, &ada.invoice).await["disputes"][0].clone();
+    assert_eq!((&dispute["state"], &dispute["provider_ref"]), (&json!("open"), &json!("dp_1")));
+    assert_eq!(client.available(&ada.customer).await, 18_000_000, "nothing is taken before it is lost");
+    client.authorize("before", &ada.customer, "mimo-v2-omni", 1_000, 10).await.expect(201);
+    let refunds = format!("/v1/invoices/{}/refunds", ada.invoice);
+    client.post(&refunds, json!({})).await.expect_problem(409, "payment-disputed");
+
+    tell(DisputeReport::Lost).await;
+    assert_eq!(client.available(&ada.customer).await, 0);
+    assert_eq!(client.get(&path).await.expect(200)["status"], "suspended");
+    client
+        .authorize("a", &ada.customer, "mimo-v2-omni", 1_000, 10)
+        .await
+        .expect_problem(402, "subscription-suspended");
+    // What was used is recorded all the same.
+    let used = event("used", &ada.customer, "mimo-v2-omni", json!({"input": 500, "output": 0}));
+    let recorded = client.post("/v1/usage/events", used).await.expect(200);
+    assert_eq!((&recorded["status"], &recorded["receipt"]["credits"]), (&json!("accepted"), &json!(500)));
+
+    let resumed = client
+        .send(
+            client
+                .request(reqwest::Method::POST, &format!("{path}/resume"))
+                .header("Idempotency-Key", "lift"),
+        )
+        .await;
+    assert_eq!(resumed.expect(200)["status"], "active");
+    // The chargeback is told again after the reinstatement, and its opening arrives late.
+    for report in [DisputeReport::Lost, DisputeReport::Opened, DisputeReport::Won, DisputeReport::Lost] {
+        tell(report).await;
+        assert_eq!(client.get(&path).await.expect(200)["status"], "active");
+    }
+    let dispute = invoice(client, &ada.invoice).await["disputes"][0].clone();
+    assert_eq!((&dispute["state"], &dispute["credits_revoked"]), (&json!("won"), &json!(18_000_000)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspended_subscription_authorizes_nothing_and_goes_on_where_it_stopped() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let ada = bought(client, "ada", 0).await;
+    let path = format!("/v1/subscriptions/{}", ada.subscription);
+    client.authorize("one", &ada.customer, "mimo-v2-omni", 1_000, 10).await.expect(201);
+    let suspended = client.post(&format!("{path}/suspend"), json!({"reason": "abuse"})).await.expect(200);
+    assert_eq!(suspended["status"], "suspended");
+    client.post(&format!("{path}/suspend"), json!({})).await.expect(200);
+    client
+        .authorize("two", &ada.customer, "mimo-v2-omni", 1_000, 10)
+        .await
+        .expect_problem(402, "subscription-suspended");
+    client
+        .post(&format!("{path}/upgrade"), json!({"plan": "max"}))
+        .await
+        .expect_problem(402, "subscription-suspended");
+    let resume = |key: &'static str| {
+        let path = format!("{path}/resume");
+        async move {
+            client.send(client.request(reqwest::Method::POST, &path).header("Idempotency-Key", key)).await
+        }
+    };
+    assert_eq!(resume("a").await.expect(200)["status"], "active");
+    assert_eq!(resume("a").await.expect(200)["status"], "active", "the same request again");
+    resume("b").await.expect_problem(409, "subscription-not-suspended");
+    client.authorize("three", &ada.customer, "mimo-v2-omni", 1_000, 10).await.expect(201);
+
+    // While the renewal is unpaid, whoever is let go on is past due.
+    let declines = json!({"payment_method": "pm_sandbox_declines"});
+    client.put(&format!("{path}/payment-method"), declines).await.expect(200);
+    client.post(&format!("{path}/suspend"), json!({})).await.expect(200);
+    client.advance_to("2026-02-28T10:00:00Z").await;
+    assert_eq!(client.get(&path).await.expect(200)["status"], "suspended");
+    assert_eq!(resume("c").await.expect(200)["status"], "past_due");
+
+    // What is suspended can be canceled, and the customer may buy again.
+    client.post(&format!("{path}/suspend"), json!({})).await.expect(200);
+    client.post(&format!("{path}/cancel"), json!({"at_once": true})).await.expect(200);
+    client.subscribe(&ada.customer, "lite").await;
+    client.authorize("four", &ada.customer, "mimo-v2-omni", 1_000, 10).await.expect(201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_immediate_cancel_gives_the_cycles_money_back_where_it_is_asked_to() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let ada = bought(client, "ada", 42_000_000).await;
+    let path = format!("/v1/subscriptions/{}", ada.subscription);
+    let upgraded = client.post(&format!("{path}/upgrade"), json!({"plan": "standard"})).await.expect(200);
+    client
+        .post(&format!("{path}/cancel"), json!({"refund": true}))
+        .await
+        .expect_problem(422, "invalid-field");
+    let canceled = client.post(&format!("{path}/cancel"), json!({"at_once": true, "refund": true})).await;
+    assert_eq!(canceled.expect(200)["status"], "canceled");
+    assert_eq!(client.available(&ada.customer).await, 0);
+    let first = invoice(client, &ada.invoice).await;
+    let second = invoice(client, upgraded["invoice"]["id"].as_str().unwrap()).await;
+    for (invoice, amount, revoked, short) in
+        [(first, 72, 18_000_000, 42_000_000), (second, 120, 140_000_000, 0)]
+    {
+        let refund = &invoice["refunds"][0];
+        assert_eq!((&refund["origin"], &refund["status"]), (&json!("cancel"), &json!("succeeded")));
+        assert_eq!(refund["amount"]["amount_minor"], amount);
+        assert_eq!((&refund["credits_revoked"], &refund["credits_short"]), (&json!(revoked), &json!(short)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_refunded_disputed_and_suspended_verifies() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let subscriptions = world.subscriptions();
+    let ada = bought(client, "ada", 42_000_000).await;
+    client
+        .post(&format!("/v1/invoices/{}/refunds", ada.invoice), json!({"amount_minor": 36}))
+        .await
+        .expect(201);
+    let bob = bought(client, "bob", 1_000).await;
+    let scope = world.scope().await;
+    let later = scope.now + Duration::hours(1);
+    subscriptions
+        .apply_dispute(&scope, bob.payment, "dp_bob", DisputeReport::Lost, usd(72), later)
+        .await
+        .unwrap();
+    let carl = bought(client, "carl", 1_000).await;
+    let cancel = format!("/v1/subscriptions/{}/cancel", carl.subscription);
+    client.post(&cancel, json!({"at_once": true, "refund": true})).await.expect(200);
+    let output = world.command("verify").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
