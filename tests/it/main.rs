@@ -2,6 +2,7 @@
 
 mod alerts;
 mod audit;
+mod billing_table;
 mod campaigns;
 mod commands;
 mod concurrency;
@@ -23,6 +24,7 @@ mod sim;
 mod spending;
 mod statements;
 mod support;
+mod terms;
 mod tidy;
 mod top_ups;
 mod torture;

@@ -13,6 +13,7 @@ mod exhaustion;
 mod health;
 mod invoices;
 mod ledger;
+mod migrations;
 mod plans;
 mod refunds;
 mod rollovers;
@@ -67,6 +68,9 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(subscriptions::set_payment_method)
         .service(suspensions::suspend_subscription)
         .service(suspensions::resume_subscription)
+        .service(migrations::schedule_migration)
+        .service(migrations::withdraw_migration)
+        .service(migrations::migrate_plan)
         .service(authorizations::price_request)
         .service(authorizations::renew_authorization)
         .service(authorizations::release_authorization)

@@ -143,6 +143,8 @@ diesel::table! {
         plan_code -> Text,
         opened_at -> Timestamptz,
         closed_at -> Nullable<Timestamptz>,
+        grant_id -> Nullable<Uuid>,
+        carried_grant_id -> Nullable<Uuid>,
     }
 }
 
@@ -440,6 +442,12 @@ diesel::table! {
         scheduled_plan_code -> Nullable<Text>,
         created_at -> Timestamptz,
         ended_at -> Nullable<Timestamptz>,
+        term -> Text,
+        annual_from -> Nullable<Integer>,
+        anchor_kind -> Text,
+        share_days -> SmallInt,
+        share_of -> SmallInt,
+        migrates -> Bool,
     }
 }
 
@@ -612,6 +620,7 @@ diesel::table! {
         last_error -> Nullable<Text>,
         created_at -> Timestamptz,
         settled_at -> Nullable<Timestamptz>,
+        due_by_clock -> Nullable<Timestamptz>,
     }
 }
 

@@ -69,6 +69,9 @@ pub enum CauseKind {
     Refund,
     /// A dispute was lost; the id is the dispute's.
     Dispute,
+    /// A cycle turned: the pool of one that its term had paid for, or what was carried into it; the id is the
+    /// grant's (R-20, R-22b).
+    Cycle,
 }
 
 impl CauseKind {
@@ -81,6 +84,7 @@ impl CauseKind {
         CauseKind::Adjustment,
         CauseKind::Refund,
         CauseKind::Dispute,
+        CauseKind::Cycle,
     ];
 
     pub fn name(self) -> &'static str {
@@ -93,6 +97,7 @@ impl CauseKind {
             CauseKind::Adjustment => "adjustment",
             CauseKind::Refund => "refund",
             CauseKind::Dispute => "dispute",
+            CauseKind::Cycle => "cycle",
         }
     }
 }
@@ -395,6 +400,11 @@ impl Account {
     /// The transfers made since the account was loaded, in version order.
     pub fn journal(&self) -> &[Posted] {
         &self.journal
+    }
+
+    /// What a loaded grant was made for.
+    pub fn source_of(&self, grant: GrantId) -> Option<GrantSource> {
+        self.grants.iter().find(|other| other.id == grant).map(|grant| grant.source)
     }
 
     /// The grants issued since the account was loaded.

@@ -21,7 +21,7 @@ use crate::cancel::sum;
 use crate::next_cycle::EndReason;
 use crate::roll_over::{BATCH, COLLECTED_AT_ONCE};
 use crate::subscription::{Purchase, PurchaseKind, Subscription};
-use crate::{Subscriptions, event, purchase, store};
+use crate::{Subscriptions, event, purchase, status_change, store};
 
 /// How far the collection of an unpaid renewal is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,6 +139,8 @@ pub(crate) async fn failed(
     subscription.status = subscription::after(before, subscription::Event::RenewalFailed)?;
     if subscription.status != before {
         store::subscriptions::update(tx, scope.tenant, subscription).await?;
+        let failed = subscription::Event::RenewalFailed;
+        status_change::moved(tx, scope, subscription, before, failed).await?;
         event::emit(tx, scope, event::PAST_DUE, subscription, event::purchase(renewal)).await?;
     }
     let dunning = try_ended(tx, scope, subscription, renewal).await?;
@@ -201,9 +203,11 @@ async fn end_unpaid(
     subscription: &mut Subscription,
 ) -> Result<Accounts> {
     let (tenant, now) = (scope.tenant, scope.now);
-    subscription.status = subscription::after(subscription.status, subscription::Event::EndedForGood)?;
+    let (before, ended) = (subscription.status, subscription::Event::EndedForGood);
+    subscription.status = subscription::after(before, ended)?;
     subscription.ended_at = Some(now);
     store::subscriptions::update(tx, tenant, subscription).await?;
+    status_change::moved(tx, scope, subscription, before, ended).await?;
     let cycle = subscription.cycle();
     if let Some(cycle) = cycle {
         store::cycles::close(tx, tenant, subscription, cycle.number, now).await?;

@@ -24,6 +24,9 @@ pub const CANCEL_SET: &str = "subscription.cancel_set";
 pub const CANCEL_WITHDRAWN: &str = "subscription.cancel_withdrawn";
 pub const DOWNGRADE_SCHEDULED: &str = "subscription.downgrade_scheduled";
 pub const DOWNGRADE_WITHDRAWN: &str = "subscription.downgrade_withdrawn";
+pub const MIGRATION_SCHEDULED: &str = "subscription.migration_scheduled";
+pub const MIGRATION_WITHDRAWN: &str = "subscription.migration_withdrawn";
+pub const MIGRATED: &str = "subscription.migrated";
 pub const PAYMENT_METHOD_SET: &str = "subscription.payment_method_set";
 pub const CYCLE_CLOSED: &str = "cycle.closed";
 pub const CYCLE_OPENED: &str = "cycle.opened";
@@ -45,6 +48,7 @@ pub const DISPUTE_OPENED: &str = "dispute.opened";
 pub const DISPUTE_WON: &str = "dispute.won";
 pub const DISPUTE_LOST: &str = "dispute.lost";
 pub const CREDITS_GRANTED: &str = "credits.granted";
+pub const CREDITS_CARRIED: &str = "credits.carried";
 pub const CREDITS_EXPIRED: &str = "credits.expired";
 pub const BALANCE_RECOVERED: &str = "balance.recovered";
 

@@ -5,7 +5,9 @@ use domain::calendar::Cycle;
 use domain::id::{CustomerId, InvoiceId, PurchaseId, SubscriptionId};
 use domain::invoice::{InvoiceStatus, PaymentStatus};
 use domain::money::DiscountBps;
+use domain::month_share::MonthShare;
 use domain::subscription::{Status, check_changeable};
+use domain::term::Term;
 use domain::{Credits, Currency, Refusal, TenantScope, Timestamp};
 use invoices::InvoiceView;
 
@@ -27,11 +29,19 @@ pub struct SubscriptionView {
     pub payment_method: String,
     /// The current or last cycle; `None` before the first payment.
     pub cycle: Option<Cycle>,
+    /// What is paid at once (R-22b).
+    pub term: Term,
+    /// When the term ends that is paid, or to be paid: what is scheduled happens then. `None` before the first payment.
+    pub renews_at: Option<Timestamp>,
+    /// The part of a month that this cycle covers.
+    pub share: MonthShare,
     /// Off the price of this cycle.
     pub discount: DiscountBps,
     pub cancel_at_cycle_end: bool,
     /// The plan from the next cycle on, where that is another one.
     pub scheduled_plan_code: Option<String>,
+    /// It moves to the newest catalogue version at its next renewal.
+    pub migrates: bool,
     /// The unpaid invoice of the current cycle.
     pub open_invoice: Option<InvoiceId>,
     pub pending_upgrade: Option<PendingUpgrade>,
@@ -121,7 +131,7 @@ impl Subscriptions {
                     false => ledger::version(tx, tenant, customer).await?,
                 };
                 let view = |subscription| view(subscription, &pending, &dunnings, version);
-                Ok(found.into_iter().map(view).collect())
+                found.into_iter().map(view).collect()
             })
             .await
     }
@@ -201,7 +211,7 @@ pub async fn one(
     let pending = store::purchases::pending(tx, scope.tenant, &[subscription.id]).await?;
     let dunnings = store::dunnings::open(tx, scope.tenant, &[subscription.id]).await?;
     let version = ledger::version(tx, scope.tenant, subscription.customer).await?;
-    Ok(view(subscription, &pending, &dunnings, version))
+    view(subscription, &pending, &dunnings, version)
 }
 
 fn view(
@@ -209,17 +219,21 @@ fn view(
     pending: &[Purchase],
     dunnings: &[Dunning],
     account_version: i64,
-) -> SubscriptionView {
+) -> Result<SubscriptionView> {
     let mut own = pending.iter().filter(|purchase| purchase.subscription == subscription.id);
     let upgrade = own.clone().find(|purchase| purchase.kind == PurchaseKind::Upgrade);
     let cycle = own.find(|purchase| purchase.kind != PurchaseKind::Upgrade);
-    SubscriptionView {
+    Ok(SubscriptionView {
         id: subscription.id,
         customer: subscription.customer,
         status: subscription.status,
         catalog_version: subscription.catalog_version,
         currency: subscription.currency,
         cycle: subscription.cycle(),
+        term: subscription.term,
+        renews_at: subscription.renews_at()?,
+        share: subscription.share,
+        migrates: subscription.migrates,
         discount: subscription.discount,
         cancel_at_cycle_end: subscription.cancel_at_cycle_end,
         open_invoice: cycle.map(|purchase| purchase.invoice),
@@ -237,5 +251,5 @@ fn view(
         plan_code: subscription.plan_code,
         payment_method: subscription.payment_method,
         scheduled_plan_code: subscription.scheduled_plan_code,
-    }
+    })
 }

@@ -54,21 +54,21 @@ pub(crate) const I26_CHANGES: Check = Check::new(
              as e (kind, has_happened)
          where y.tenant_id = $1 and e.has_happened
          union all
-         select i.customer_id, 'refunds', p.subscription_id, e.kind, 'refund',
+         select i.customer_id, 'refunds', p.subject, e.kind, 'refund',
              'ref_' || translate(r.refund_id::text, '-', '')
          from refunds r
          join invoices i on i.tenant_id = r.tenant_id and i.invoice_id = r.invoice_id
-         join purchases p on p.tenant_id = r.tenant_id and p.invoice_id = r.invoice_id
+         join bought p on p.invoice_id = r.invoice_id
          cross join lateral (values ('refund.created', true), ('refund.succeeded', r.status = 'succeeded'),
              ('refund.failed', r.status = 'failed')) as e (kind, has_happened)
          -- Those that bear their payment's id were given back before refunds had rows and events.
          where r.tenant_id = $1 and e.has_happened and r.refund_id <> r.payment_id
          union all
-         select i.customer_id, 'disputes', p.subscription_id, 'dispute.' || replace(d.state, 'open', 'opened'),
+         select i.customer_id, 'disputes', p.subject, 'dispute.' || replace(d.state, 'open', 'opened'),
              'dispute', 'dsp_' || translate(d.dispute_id::text, '-', '')
          from disputes d
          join invoices i on i.tenant_id = d.tenant_id and i.invoice_id = d.invoice_id
-         join purchases p on p.tenant_id = d.tenant_id and p.invoice_id = d.invoice_id
+         join bought p on p.invoice_id = d.invoice_id
          where d.tenant_id = $1),
      events as (
          select kind, subject, payload ->> 'invoice' as invoice, payload ->> 'purchase' as purchase,

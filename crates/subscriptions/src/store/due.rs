@@ -16,7 +16,7 @@ use super::subscriptions::Row;
 use crate::subscription::{PurchaseKind, PurchaseStatus, Subscription};
 
 /// The states in which cycles run.
-const RUNNING: [Status; 3] = [Status::Active, Status::PastDue, Status::Suspended];
+pub const RUNNING: [Status; 3] = [Status::Active, Status::PastDue, Status::Suspended];
 
 /// Conditions on the subscriptions that are due at `now`.
 macro_rules! is_due {

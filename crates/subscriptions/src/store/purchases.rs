@@ -193,9 +193,12 @@ pub async fn with_paid_cycle(
         .inner_join(
             subscriptions::table.on(subscriptions::tenant_id
                 .eq(purchases::tenant_id)
-                .and(subscriptions::subscription_id.nullable().eq(purchases::subscription_id))
-                .and(subscriptions::cycle_number.eq(purchases::cycle_number))),
+                .and(subscriptions::subscription_id.nullable().eq(purchases::subscription_id))),
         )
+        // A year is paid for with its first cycle (R-22b).
+        .filter(subscriptions::annual_from.eq(purchases::cycle_number).or(
+            subscriptions::annual_from.is_null().and(subscriptions::cycle_number.eq(purchases::cycle_number)),
+        ))
         .filter(purchases::tenant_id.eq(tenant.uuid()))
         .filter(purchases::subscription_id.eq_any(ids))
         .filter(purchases::kind.ne(PurchaseKind::Upgrade.name()))
