@@ -75,7 +75,7 @@ pub enum CauseKind {
 }
 
 impl CauseKind {
-    pub const ALL: [CauseKind; 8] = [
+    pub const ALL: [CauseKind; 9] = [
         CauseKind::Purchase,
         CauseKind::Usage,
         CauseKind::Expiry,
