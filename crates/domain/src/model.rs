@@ -5,11 +5,12 @@
 //! every list is searched from its beginning, and nothing is kept that could be counted again.
 //!
 //! [`Model`] is a tenant as the outside sees it: it takes a [`Command`] and says the [`Answer`] that
-//! Tollgate must give over HTTP. It covers customers, subscriptions with their payments, upgrades and
-//! cancels, holds, usage and its voids, cycles and the test clock. It has no dunning retries, top-ups, refunds,
-//! pay-as-you-go or annual terms: the product has none yet.
+//! Tollgate must give over HTTP. It covers customers, subscriptions by the month and by the year with their payments, retries, upgrades
+//! and cancels, top-ups, refunds, what is given by hand, holds, usage and its voids, cycles and the test clock. It has no
+//! pay-as-you-go, disputes or suspensions, and no refund of a year.
 
 pub mod account;
+mod apart;
 pub mod calendar;
 pub mod command;
 pub mod holds;
@@ -26,5 +27,5 @@ pub use command::{Answer, Ask, Command, Event, Fact, Noun, Plain};
 #[cfg(test)]
 pub(crate) use one_by_one::{Fate, ModelAccount, ModelUsage};
 pub use rates::{ModelBand, ModelCost, cost, discounted, paid_within_cycle};
-pub use tenant::{Model, ModelCatalog, ModelPlan, ModelPromotion, ModelRates};
+pub use tenant::{Model, ModelCatalog, ModelPlan, ModelPromotion, ModelRates, ModelTopUp};
 pub use usage::Counted;

@@ -14,7 +14,7 @@ const NOWHERE: usize = 1_000_000;
 const CUSTOMERS_MAX: usize = 3;
 
 /// How often each kind is chosen.
-const WEIGHTS: [(u64, &str); 26] = [
+const WEIGHTS: [(u64, &str); 29] = [
     (3, "create-customer"),
     (6, "subscribe"),
     (3, "preview-upgrade"),
@@ -27,6 +27,9 @@ const WEIGHTS: [(u64, &str); 26] = [
     (1, "withdraw-migration"),
     (3, "set-method"),
     (6, "pay-invoice"),
+    (5, "buy-top-up"),
+    (5, "refund"),
+    (4, "give"),
     (2, "price"),
     (20, "authorize"),
     (6, "release"),
@@ -119,6 +122,23 @@ impl Generator {
                 Command::SetMethod { subscription: self.subscription(model), method: self.method() }
             }
             "pay-invoice" => self.pay(model),
+            "buy-top-up" => Command::BuyTopUp {
+                customer: self.customer(model),
+                top_up: if self.random.percent(4) { "topup-1b" } else { "topup-10m" },
+                currency: self.random.of(&["USD", "USD", "CNY"]),
+                method: self.method(),
+            },
+            "refund" => self.refund(model),
+            "give" => Command::Give {
+                customer: self.customer(model),
+                source: self.random.of(&["adjustment", "promotion"]),
+                credits: 1 + self.random.number_below(5_000_000),
+                expires: match self.random.below(3) {
+                    0 => None,
+                    1 => Some(model.now + self.random.number_below(40 * DAY)),
+                    _ => Some(model.now + 1 + self.random.number_below(3 * DAY)),
+                },
+            },
             "price" => Command::Price { ask: self.ask(model, None) },
             "authorize" => self.authorize(model),
             "release" => self.release(model),
@@ -230,8 +250,32 @@ impl Generator {
             let seen: Vec<usize> = (0..model.invoices.len()).filter(seen).collect();
             if seen.is_empty() || self.random.percent(15) { NOWHERE } else { self.random.of(&seen) }
         };
-        let method = if self.random.percent(70) { Some(self.method()) } else { None };
+        // A top-up has no method of its own.
+        let is_top_up = model.invoices.get(invoice).is_some_and(|invoice| invoice.bought == Bought::TopUp);
+        let method = if is_top_up || self.random.percent(70) { Some(self.method()) } else { None };
         Command::PayInvoice { invoice, method }
+    }
+
+    /// Mostly of something that was paid; not of a year, whose later cycles a refund ends.
+    fn refund(&mut self, model: &Model) -> Command {
+        let is_of_a_year = |of: usize| {
+            let own = model.invoices[of].subscription.map(|own| &model.subscriptions[own]);
+            own.is_some_and(|own| own.is_annual || own.annual_from.is_some())
+        };
+        let seen: Vec<usize> = (0..model.invoices.len()).filter(|number| !is_of_a_year(*number)).collect();
+        let paid: Vec<usize> =
+            seen.iter().copied().filter(|of| model.invoices[*of].status == "paid").collect();
+        let from = if !paid.is_empty() && self.random.percent(85) { paid } else { seen };
+        if from.is_empty() || self.random.percent(4) {
+            return Command::Refund { invoice: NOWHERE, amount: None };
+        }
+        let invoice = self.random.of(&from);
+        let own = &model.invoices[invoice];
+        let amount = match self.random.below(4) {
+            0 => None,
+            _ => Some(1 + self.random.number_below(own.total - own.refunded + 2)),
+        };
+        Command::Refund { invoice, amount }
     }
 
     /// A prompt, around the bounds of bands often, in up to three kinds.

@@ -313,11 +313,13 @@ impl Seed {
 
     /// Invoices that no answer named are looked up.
     async fn know_of(&mut self, command: &Command) -> Result<(), String> {
-        let Command::PayInvoice { invoice, .. } = command else { return Ok(()) };
+        let (Command::PayInvoice { invoice, .. } | Command::Refund { invoice, .. }) = command else {
+            return Ok(());
+        };
         if self.ids.knows(Noun::Invoice, *invoice) || *invoice >= self.model.invoices.len() {
             return Ok(());
         }
-        let customer = self.model.subscriptions[self.model.invoices[*invoice].subscription].customer;
+        let customer = self.model.invoices[*invoice].customer;
         let list = Command::ListInvoices { customer };
         let expected = self.model.apply(&list);
         let (got, _) = self.send(&list, "").await?;

@@ -2,7 +2,7 @@
 //! and a second version that is in force later and differs in every way that a version may.
 
 use domain::model::calendar::{DAY, Micros};
-use domain::model::{ModelBand, ModelCatalog, ModelPlan, ModelPromotion, ModelRates};
+use domain::model::{ModelBand, ModelCatalog, ModelPlan, ModelPromotion, ModelRates, ModelTopUp};
 
 /// 2026-01-31T10:00:00Z, as `support::START`.
 pub const START: Micros = 1_769_853_600_000_000;
@@ -50,6 +50,12 @@ name = "Max"
 rank = 4
 credits_per_cycle = 1_700_000_000
 prices_minor = { USD = 110_00 }
+
+[[top_ups]]
+code = "topup-10m"
+credits = 12_000_000
+prices_minor = { USD = 1_11 }
+lasts_days = 20
 
 [[promotions]]
 code = "first-cycle"
@@ -108,6 +114,12 @@ fn first() -> ModelCatalog {
             by_year("pro", 3, 700_000_000, &[("USD", 5_000, 50_000), ("CNY", 32_900, 329_000)]),
             by_year("max", 4, 1_600_000_000, &[("USD", 10_000, 100_000), ("CNY", 65_900, 659_000)]),
         ],
+        top_ups: vec![ModelTopUp {
+            code: "topup-10m",
+            credits: 10_000_000,
+            lasts: None,
+            prices: vec![("USD", 100), ("CNY", 700)],
+        }],
         promotions: vec![promotion],
         models: vec![
             rates("mimo-v2-omni", vec![band(Some(262_144), Some(all(1_000)))]),
@@ -141,6 +153,12 @@ fn second() -> ModelCatalog {
             },
             plan("max", 4, 1_700_000_000, &[("USD", 11_000)]),
         ],
+        top_ups: vec![ModelTopUp {
+            code: "topup-10m",
+            credits: 12_000_000,
+            lasts: Some(20 * DAY),
+            prices: vec![("USD", 111)],
+        }],
         promotions: vec![for_all, for_lite],
         models: vec![
             ModelRates { output_max: Some(2_000), ..omni },

@@ -167,6 +167,21 @@ impl Ids {
                 set(&mut body, "payment_method", method.as_deref());
                 post(format!("/v1/invoices/{}/pay", self.id(Noun::Invoice, *invoice)), body)
             }
+            Command::BuyTopUp { customer: whose, top_up, currency, method } => post(
+                "/v1/top-ups".to_owned(),
+                json!({"customer": customer(whose), "top_up": top_up, "currency": currency,
+                    "payment_method": method}),
+            ),
+            Command::Refund { invoice, amount } => {
+                let mut body = json!({});
+                set(&mut body, "amount_minor", *amount);
+                post(format!("/v1/invoices/{}/refunds", self.id(Noun::Invoice, *invoice)), body)
+            }
+            Command::Give { customer: whose, source, credits, expires } => {
+                let mut body = json!({"source": source, "credits": credits, "reason": "a test"});
+                set(&mut body, "expires_at", expires.map(written));
+                post(format!("/v1/customers/{}/grants", customer(whose)), body)
+            }
             Command::Price { ask } => post("/v1/authorizations/price".to_owned(), asked(ask)),
             Command::Authorize { id, customer: whose, ask } => {
                 let mut body = asked(ask);

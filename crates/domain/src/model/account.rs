@@ -5,21 +5,23 @@ use super::calendar::{MINUTE, Micros};
 /// How long after a cycle's end its usage is still charged to it (R-32, *policy*).
 const GRACE: Micros = 60 * MINUTE;
 
-/// What an invoice paid for: Credits of a plan, until its cycle's end.
+/// Credits that were bought or given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// The number of the invoice that paid for it.
-    pub invoice: usize,
-    /// `purchase`, or `cycle` where its year had paid for it.
+    /// Of the invoice that paid for it, or of what was given.
+    pub number: usize,
+    /// Its place among all that was bought or given, by the time of that.
+    pub made: usize,
+    /// `purchase`, `adjustment`, or `cycle` where its year had paid for it.
     pub cause: &'static str,
-    /// `plan` or `upgrade`.
     pub source: &'static str,
     pub amount: i64,
     pub spent: i64,
     pub expired: i64,
     pub revoked: i64,
     pub effective: Micros,
-    pub expiry: Micros,
+    /// None for ever.
+    pub expiry: Option<Micros>,
     pub created: Micros,
     /// The version of the transfer that its rest expired with.
     pub expired_by: Option<i64>,
@@ -33,19 +35,43 @@ impl Grant {
 
     /// From its effective instant up to, and without, its expiry.
     pub fn is_live(&self, instant: Micros) -> bool {
-        self.effective <= instant && instant < self.expiry
+        self.effective <= instant && !self.is_over(instant)
     }
 
-    /// All of these have one priority, so the earliest expiry comes first, then the earliest
-    /// effective instant, then the older one.
+    fn is_over(&self, instant: Micros) -> bool {
+        self.expiry.is_some_and(|expiry| expiry <= instant)
+    }
+
+    /// "The plan's grants".
+    pub fn is_the_plans(&self) -> bool {
+        self.source == "plan" || self.source == "upgrade"
+    }
+
+    ///
+    pub fn priority(&self) -> i64 {
+        match self.source {
+            "promotion" => 50,
+            "adjustment" => 150,
+            "top_up" => 200,
+            _ => 100,
+        }
+    }
+
+    /// the lowest priority, then the earliest expiry, then the earliest effective instant, then the older one.
     fn burns_before(&self, other: &Grant) -> bool {
-        if self.expiry != other.expiry {
-            return self.expiry < other.expiry;
+        if self.priority() != other.priority() {
+            return self.priority() < other.priority();
+        }
+        match (self.expiry, other.expiry) {
+            (Some(own), Some(others)) if own != others => return own < others,
+            (Some(_), None) => return true,
+            (None, Some(_)) => return false,
+            _ => {}
         }
         if self.effective != other.effective {
             return self.effective < other.effective;
         }
-        self.invoice < other.invoice
+        self.made < other.made
     }
 }
 
@@ -54,7 +80,7 @@ impl Grant {
 pub struct Transfer {
     pub debit: &'static str,
     pub credit: &'static str,
-    /// The invoice of the grant.
+    /// The grant's number.
     pub grant: Option<usize>,
     pub credits: i64,
     pub cause: &'static str,
@@ -79,7 +105,7 @@ pub struct Charge {
 /// What an event was charged to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Charged {
-    /// The invoices of the grants that paid, with what each paid.
+    /// The numbers of the grants that paid, with what each paid.
     pub draws: Vec<(usize, i64)>,
     pub overage: i64,
     /// The versions of its transfers.
@@ -120,7 +146,7 @@ impl Account {
         self.transfers.push(Transfer {
             debit: "issued",
             credit: "available",
-            grant: Some(grant.invoice),
+            grant: Some(grant.number),
             credits: grant.amount,
             cause: grant.cause,
             event_time: grant.effective,
@@ -140,19 +166,19 @@ impl Account {
         while left > 0 {
             let Some(index) = self.first_to_burn(of) else { break };
             let grant = &mut self.grants[index];
-            let (invoice, expired_by) = (grant.invoice, grant.expired_by);
+            let (number, expired_by) = (grant.number, grant.expired_by);
             let taken_back = if grant.remaining() == 0 { left.min(grant.expired) } else { 0 };
             let drawn = if taken_back > 0 { taken_back } else { left.min(grant.remaining()) };
             grant.expired -= taken_back;
             grant.spent += drawn;
             if taken_back > 0 {
-                self.post_usage(("expired", "available"), Some(invoice), drawn, of);
+                self.post_usage(("expired", "available"), Some(number), drawn, of);
                 if let Some(back) = self.transfers.last_mut() {
                     back.reverses = expired_by;
                 }
             }
-            self.post_usage(("available", "spent"), Some(invoice), drawn, of);
-            charged.draws.push((invoice, drawn));
+            self.post_usage(("available", "spent"), Some(number), drawn, of);
+            charged.draws.push((number, drawn));
             left -= drawn;
         }
         if left > 0 {
@@ -185,11 +211,11 @@ impl Account {
             };
             self.transfers.push(back.clone());
             let expiry_version = self.version() + 1;
-            let Some(grant) = self.grants.iter_mut().find(|grant| Some(grant.invoice) == back.grant) else {
+            let Some(grant) = self.grants.iter_mut().find(|grant| Some(grant.number) == back.grant) else {
                 continue;
             };
             grant.spent -= back.credits;
-            if now < grant.expiry {
+            if !grant.is_over(now) {
                 spendable += back.credits;
                 continue;
             }
@@ -242,21 +268,22 @@ impl Account {
     fn is_eligible(&self, grant: &Grant, of: Charge) -> bool {
         match self.closed_cycle(of) {
             Some(end) if of.is_captured || of.now <= end + GRACE => {
-                grant.effective < end && of.instant < grant.expiry
+                grant.effective < end && !grant.is_over(of.instant)
             }
             // Past the grace it is charged as if it had happened now.
             Some(_) => grant.is_live(of.now),
-            None if grant.expiry <= of.now => {
-                of.instant < grant.expiry && (of.is_captured || of.now <= grant.expiry + GRACE)
+            None => {
+                let reaches = |expiry| of.now < expiry || of.is_captured || of.now <= expiry + GRACE;
+                grant.effective <= of.now && !grant.is_over(of.instant) && grant.expiry.is_none_or(reaches)
             }
-            None => grant.effective <= of.now && of.instant < grant.expiry,
         }
     }
 
     /// The end of the cycle that the charge instant lies in, if that is over.
     fn closed_cycle(&self, of: Charge) -> Option<Micros> {
-        let around = self.grants.iter().filter(|grant| grant.is_live(of.instant));
-        around.map(|grant| grant.expiry).max().filter(|end| *end <= of.now)
+        let plans = self.grants.iter().filter(|grant| grant.is_the_plans());
+        let around = plans.filter(|grant| grant.is_live(of.instant));
+        around.filter_map(|grant| grant.expiry).max().filter(|end| *end <= of.now)
     }
 
     /// What is past its expiry expires, in burn order. Says how much.
@@ -266,19 +293,17 @@ impl Account {
             let version = self.version() + 1;
             let grant = &mut self.grants[index];
             let credits = grant.remaining();
-            if grant.expiry > now || credits == 0 {
-                continue;
-            }
+            let Some(expiry) = grant.expiry.filter(|expiry| *expiry <= now && credits > 0) else { continue };
             grant.expired += credits;
             grant.expired_by = Some(version);
             total += credits;
             self.transfers.push(Transfer {
                 debit: "available",
                 credit: "expired",
-                grant: Some(grant.invoice),
+                grant: Some(grant.number),
                 credits,
                 cause: "expiry",
-                event_time: grant.expiry,
+                event_time: expiry,
                 recorded: now,
                 reverses: None,
             });
@@ -291,14 +316,14 @@ impl Account {
         for index in self.in_burn_order() {
             let grant = &mut self.grants[index];
             let credits = grant.remaining();
-            if grant.expiry <= now || credits == 0 {
+            if !grant.is_the_plans() || grant.is_over(now) || credits == 0 {
                 continue;
             }
             grant.revoked += credits;
             self.transfers.push(Transfer {
                 debit: "available",
                 credit: "revoked",
-                grant: Some(grant.invoice),
+                grant: Some(grant.number),
                 credits,
                 cause: "cancel",
                 event_time: now,
@@ -306,6 +331,31 @@ impl Account {
                 reverses: None,
             });
         }
+    }
+
+    /// Takes what a payment of `paid` had bought for the `refunded` part of it, as far as it is left (R-22a). Says what
+    /// it took, and what was no longer there.
+    pub fn refund(&mut self, number: usize, paid: i64, refunded: i64, now: Micros) -> (i64, i64) {
+        let Some(grant) = self.grants.iter_mut().find(|grant| grant.number == number) else { return (0, 0) };
+        let target = i128::from(grant.amount) * i128::from(refunded) / i128::from(paid);
+        let target = i64::try_from(target).unwrap_or(i64::MAX);
+        let missing = if target > grant.revoked { target - grant.revoked } else { 0 };
+        let left = if grant.is_over(now) { 0 } else { grant.remaining() };
+        let taken = if missing < left { missing } else { left };
+        if taken > 0 {
+            grant.revoked += taken;
+            self.transfers.push(Transfer {
+                debit: "available",
+                credit: "revoked",
+                grant: Some(number),
+                credits: taken,
+                cause: "refund",
+                event_time: now,
+                recorded: now,
+                reverses: None,
+            });
+        }
+        (taken, missing - taken)
     }
 
     fn in_burn_order(&self) -> Vec<usize> {
@@ -376,7 +426,8 @@ mod tests {
                     Happening::Issue { is_upgrade, amount, lives } => {
                         let expiry = now + lives * MINUTE;
                         own.issue(Grant {
-                            invoice: index,
+                            number: index,
+                            made: index,
                             cause: "purchase",
                             source: if is_upgrade { "upgrade" } else { "plan" },
                             amount,
@@ -384,7 +435,7 @@ mod tests {
                             expired: 0,
                             revoked: 0,
                             effective: now,
-                            expiry,
+                            expiry: Some(expiry),
                             created: now,
                             expired_by: None,
                         });

@@ -56,6 +56,24 @@ pub enum Command {
         invoice: usize,
         method: Option<String>,
     },
+    BuyTopUp {
+        customer: usize,
+        top_up: &'static str,
+        currency: &'static str,
+        method: String,
+    },
+    /// So much of a paid invoice, or the whole rest.
+    Refund {
+        invoice: usize,
+        amount: Option<i64>,
+    },
+    /// Credits by hand.
+    Give {
+        customer: usize,
+        source: &'static str,
+        credits: i64,
+        expires: Option<Micros>,
+    },
     Price {
         ask: Ask,
     },
@@ -111,7 +129,7 @@ pub enum Command {
 
 impl Command {
     /// The names of all kinds.
-    pub const KINDS: [&'static str; 26] = [
+    pub const KINDS: [&'static str; 29] = [
         "create-customer",
         "subscribe",
         "preview-upgrade",
@@ -124,6 +142,9 @@ impl Command {
         "withdraw-migration",
         "set-method",
         "pay-invoice",
+        "buy-top-up",
+        "refund",
+        "give",
         "price",
         "authorize",
         "release",
@@ -155,6 +176,9 @@ impl Command {
             Command::WithdrawMigration { .. } => "withdraw-migration",
             Command::SetMethod { .. } => "set-method",
             Command::PayInvoice { .. } => "pay-invoice",
+            Command::BuyTopUp { .. } => "buy-top-up",
+            Command::Refund { .. } => "refund",
+            Command::Give { .. } => "give",
             Command::Price { .. } => "price",
             Command::Authorize { .. } => "authorize",
             Command::Release { .. } => "release",
@@ -184,7 +208,10 @@ impl Command {
             | Command::Migrate { .. }
             | Command::WithdrawMigration { .. }
             | Command::SetMethod { .. }
-            | Command::PayInvoice { .. } => true,
+            | Command::PayInvoice { .. }
+            | Command::BuyTopUp { .. }
+            | Command::Refund { .. }
+            | Command::Give { .. } => true,
             Command::CreateCustomer { .. }
             | Command::PreviewUpgrade { .. }
             | Command::Price { .. }
@@ -237,7 +264,7 @@ pub enum Noun {
     Customer,
     Subscription,
     Invoice,
-    /// Numbered as the invoice that paid for it.
+    /// Numbered as the invoice that paid for it, or as what was given.
     Grant,
     Quote,
 }

@@ -76,8 +76,9 @@ impl Model {
                 .with("/resets_at", self.resets_at(customer).map_or(Plain::Null, Plain::At));
         };
         let expires = self.now + LIFE;
-        let live = self.customers[customer].account.grants.iter().filter(|grant| grant.is_live(self.now));
-        let left = live.filter(|grant| grant.remaining() > 0).map(|grant| grant.expiry).max();
+        let plans = self.customers[customer].account.grants.iter().filter(|grant| grant.is_the_plans());
+        let live = plans.filter(|grant| grant.is_live(self.now) && grant.remaining() > 0);
+        let left = live.filter_map(|grant| grant.expiry).max();
         let cycle_end = self.resets_at(customer).or(left);
         let counts_until = cycle_end.map_or(expires, |end| if end < expires { end } else { expires });
         let hold = Hold { ask: ask.clone(), credits, granted: self.now, expires, counts_until, end: None };

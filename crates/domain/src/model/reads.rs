@@ -11,7 +11,11 @@ impl Model {
         let live = own.account.grants.iter().filter(|grant| grant.is_live(now));
         let granted: i64 = live.map(|grant| grant.amount - grant.revoked).sum();
         let left = own.account.grants.iter().filter(|grant| grant.remaining() > 0);
-        let next = left.flat_map(|grant| [grant.effective, grant.expiry]).filter(|at| *at > now).min();
+        let next = left
+            .flat_map(|grant| [Some(grant.effective), grant.expiry])
+            .flatten()
+            .filter(|at| *at > now)
+            .min();
         Answer::ok(200)
             .with("/account_version", own.account.version())
             .with("/settled", settled)
@@ -35,19 +39,19 @@ impl Model {
         let Some(own) = self.customers.get(customer) else { return Answer::no(404, "not-found") };
         // In the order of what paid for them, which may have been paid in another.
         let mut grants: Vec<_> = own.account.grants.iter().collect();
-        grants.sort_by_key(|grant| grant.invoice);
+        grants.sort_by_key(|grant| grant.made);
         let rows = grants.into_iter().map(|grant| {
             facts([
-                ("/id", Plain::Id(Noun::Grant, grant.invoice)),
+                ("/id", Plain::Id(Noun::Grant, grant.number)),
                 ("/source", grant.source.into()),
-                ("/priority", 100_i64.into()),
+                ("/priority", grant.priority().into()),
                 ("/amount", grant.amount.into()),
                 ("/spent", grant.spent.into()),
                 ("/expired", grant.expired.into()),
                 ("/revoked", grant.revoked.into()),
                 ("/remaining", grant.remaining().into()),
                 ("/effective_at", Plain::At(grant.effective)),
-                ("/expires_at", Plain::At(grant.expiry)),
+                ("/expires_at", grant.expiry.map_or(Plain::Null, Plain::At)),
                 ("/created_at", Plain::At(grant.created)),
             ])
         });
@@ -77,21 +81,19 @@ impl Model {
         if customer >= self.customers.len() {
             return Answer::no(404, "not-found");
         }
-        let of = |number: &usize| self.subscriptions[self.invoices[*number].subscription].customer;
-        let own = (0..self.invoices.len()).filter(|number| of(number) == customer);
+        let own = (0..self.invoices.len()).filter(|number| self.invoices[*number].customer == customer);
         let own = own.filter(|number| self.invoices[*number].bought != Bought::WithinYear);
         list(own.map(|number| self.invoice_facts(number)))
     }
 
     pub(super) fn invoice_facts(&self, number: usize) -> Vec<Fact> {
         let invoice = &self.invoices[number];
-        let own = &self.subscriptions[invoice.subscription];
         facts([
             ("/id", Plain::Id(Noun::Invoice, number)),
-            ("/customer", Plain::Id(Noun::Customer, own.customer)),
+            ("/customer", Plain::Id(Noun::Customer, invoice.customer)),
             ("/status", invoice.status.into()),
             ("/total/amount_minor", invoice.total.into()),
-            ("/total/currency", own.currency.into()),
+            ("/total/currency", invoice.currency.into()),
             ("/created_at", Plain::At(invoice.created)),
             ("/paid_at", invoice.paid.map_or(Plain::Null, Plain::At)),
         ])

@@ -115,7 +115,10 @@ impl Model {
             promotion: chosen.map(|promotion| (promotion.code, card(method))),
         });
         let invoice = self.open_invoice(Invoice {
-            subscription: self.subscriptions.len() - 1,
+            customer,
+            currency,
+            subscription: Some(self.subscriptions.len() - 1),
+            made: 0,
             bought: Bought::FirstCycle,
             cycle: 0,
             plan: plan.to_owned(),
@@ -128,6 +131,7 @@ impl Model {
             created: self.now,
             expires: self.now + INCOMPLETE,
             paid: None,
+            refunded: 0,
             next_try: None,
             failed_tries: 0,
         });
@@ -189,8 +193,12 @@ impl Model {
                 return Answer::no(409, "quote-not-valid");
             }
         }
+        let own = &self.subscriptions[subscription];
         let invoice = self.open_invoice(Invoice {
-            subscription,
+            customer: own.customer,
+            currency: own.currency,
+            subscription: Some(subscription),
+            made: 0,
             bought: Bought::Upgrade,
             cycle: offer.cycle.number,
             plan: plan.to_owned(),
@@ -203,6 +211,7 @@ impl Model {
             created: self.now,
             expires: earlier(offer.cycle.end, self.now + UPGRADE_PENDING),
             paid: None,
+            refunded: 0,
             next_try: None,
             failed_tries: 0,
         });
@@ -274,6 +283,11 @@ impl Model {
                 self.try_ended(invoice);
             }
         }
+        let Some(subscription) = subscription else {
+            let Some(method) = method.map(str::to_owned) else { return Answer::no(422, "invalid-field") };
+            self.collect(invoice, &method);
+            return self.purchased(invoice, 200);
+        };
         if let (Bought::FirstCycle, Some(method)) = (bought, method)
             && !self.move_to_card(subscription, method)
         {
@@ -305,21 +319,29 @@ impl Model {
     }
 
     pub(super) fn open_invoice(&mut self, invoice: Invoice) -> usize {
-        self.invoices.push(invoice);
+        self.made += 1;
+        self.invoices.push(Invoice { made: self.made, ..invoice });
         self.invoices.len() - 1
     }
 
     /// A subscription's unsettled invoices with their numbers.
     pub(super) fn open_of(&self, subscription: usize) -> impl Iterator<Item = (usize, &Invoice)> {
         let open = self.invoices.iter().enumerate().filter(|(_, invoice)| invoice.status == "open");
-        open.filter(move |(_, invoice)| invoice.subscription == subscription)
+        open.filter(move |(_, invoice)| invoice.subscription == Some(subscription))
     }
 
     /// Asks the provider, and lets what it says take effect.
     pub(super) fn collect(&mut self, number: usize, method: &str) {
         let outcome =
             if self.invoices[number].total == 0 { Some(Payment::Succeeds) } else { payment(method) };
-        let subscription = self.invoices[number].subscription;
+        let Some(subscription) = self.invoices[number].subscription else {
+            match outcome {
+                Some(Payment::Succeeds) => self.take_effect(number),
+                Some(Payment::Pends) => self.invoices[number].is_in_flight = true,
+                Some(Payment::Declines) | None => {}
+            }
+            return;
+        };
         match (outcome, self.invoices[number].bought) {
             (Some(Payment::Succeeds), bought) => {
                 if bought == Bought::FirstCycle {
@@ -333,7 +355,7 @@ impl Model {
             }
             (Some(Payment::Declines) | None, Bought::FirstCycle) => {}
             (Some(Payment::Declines) | None, Bought::Upgrade) => self.invoices[number].status = "void",
-            (Some(Payment::Declines) | None, Bought::WithinYear) => {}
+            (Some(Payment::Declines) | None, Bought::WithinYear | Bought::TopUp) => {}
             (Some(Payment::Declines) | None, Bought::Renewal) => {
                 self.subscriptions[subscription].status = "past_due";
                 self.try_ended(number);
@@ -351,7 +373,13 @@ impl Model {
         self.invoices[number].paid = Some(now);
         self.invoices[number].next_try = None;
         let invoice = self.invoices[number].clone();
-        let own = &mut self.subscriptions[invoice.subscription];
+        let Some(subscription) = invoice.subscription else {
+            let lasts = self.lasts_of(&invoice);
+            let expiry = lasts.map(|lasts| now + lasts);
+            self.issue(number, "top_up", expiry);
+            return;
+        };
+        let own = &mut self.subscriptions[subscription];
         match invoice.bought {
             Bought::FirstCycle => {
                 own.status = "active";
@@ -365,13 +393,19 @@ impl Model {
                 own.scheduled = None;
             }
             Bought::Renewal => own.status = "active",
-            Bought::WithinYear => {}
+            Bought::WithinYear | Bought::TopUp => {}
         }
         let Some(cycle) = own.cycle else { return };
         let source = if invoice.bought == Bought::Upgrade { "upgrade" } else { "plan" };
-        let customer = own.customer;
-        self.customers[customer].account.issue(Grant {
-            invoice: number,
+        self.issue(number, source, Some(cycle.end));
+    }
+
+    /// The Credits that an invoice has paid for, from now on.
+    fn issue(&mut self, number: usize, source: &'static str, expiry: Option<Micros>) {
+        let (now, invoice) = (self.now, &self.invoices[number]);
+        self.customers[invoice.customer].account.issue(Grant {
+            number,
+            made: invoice.made,
             cause: "purchase",
             source,
             amount: invoice.credits,
@@ -379,7 +413,7 @@ impl Model {
             expired: 0,
             revoked: 0,
             effective: now,
-            expiry: cycle.end,
+            expiry,
             created: now,
             expired_by: None,
         });
@@ -392,15 +426,21 @@ impl Model {
             ("paid", _) => (paid, "paid"),
             (_, true) => (202, "pending"),
             _ => {
-                return Answer::no(402, "payment-declined")
-                    .with("/subscription", Plain::Id(Noun::Subscription, invoice.subscription))
-                    .with("/invoice", Plain::Id(Noun::Invoice, number));
+                let no =
+                    Answer::no(402, "payment-declined").with("/invoice", Plain::Id(Noun::Invoice, number));
+                return match invoice.subscription {
+                    Some(own) => no.with("/subscription", Plain::Id(Noun::Subscription, own)),
+                    None => no,
+                };
             }
         };
-        Answer::ok(status)
+        let answer = Answer::ok(status)
             .with("/payment_status", payment_status)
-            .with_all("/subscription", self.subscription_facts(invoice.subscription))
-            .with_all("/invoice", self.invoice_facts(number))
+            .with_all("/invoice", self.invoice_facts(number));
+        match invoice.subscription {
+            Some(own) => answer.with_all("/subscription", self.subscription_facts(own)),
+            None => answer,
+        }
     }
 }
 

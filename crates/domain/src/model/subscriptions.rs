@@ -55,7 +55,7 @@ impl Model {
 
     fn void_open(&mut self, subscription: usize) {
         for invoice in &mut self.invoices {
-            if invoice.subscription == subscription && invoice.status == "open" {
+            if invoice.subscription == Some(subscription) && invoice.status == "open" {
                 invoice.status = "void";
                 invoice.is_in_flight = false;
                 invoice.next_try = None;
@@ -188,7 +188,7 @@ impl Model {
         let ends = self.subscriptions.iter().filter(|own| own.is_live()).filter_map(|own| own.cycle);
         let open = self.invoices.iter().filter(|invoice| invoice.status == "open");
         let grants = self.customers.iter().flat_map(|own| &own.account.grants);
-        let left = grants.filter(|grant| grant.remaining() > 0).map(|grant| grant.expiry);
+        let left = grants.filter(|grant| grant.remaining() > 0).filter_map(|grant| grant.expiry);
         let retries = self.invoices.iter().filter_map(|invoice| invoice.next_try);
         let ends = ends.map(|cycle| cycle.end).chain(retries);
         ends.chain(open.map(|invoice| invoice.expires)).chain(left).collect()
@@ -198,7 +198,8 @@ impl Model {
     /// after the invoice, where that came when the first of them was over.
     pub(super) fn try_ended(&mut self, number: usize) {
         let Invoice { subscription, created, .. } = self.invoices[number];
-        let Some(cycle) = self.subscriptions[subscription].cycle else { return };
+        let cycle = subscription.and_then(|subscription| self.subscriptions[subscription].cycle);
+        let Some(cycle) = cycle else { return };
         let from = if created - cycle.start >= DAY { created } else { cycle.start };
         let mut next = None;
         for days in [7, 5, 3, 1] {
@@ -224,9 +225,9 @@ impl Model {
 
     fn retry(&mut self) {
         for number in 0..self.invoices.len() {
-            let Invoice { next_try, expires, .. } = self.invoices[number];
-            if next_try.is_some_and(|at| at <= self.now) && self.now < expires {
-                let subscription = self.invoices[number].subscription;
+            let Invoice { next_try, expires, subscription, .. } = self.invoices[number];
+            let is_due = next_try.is_some_and(|at| at <= self.now) && self.now < expires;
+            if let Some(subscription) = subscription.filter(|_| is_due) {
                 let method = self.subscriptions[subscription].method.clone();
                 self.collect(number, &method);
             }
@@ -241,11 +242,11 @@ impl Model {
             if status != "open" || self.now < expires {
                 continue;
             }
-            match bought {
-                Bought::FirstCycle => self.give_up_first(subscription),
-                Bought::Upgrade => self.invoices[number].status = "void",
+            match (bought, subscription) {
+                (Bought::FirstCycle, Some(subscription)) => self.give_up_first(subscription),
+                (Bought::Upgrade | Bought::TopUp, _) => self.invoices[number].status = "void",
                 // It ends with its cycle, below.
-                Bought::Renewal | Bought::WithinYear => {}
+                _ => {}
             }
             self.invoices[number].is_in_flight = false;
         }
@@ -291,8 +292,12 @@ impl Model {
         own.cycle = Some(cycle);
         let (plan, catalog, customer) = (own.plan.clone(), own.catalog, own.customer);
         let credits = self.plan_of(&plan, catalog).credits;
+        let currency = self.subscriptions[subscription].currency;
         let number = self.open_invoice(Invoice {
-            subscription,
+            customer,
+            currency,
+            subscription: Some(subscription),
+            made: 0,
             bought: Bought::WithinYear,
             cycle: cycle.number,
             plan,
@@ -305,11 +310,13 @@ impl Model {
             created: now,
             expires: cycle.end,
             paid: Some(now),
+            refunded: 0,
             next_try: None,
             failed_tries: 0,
         });
         self.customers[customer].account.issue(Grant {
-            invoice: number,
+            number,
+            made: self.made,
             cause: "cycle",
             source: "plan",
             amount: credits,
@@ -317,7 +324,7 @@ impl Model {
             expired: 0,
             revoked: 0,
             effective: cycle.start,
-            expiry: cycle.end,
+            expiry: Some(cycle.end),
             created: now,
             expired_by: None,
         });
@@ -325,7 +332,7 @@ impl Model {
 
     fn is_paid(&self, subscription: usize, cycle: u32) -> bool {
         self.invoices.iter().any(|invoice| {
-            invoice.subscription == subscription
+            invoice.subscription == Some(subscription)
                 && invoice.cycle == cycle
                 && invoice.bought != Bought::Upgrade
                 && invoice.bought != Bought::WithinYear
@@ -362,8 +369,12 @@ impl Model {
         own.scheduled = None;
         own.migrates = false;
         own.annual_from = if is_annual { Some(cycle.number) } else { None };
+        let customer = self.subscriptions[subscription].customer;
         let invoice = self.open_invoice(Invoice {
-            subscription,
+            customer,
+            currency,
+            subscription: Some(subscription),
+            made: 0,
             bought: Bought::Renewal,
             cycle: cycle.number,
             plan,
@@ -376,6 +387,7 @@ impl Model {
             created: self.now,
             expires: cycle.end,
             paid: None,
+            refunded: 0,
             next_try: None,
             failed_tries: 0,
         });

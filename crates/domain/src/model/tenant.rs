@@ -28,6 +28,17 @@ impl ModelPlan {
     }
 }
 
+/// Credits apart from a plan.
+#[derive(Debug, Clone)]
+pub struct ModelTopUp {
+    pub code: &'static str,
+    pub credits: i64,
+    /// How long they last; none for ever.
+    pub lasts: Option<Micros>,
+    /// Currency and minor units.
+    pub prices: Vec<(&'static str, i64)>,
+}
+
 /// A discount on a first cycle.
 #[derive(Debug, Clone)]
 pub struct ModelPromotion {
@@ -54,6 +65,7 @@ pub struct ModelCatalog {
     pub version: u32,
     pub effective: Micros,
     pub plans: Vec<ModelPlan>,
+    pub top_ups: Vec<ModelTopUp>,
     pub promotions: Vec<ModelPromotion>,
     pub models: Vec<ModelRates>,
 }
@@ -142,12 +154,18 @@ pub enum Bought {
     Renewal,
     /// A cycle that its year had paid for: no invoice that anybody sees, but the grant is numbered as one.
     WithinYear,
+    TopUp,
 }
 
 /// An invoice with the one thing that it is for.
 #[derive(Debug, Clone)]
 pub struct Invoice {
-    pub subscription: usize,
+    pub customer: usize,
+    pub currency: &'static str,
+    /// None of a top-up.
+    pub subscription: Option<usize>,
+    /// Its place among all that was bought or given.
+    pub made: usize,
     pub bought: Bought,
     /// The cycle that it is for.
     pub cycle: u32,
@@ -163,6 +181,8 @@ pub struct Invoice {
     pub created: Micros,
     pub expires: Micros,
     pub paid: Option<Micros>,
+    /// What has gone back of the total.
+    pub refunded: i64,
     /// Of an unpaid renewal, when it is tried again.
     pub next_try: Option<Micros>,
     /// Its payments that have failed or were given up.
@@ -191,6 +211,10 @@ pub struct Model {
     pub subscriptions: Vec<Subscription>,
     pub invoices: Vec<Invoice>,
     pub quotes: Vec<Quote>,
+    /// How many things were bought or given.
+    pub made: usize,
+    /// How many things were given.
+    pub given: usize,
     /// By customer and id.
     pub holds: BTreeMap<(usize, String), Hold>,
     /// By source and id.
@@ -207,6 +231,8 @@ impl Model {
             subscriptions: Vec::new(),
             invoices: Vec::new(),
             quotes: Vec::new(),
+            made: 0,
+            given: 0,
             holds: BTreeMap::new(),
             events: BTreeMap::new(),
         }
@@ -231,6 +257,13 @@ impl Model {
             Command::WithdrawMigration { subscription } => self.withdraw_migration(*subscription),
             Command::SetMethod { subscription, method } => self.set_method(*subscription, method),
             Command::PayInvoice { invoice, method } => self.pay(*invoice, method.as_deref()),
+            Command::BuyTopUp { customer, top_up, currency, method } => {
+                self.buy_top_up(*customer, top_up, currency, method)
+            }
+            Command::Refund { invoice, amount } => self.refund(*invoice, *amount),
+            Command::Give { customer, source, credits, expires } => {
+                self.give(*customer, source, *credits, *expires)
+            }
             Command::Price { ask } => self.price(ask),
             Command::Authorize { id, customer, ask } => self.authorize(id, *customer, ask),
             Command::Release { id, customer } => self.release(id, *customer),
