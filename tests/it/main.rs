@@ -1,5 +1,6 @@
 //! Tollgate from outside: real processes, real HTTP, real PostgreSQL and Redis.
 
+mod a_year;
 mod alerts;
 mod audit;
 mod billing_table;
@@ -17,12 +18,15 @@ mod openapi;
 mod outages;
 mod parking;
 mod pay_as_you_go;
+mod provider_webhooks;
 mod rate_cards;
 mod refunds;
 mod sdk;
 mod sim;
 mod spending;
 mod statements;
+mod stripe;
+mod stripe_shop;
 mod support;
 mod terms;
 mod tidy;

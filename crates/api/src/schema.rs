@@ -106,6 +106,10 @@ names! {
     AdjustmentKind = adjustments::Kind;
     /// How far a campaign is.
     CampaignState = adjustments::CampaignState;
+    /// What became of an event that the payment provider told.
+    ProviderEventState = provider_events::State;
+    /// By which way it came: the provider's webhook, or a look through its list.
+    ProviderEventWay = provider_events::CameBy;
     /// How far a run is.
     RolloverState = subscriptions::RolloverState;
 }
