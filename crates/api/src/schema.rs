@@ -102,14 +102,14 @@ names! {
     UsageFormat = domain::usage_format::UsageFormat;
     /// A kind of token that has a rate.
     TokenKind = domain::usage::TokenKind;
-    /// Whether Credits were given or taken.
-    AdjustmentKind = adjustments::Kind;
-    /// How far a campaign is.
-    CampaignState = adjustments::CampaignState;
     /// What became of an event that the payment provider told.
     ProviderEventState = provider_events::State;
     /// By which way it came: the provider's webhook, or a look through its list.
     ProviderEventWay = provider_events::CameBy;
+    /// Whether Credits were given or taken.
+    AdjustmentKind = adjustments::Kind;
+    /// How far a campaign is.
+    CampaignState = adjustments::CampaignState;
     /// How far a run is.
     RolloverState = subscriptions::RolloverState;
 }
