@@ -295,6 +295,9 @@ mod tests {
             "post /v1/subscriptions/{id}/resume",
             "post /v1/subscriptions/{id}/suspend",
             "delete /v1/subscriptions/{id}/cancel",
+            "post /v1/plan-migrations",
+            "put /v1/subscriptions/{id}/migration",
+            "delete /v1/subscriptions/{id}/migration",
             "put /v1/subscriptions/{id}/payment-method",
             "put /v1/subscriptions/{id}/scheduled-plan",
             "delete /v1/subscriptions/{id}/scheduled-plan",
@@ -344,6 +347,7 @@ mod tests {
         });
         let optional: Vec<String> = optional.map(|(name, _)| name).collect();
         let expected = [
+            "put /v1/customers/{id}/exhaustion",
             "post /v1/customers/{id}/tokens",
             "post /v1/invoices/{id}/pay",
             "post /v1/invoices/{id}/refunds",
@@ -359,7 +363,8 @@ mod tests {
         let schemas = &document["components"]["schemas"];
         for (owner, field, schema) in [
             ("Subscription", "id", "SubscriptionId"),
-            ("Grant", "purchase", "PurchaseId"),
+            ("Grant", "id", "GrantId"),
+            ("TopUp", "id", "PurchaseId"),
             ("Quote", "id", "QuoteId"),
             ("WebhookEndpoint", "id", "EndpointId"),
         ] {
