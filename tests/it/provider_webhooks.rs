@@ -435,7 +435,7 @@ async fn events_in_any_order_and_number_end_in_the_same_state() {
     assert_eq!(expected.len(), 10);
     in_order.agree().await;
 
-    for seed in 1..=4 {
+    for seed in 1..=6 {
         let shop = Shop::open().await;
         let _worker = shop.world.work();
         let events = story(&shop).await;

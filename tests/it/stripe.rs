@@ -496,3 +496,32 @@ async fn a_renewal_that_waits_for_its_customer_is_past_due_until_the_customer_ac
     assert_eq!(shop.double.kept_of("tollgate_customer", never), 72);
     assert_eq!(shop.double.kept_of("tollgate_customer", customer), 672);
 }
+
+/// What is bought without a subscription meets the same provider, and the same states.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_top_up_waits_for_its_customer_and_is_parked_over_another_amount() {
+    let shop = Shop::open().await;
+    let _worker = shop.world.work();
+    shop.listen(Plan::default());
+    let client = shop.client();
+    let top_up = |customer: &str, card: String| json!({"customer": customer, "top_up": "topup-10m", "currency": "USD", "payment_method": card});
+    let ada = client.customer("ada").await;
+    let card = shop.double.card("ada", Behaviour::NeedsCustomer);
+    let bought = client.post("/v1/top-ups", top_up(&ada, card)).await.expect(202);
+    assert_eq!(bought["payment_status"], "requires_action");
+    let intent = shop.double.intents()[0].clone();
+    assert_eq!(bought["invoice"]["payments"][0]["action"]["client_secret"], intent["client_secret"]);
+    shop.double.authenticate(intent["id"].as_str().unwrap(), true);
+    eventually(Duration::from_secs(20), async || client.available(&ada).await == 10_000_000).await;
+    assert_eq!(kept(&shop, &bought["invoice"]), 100);
+
+    let grace = client.customer("grace").await;
+    shop.double.fault(Call::CreateIntent, Fault::TakeInstead(99));
+    let card = shop.double.card("grace", Behaviour::Succeeds);
+    client.post("/v1/top-ups", top_up(&grace, card)).await.expect(202);
+    assert_eq!(client.available(&grace).await, 0);
+    client.authorize("a", &grace, "mimo-v2-pro", 10, 0).await.expect_problem(409, "account-parked");
+    // Given back on Stripe's own site, ada's dollar takes the Credits with it (R-22a).
+    shop.double.refund(intent["id"].as_str().unwrap(), 100);
+    eventually(Duration::from_secs(20), async || client.available(&ada).await == 0).await;
+}

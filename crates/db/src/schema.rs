@@ -484,6 +484,18 @@ diesel::table! {
 }
 
 diesel::table! {
+    subscription_statuses (tenant_id, subscription_id, position) {
+        tenant_id -> Uuid,
+        subscription_id -> Uuid,
+        position -> Integer,
+        from_status -> Nullable<Text>,
+        to_status -> Text,
+        cause -> Text,
+        changed_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     subscriptions (tenant_id, subscription_id) {
         tenant_id -> Uuid,
         subscription_id -> Uuid,
@@ -730,6 +742,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     refunds,
     rollovers,
     saved_methods,
+    subscription_statuses,
     subscriptions,
     tenants,
     transfers,

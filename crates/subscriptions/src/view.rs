@@ -9,7 +9,7 @@ use domain::month_share::MonthShare;
 use domain::subscription::{Status, check_changeable};
 use domain::term::Term;
 use domain::{Credits, Currency, Refusal, TenantScope, Timestamp};
-use invoices::InvoiceView;
+use invoices::{InvoiceView, Payment};
 
 use crate::dunning::Dunning;
 use crate::sale::Sale;
@@ -172,12 +172,20 @@ impl Subscriptions {
     }
 }
 
+/// Whose turn it is while a payment is not decided.
+fn undecided(payment: &Payment) -> Settlement {
+    match payment.status {
+        PaymentStatus::RequiresAction => Settlement::RequiresAction,
+        _ => Settlement::Pending,
+    }
+}
+
 fn sale_settlement(invoice: &InvoiceView) -> Result<Settlement> {
     if invoice.invoice.status == InvoiceStatus::Paid {
         return Ok(Settlement::Paid);
     }
-    if invoice.in_flight().is_some() {
-        return Ok(Settlement::Pending);
+    if let Some(payment) = invoice.in_flight() {
+        return Ok(undecided(payment));
     }
     if invoice.payments.iter().any(|payment| payment.status == PaymentStatus::Refunded) {
         return Err(Refusal::InvoiceNotOpen.into());
@@ -194,8 +202,7 @@ fn settlement(
         return Ok(Settlement::Paid);
     }
     if let Some(payment) = invoice.in_flight() {
-        let is_customers_turn = payment.status == PaymentStatus::RequiresAction;
-        return Ok(if is_customers_turn { Settlement::RequiresAction } else { Settlement::Pending });
+        return Ok(undecided(payment));
     }
     if invoice.payments.iter().any(|payment| payment.status == PaymentStatus::Refunded) {
         check_changeable(subscription.status, subscription.cycle.map(|cycle| cycle.end), scope.now)?;
