@@ -32,6 +32,8 @@ pub struct World {
     pub tenants: Tenants,
     pub tenant: TenantId,
     pub key: String,
+    /// Used instead of Stripe's API by the processes that are started from now on.
+    pub stripe_api: Option<String>,
     dir: PathBuf,
 }
 
@@ -58,7 +60,7 @@ impl World {
         write_private(&dir.join("secret"), &stores.secret());
         let tenants = Tenants::new(stores.db(), TokenKey::from_pem(&pem).unwrap());
         let (tenant, key) = add_tenant(&stores, &tenants, policies, zone).await;
-        World { stores, tenants, tenant, key, dir }
+        World { stores, tenants, tenant, key, stripe_api: None, dir }
     }
 
     /// Another tenant with a catalogue of its own; returns its admin key.
@@ -209,6 +211,9 @@ impl World {
             .env("TOLLGATE_TOKEN_KEY_FILE", self.dir.join("token-key.pem"))
             .env("TOLLGATE_WEBHOOK_ALLOW", "127.0.0.1")
             .stdin(Stdio::null());
+        if let Some(stripe_api) = &self.stripe_api {
+            command.env("TOLLGATE_STRIPE_API", stripe_api);
+        }
         command
     }
 }

@@ -269,6 +269,11 @@ diesel::table! {
         failure_code -> Nullable<Text>,
         created_at -> Timestamptz,
         succeeded_at -> Nullable<Timestamptz>,
+        provider_ref -> Nullable<Text>,
+        action_client_secret -> Nullable<Text>,
+        action_url -> Nullable<Text>,
+        mismatch_minor -> Nullable<BigInt>,
+        mismatch_currency -> Nullable<Text>,
         refunded_minor -> BigInt,
     }
 }
@@ -281,6 +286,49 @@ diesel::table! {
         subscription_id -> Uuid,
         fingerprint -> Nullable<Text>,
         used_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    provider_accounts (tenant_id) {
+        tenant_id -> Uuid,
+        provider -> Text,
+        account -> Nullable<Text>,
+        is_live -> Bool,
+        sealed_secret_key -> Bytea,
+        sealed_signing_secrets -> Array<Bytea>,
+        created_at -> Timestamptz,
+        changed_at -> Timestamptz,
+        reread_until -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    provider_customers (tenant_id, customer_id) {
+        tenant_id -> Uuid,
+        customer_id -> Uuid,
+        provider_customer -> Text,
+        default_method -> Nullable<Text>,
+        default_event_at -> Nullable<Timestamptz>,
+        default_event_id -> Nullable<Text>,
+        created_at -> Timestamptz,
+        deleted_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    provider_events (tenant_id, event_id) {
+        tenant_id -> Uuid,
+        event_id -> Text,
+        kind -> Text,
+        state -> Text,
+        reason -> Nullable<Text>,
+        body -> Bytea,
+        came_by -> Text,
+        payment_id -> Nullable<Uuid>,
+        told_at -> Nullable<Timestamptz>,
+        received_at -> Timestamptz,
+        settled_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -354,6 +402,19 @@ diesel::table! {
         credits_expired -> BigInt,
         requested_at -> Timestamptz,
         finished_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    saved_methods (tenant_id, method) {
+        tenant_id -> Uuid,
+        method -> Text,
+        customer_id -> Uuid,
+        fingerprint -> Nullable<Text>,
+        brand -> Nullable<Text>,
+        last4 -> Nullable<Text>,
+        saved_at -> Timestamptz,
+        detached_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -573,10 +634,14 @@ diesel::allow_tables_to_appear_in_same_query!(
     outbox,
     payments,
     promotion_uses,
+    provider_accounts,
+    provider_customers,
+    provider_events,
     purchases,
     quotes,
     refunds,
     rollovers,
+    saved_methods,
     subscriptions,
     tenants,
     transfers,

@@ -58,7 +58,11 @@ async fn apply(
     }
     match payment.status {
         PaymentStatus::Succeeded | PaymentStatus::Refunded => {}
-        PaymentStatus::Created | PaymentStatus::Pending | PaymentStatus::Failed | PaymentStatus::Canceled => {
+        PaymentStatus::Created
+        | PaymentStatus::RequiresAction
+        | PaymentStatus::Pending
+        | PaymentStatus::Failed
+        | PaymentStatus::Canceled => {
             return Err(Refusal::InvoiceNotPaid.into());
         }
     }

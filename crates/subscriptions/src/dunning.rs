@@ -9,6 +9,7 @@ use db::{Connection, Result};
 use domain::account::{Cause, CauseKind};
 use domain::dunning::{Event, Stage, after, next_try};
 use domain::id::{InvoiceId, PaymentId, PurchaseId, SubscriptionId};
+use domain::invoice::PaymentStatus;
 use domain::policy::DunningEnd;
 use domain::{TenantScope, Timestamp, subscription};
 use futures_util::{StreamExt, stream};
@@ -91,6 +92,18 @@ impl Subscriptions {
         renewal: PurchaseId,
         subscription: SubscriptionId,
     ) -> Result<()> {
+        let tenant = scope.tenant;
+        let in_flight = self
+            .db
+            .transaction(tenant, async |tx| {
+                let invoice = store::purchases::find(tx, tenant, renewal).await?.invoice;
+                invoices::in_flight(tx, tenant, invoice).await
+            })
+            .await?;
+        if let Some(waiting) = in_flight.filter(|payment| payment.status == PaymentStatus::RequiresAction) {
+            // Its customer has not acted; the bank may not ask for one this time.
+            self.give_up(scope, &waiting).await?;
+        }
         let started = self
             .db
             .transaction(scope.tenant, async |tx| start_retry(tx, scope, renewal, subscription).await)

@@ -35,6 +35,10 @@ pub const INVOICE_ISSUED: &str = "invoice.issued";
 pub const INVOICE_PAID: &str = "invoice.paid";
 pub const INVOICE_VOIDED: &str = "invoice.voided";
 pub const PAYMENT_CREATED: &str = "payment.created";
+/// The customer has to do something: 3-D Secure, or a page of the provider's.
+pub const PAYMENT_REQUIRES_ACTION: &str = "payment.requires_action";
+/// The provider took another amount or currency than was asked for: an operator has to look.
+pub const PAYMENT_MISMATCHED: &str = "payment.mismatched";
 pub const PAYMENT_PENDING: &str = "payment.pending";
 pub const PAYMENT_FAILED: &str = "payment.failed";
 pub const PAYMENT_CANCELED: &str = "payment.canceled";

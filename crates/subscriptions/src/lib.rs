@@ -57,6 +57,7 @@ mod payment_method;
 mod plan_rollover;
 mod preview_upgrade;
 mod promotion;
+mod provider_report;
 mod purchase;
 mod read_cycle;
 mod refund;

@@ -136,7 +136,7 @@ impl Subscriptions {
             tenant,
             refund: refund.id,
             payment: payment.id,
-            provider_ref: None,
+            provider_ref: payment.provider_ref,
             amount: refund.amount,
         };
         let (report, failure_code) = match self.provider.refund(&request).await {
@@ -266,7 +266,11 @@ async fn as_told(
         PaymentStatus::Succeeded => {}
         // All of it is on its way back already.
         PaymentStatus::Refunded => return Ok(None),
-        PaymentStatus::Created | PaymentStatus::Pending | PaymentStatus::Failed | PaymentStatus::Canceled => {
+        PaymentStatus::Created
+        | PaymentStatus::RequiresAction
+        | PaymentStatus::Pending
+        | PaymentStatus::Failed
+        | PaymentStatus::Canceled => {
             return Err(Refusal::InvoiceNotPaid.into());
         }
     }

@@ -93,6 +93,8 @@ pub(crate) struct SoldToCustomer {
 pub enum Settlement {
     /// The invoice is paid, and what it was for has taken effect.
     Paid,
+    /// The customer has to do something first; the payment says what.
+    RequiresAction,
     /// The provider has not decided yet.
     Pending,
 }
@@ -191,8 +193,9 @@ fn settlement(
     if invoice.invoice.status == InvoiceStatus::Paid {
         return Ok(Settlement::Paid);
     }
-    if invoice.in_flight().is_some() {
-        return Ok(Settlement::Pending);
+    if let Some(payment) = invoice.in_flight() {
+        let is_customers_turn = payment.status == PaymentStatus::RequiresAction;
+        return Ok(if is_customers_turn { Settlement::RequiresAction } else { Settlement::Pending });
     }
     if invoice.payments.iter().any(|payment| payment.status == PaymentStatus::Refunded) {
         check_changeable(subscription.status, subscription.cycle.map(|cycle| cycle.end), scope.now)?;

@@ -151,11 +151,13 @@ struct Purchase {
     payment_status: PaymentStatus,
 }
 
-/// `paid`: what was bought has taken effect. `pending`: the provider has not decided yet.
+/// `paid`: what was bought has taken effect. `requires_action`: the customer has to do something first,
+/// as the payment's `action` says. `pending`: the provider has not decided yet.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum PaymentStatus {
     Paid,
+    RequiresAction,
     Pending,
 }
 
@@ -244,7 +246,7 @@ struct SubscriptionsQuery {
     request_body = Subscribe,
     responses(
         (status = 201, description = "Paid and active", body = Purchase),
-        (status = 202, description = "The payment is pending", body = Purchase),
+        (status = 202, description = "The payment is pending, or the customer has to act first", body = Purchase),
         (status = 402, description = "`payment-declined`, with `subscription` and `invoice`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such customer", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`already-subscribed`, `promotion-used`, `no-price-in-currency`", body = Problem, content_type = "application/problem+json"),
@@ -359,7 +361,7 @@ pub(super) async fn preview_upgrade(
     request_body = Upgrade,
     responses(
         (status = 200, description = "Paid and in effect", body = Purchase),
-        (status = 202, description = "The payment is pending", body = Purchase),
+        (status = 202, description = "The payment is pending, or the customer has to act first", body = Purchase),
         (status = 402, description = "`payment-declined`, with `subscription` and `invoice`; `subscription-suspended`", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`not-an-upgrade`, `downgrade-within-cycle` with `effective_at`, `quote-not-valid`, `upgrade-pending` and others", body = Problem, content_type = "application/problem+json"),
     ),
@@ -555,6 +557,7 @@ pub(super) async fn set_payment_method(
 pub(super) fn settled(settlement: Settlement, paid: StatusCode) -> (StatusCode, PaymentStatus) {
     match settlement {
         Settlement::Paid => (paid, PaymentStatus::Paid),
+        Settlement::RequiresAction => (StatusCode::ACCEPTED, PaymentStatus::RequiresAction),
         Settlement::Pending => (StatusCode::ACCEPTED, PaymentStatus::Pending),
     }
 }
