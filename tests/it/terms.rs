@@ -131,6 +131,28 @@ async fn a_year_has_no_promotion_and_an_unpaid_one_is_dunned_as_a_month_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_year_whose_money_has_gone_back_pays_for_no_further_cycle() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let (ada, bob) = (client.customer("ada").await, client.customer("bob").await);
+    for (customer, amount_minor) in [(&ada, 6_000), (&bob, 3_000)] {
+        let bought = client.post("/v1/subscriptions", by_the_year(customer, "lite")).await.expect(201);
+        let refunds = format!("/v1/invoices/{}/refunds", bought["invoice"]["id"].as_str().unwrap());
+        client.post(&refunds, json!({"amount_minor": amount_minor})).await.expect(201);
+        assert_eq!(client.available(customer).await, 60_000_000 - amount_minor * 10_000);
+    }
+    client.advance_to("2026-02-28T10:00:00Z").await;
+    let status = async |customer: &str| {
+        let page = client.get(&format!("/v1/subscriptions?customer={customer}")).await.expect(200);
+        page["data"][0]["status"].as_str().unwrap().to_owned()
+    };
+    assert_eq!((status(&ada).await, client.available(&ada).await), ("canceled".to_owned(), 0));
+    assert_eq!((status(&bob).await, client.available(&bob).await), ("active".to_owned(), 60_000_000));
+    world.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_was_away_skips_cycles_of_a_year_and_not_its_end() {
     let world = World::new().await;
     let server = world.serve().await;

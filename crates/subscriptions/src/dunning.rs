@@ -125,7 +125,7 @@ async fn start_retry(
     let tenant = scope.tenant;
     let subscription = store::subscriptions::lock(tx, tenant, subscription).await?;
     let dunning = store::dunnings::find(tx, tenant, renewal).await?;
-    if !dunning.and_then(|dunning| dunning.next_try_at).is_some_and(|due| due <= scope.now) {
+    if dunning.and_then(|dunning| dunning.next_try_at).is_none_or(|due| due > scope.now) {
         return Ok(None);
     }
     let renewal = store::purchases::find(tx, tenant, renewal).await?;

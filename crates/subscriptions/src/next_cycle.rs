@@ -24,7 +24,7 @@ pub enum Next {
 pub enum EndReason {
     /// A cancel was set.
     Canceled,
-    /// The cycle that is over was never paid.
+    /// The cycle that is over was never paid, or all of its year's money has gone back.
     Unpaid,
 }
 

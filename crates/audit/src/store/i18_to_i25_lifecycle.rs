@@ -269,7 +269,7 @@ pub(crate) const I23_DUNNINGS: Check = Check::new(
      from dunnings d
      join subscriptions s on s.tenant_id = d.tenant_id and s.subscription_id = d.subscription_id
      join purchases p on p.tenant_id = d.tenant_id and p.purchase_id = d.purchase_id
-     cross join lateral (select count(*) filter (where y.status in ('created', 'pending')) as tries_in_flight,
+     cross join lateral (select count(*) filter (where y.status in ('created', 'requires_action', 'pending')) as tries_in_flight,
              count(*) filter (where y.status in ('failed', 'canceled')) as failed
          from payments y where y.tenant_id = d.tenant_id and y.invoice_id = p.invoice_id) y
      where d.tenant_id = $1 and ($2::uuid is null or s.customer_id = $2)

@@ -1,10 +1,13 @@
 //! What was bought for subscriptions.
 
-use db::schema::{purchases, subscriptions};
+use db::schema::{disputes, payments, purchases, subscriptions};
 use db::{Connection, Error, Result};
+use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use domain::dispute::DisputeState;
 use domain::id::{CustomerId, GrantId, InvoiceId, PurchaseId, SubscriptionId, TenantId};
+use domain::invoice::PaymentStatus;
 use domain::{Credits, Refusal, Timestamp};
 use uuid::Uuid;
 
@@ -182,7 +185,8 @@ pub async fn applied_in_cycle(
     rows.into_iter().map(Purchase::try_from).collect()
 }
 
-/// Those of these subscriptions whose current cycle has been paid for.
+/// Those of these subscriptions whose current cycle has been paid for. A year whose money has gone back, by a refund of
+/// all of it or by a lost dispute, pays for no further cycle (R-22a, R-22b).
 pub async fn with_paid_cycle(
     tx: &mut Connection,
     tenant: TenantId,
@@ -199,6 +203,23 @@ pub async fn with_paid_cycle(
         .filter(subscriptions::annual_from.eq(purchases::cycle_number).or(
             subscriptions::annual_from.is_null().and(subscriptions::cycle_number.eq(purchases::cycle_number)),
         ))
+        .filter(
+            subscriptions::annual_from.is_null().or(not(exists(
+                payments::table
+                    .filter(payments::tenant_id.eq(purchases::tenant_id))
+                    .filter(payments::invoice_id.eq(purchases::invoice_id))
+                    .filter(payments::status.eq(PaymentStatus::Succeeded.name()))
+                    .filter(payments::refunded_minor.ge(payments::amount_minor)),
+            ))),
+        )
+        .filter(
+            subscriptions::annual_from.is_null().or(not(exists(
+                disputes::table
+                    .filter(disputes::tenant_id.eq(purchases::tenant_id))
+                    .filter(disputes::invoice_id.eq(purchases::invoice_id))
+                    .filter(disputes::state.eq(DisputeState::Lost.name())),
+            ))),
+        )
         .filter(purchases::tenant_id.eq(tenant.uuid()))
         .filter(purchases::subscription_id.eq_any(ids))
         .filter(purchases::kind.ne(PurchaseKind::Upgrade.name()))
