@@ -184,7 +184,7 @@ async fn an_unpaid_renewal_is_past_due_until_paid_and_canceled_if_it_never_is() 
         .await
         .expect_problem(409, "subscription-past-due");
 
-    client.advance_to("2026-03-10T10:00:00Z").await;
+    client.advance_to("2026-03-06T10:00:00Z").await;
     let invoice = view["open_invoice"].as_str().unwrap();
     let pay = json!({"payment_method": "pm_sandbox_succeeds"});
     client.post(&format!("/v1/invoices/{invoice}/pay"), pay).await.expect(200);
@@ -195,7 +195,8 @@ async fn an_unpaid_renewal_is_past_due_until_paid_and_canceled_if_it_never_is() 
     );
     assert_eq!(client.available(customer).await, 60_000_000, "the whole pool");
 
-    client.advance_to("2026-03-31T10:00:00Z").await;
+    // Seven days after the cycle's start, by its last retry.
+    client.advance_to("2026-03-07T10:00:00Z").await;
     let (_, path) = &subscriptions[1];
     assert_eq!(client.get(path).await.expect(200)["status"], "canceled");
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use catalog::Catalogs;
+use diesel_async::RunQueryDsl;
 use domain::TenantScope;
 use domain::calendar::Zone;
 use domain::id::TenantId;
@@ -100,6 +101,30 @@ impl World {
     /// A key of this tenant with these scopes.
     pub async fn key(&self, scopes: &[Scope]) -> String {
         self.tenants.issue_key(self.tenant, "test", scopes).await.unwrap().secret
+    }
+
+    /// What the outbox says of one kind, in order.
+    pub async fn events(&self, kind: &str) -> Vec<Value> {
+        #[derive(diesel::QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = diesel::sql_types::Jsonb)]
+            payload: Value,
+        }
+        let query = "select payload from outbox where tenant_id = $1 and kind = $2 order by event_id";
+        let rows: Vec<Row> = diesel::sql_query(query)
+            .bind::<diesel::sql_types::Uuid, _>(self.tenant.uuid())
+            .bind::<diesel::sql_types::Text, _>(kind)
+            .load(&mut self.stores.superuser().await)
+            .await
+            .unwrap();
+        rows.into_iter().map(|row| row.payload).collect()
+    }
+
+    /// Every invariant holds, by the product's own audit.
+    pub async fn verify(&self) {
+        let output = self.command("verify").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Starts a server process and waits until it is ready.

@@ -12,7 +12,7 @@ pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../../migrations")
 const ADVISORY_LOCK: i64 = 7_046_029_254;
 
 /// Applies what is missing and returns how many migrations that were. Connects as the role in
-/// `url`, which must be allowed to create roles on the first run. Needs a multi-threaded runtime.
+/// `url`, which must be allowed to create roles on the first run.
 pub async fn migrate(url: &str) -> Result<usize> {
     let mut connection =
         AsyncPgConnection::establish(url).await.map_err(|error| Error::Unavailable(error.to_string()))?;
@@ -22,6 +22,9 @@ pub async fn migrate(url: &str) -> Result<usize> {
         .execute(&mut connection)
         .await?;
     let mut harness = AsyncMigrationHarness::new(connection);
-    let applied = harness.run_pending_migrations(MIGRATIONS).map_err(Error::Fault)?;
-    Ok(applied.len())
+    // It blocks, which a runtime of one thread allows elsewhere only.
+    let applied = move || harness.run_pending_migrations(MIGRATIONS).map(|applied| applied.len());
+    let applied =
+        tokio::task::spawn_blocking(applied).await.map_err(|error| Error::Fault(Box::new(error)))?;
+    applied.map_err(Error::Fault)
 }

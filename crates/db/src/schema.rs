@@ -111,6 +111,19 @@ diesel::table! {
 }
 
 diesel::table! {
+    dunnings (tenant_id, purchase_id) {
+        tenant_id -> Uuid,
+        purchase_id -> Uuid,
+        subscription_id -> Uuid,
+        stage -> Text,
+        failed_tries -> Integer,
+        next_try_at -> Nullable<Timestamptz>,
+        started_at -> Timestamptz,
+        ended_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
     grants (tenant_id, grant_id) {
         tenant_id -> Uuid,
         grant_id -> Uuid,
@@ -477,6 +490,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    usage_retention (is_only) {
+        is_only -> Bool,
+        kept_from -> Timestamptz,
+    }
+}
+
+diesel::table! {
     usage_voids (tenant_id, identity) {
         tenant_id -> Uuid,
         identity -> Uuid,
@@ -528,6 +548,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     customers,
     cycles,
     disputes,
+    dunnings,
     grants,
     holds,
     hot_state,

@@ -7,8 +7,10 @@
 //! Where a rule lives: amounts in [`credits`] and [`money`], days and cycles in [`calendar`],
 //! what is sold in [`catalog`], what a vendor's usage object counts in [`usage_format`], what a request
 //! costs in [`rating`], which grant pays in
-//! [`account`], the life of a subscription in [`subscription`], of an invoice and its payments in
-//! [`invoice`], its number in [`numbering`], its [`tax`], of money that goes back in [`refund`] and [`dispute`], what a plan would cost in [`advice`], and every expected "no" in [`refusal`]. [`model`] is none of them: it is what tests
+//! [`account`], the life of a subscription in [`subscription`], what follows a failed renewal in [`dunning`], of an
+//! invoice and its payments in [`invoice`], its number in [`numbering`], its [`tax`], of money that goes back in
+//! [`refund`] and [`dispute`], what a plan would cost in [`advice`], and every expected "no" in [`refusal`]. [`model`] is
+//! none of them: it is what tests
 //! compare them with.
 
 pub mod account;
@@ -21,6 +23,7 @@ pub mod chain;
 pub mod credits;
 pub mod cycle_rates;
 pub mod dispute;
+pub mod dunning;
 pub mod grant;
 pub mod hold;
 pub mod id;

@@ -20,6 +20,9 @@ pub struct Policies {
     pub upgrade_pricing: UpgradePricing,
     pub renewal_grant: RenewalGrant,
     pub catch_up: CatchUp,
+    /// The days after a cycle's start on which an unpaid renewal is tried again, rising (R-22).
+    pub dunning_days: Vec<u16>,
+    pub dunning_end: DunningEnd,
     /// Whether one card may use the first-cycle promotion for one customer only (R-11).
     pub promotion_once_per_fingerprint: bool,
     /// A hold's life without renewal (R-28).
@@ -58,6 +61,8 @@ impl Default for Policies {
             upgrade_pricing: UpgradePricing::FullDifference,
             renewal_grant: RenewalGrant::OnPayment,
             catch_up: CatchUp::Skip,
+            dunning_days: vec![1, 3, 5, 7],
+            dunning_end: DunningEnd::Cancel,
             promotion_once_per_fingerprint: true,
             hold_minutes: 15,
             hold_life_minutes_max: 120,
@@ -103,6 +108,10 @@ impl Policies {
         require(self.incomplete_minutes > 0, "incomplete_minutes must be above 0");
         require(self.upgrade_pending_minutes > 0, "upgrade_pending_minutes must be above 0");
         require(self.quote_minutes > 0, "quote_minutes must be above 0");
+        // A month has at least 28 days, and no try is due at its end.
+        let is_in_a_cycle = self.dunning_days.iter().all(|day| (1..28).contains(day));
+        let is_rising = self.dunning_days.is_sorted_by(|one, next| one < next);
+        require(is_in_a_cycle && is_rising, "dunning_days must be 1 to 27 each, and rise");
         require((1..=120).contains(&self.hold_minutes), "hold_minutes must be 1 to 120");
         require(self.late_grace_minutes <= 10_080, "late_grace_minutes must be at most 10080");
         require(
@@ -177,6 +186,16 @@ pub struct LateRules {
     pub past_grace: LateUsage,
 }
 
+/// What the failure of an unpaid renewal's last try does (R-22).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DunningEnd {
+    /// The subscription is canceled at once.
+    Cancel,
+    /// It stays past due, and its customer can pay until the cycle's end, when it is canceled.
+    CycleEnd,
+}
+
 /// What becomes of a cycle that is over before it could be opened (R-23).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -209,8 +228,8 @@ mod tests {
     #[test]
     fn a_setting_reads_as_it_is_written() {
         let json = r#"{ "upgrade_discount": "none", "upgrade_pricing": "prorated", "renewal_grant": "on_invoice",
-            "catch_up": "bill", "late_usage": "absorb", "dearer_rates": "next_cycle",
-            "tax": { "rate_bps": 1300, "mode": "inclusive", "name": "VAT" } }"#;
+            "catch_up": "bill", "dunning_days": [2, 9], "dunning_end": "cycle_end", "late_usage": "absorb",
+            "dearer_rates": "next_cycle", "tax": { "rate_bps": 1300, "mode": "inclusive", "name": "VAT" } }"#;
         let policies: Policies = serde_json::from_str(json).unwrap();
         assert_eq!(
             policies,
@@ -219,6 +238,8 @@ mod tests {
                 upgrade_pricing: UpgradePricing::Prorated,
                 renewal_grant: RenewalGrant::OnInvoice,
                 catch_up: CatchUp::Bill,
+                dunning_days: vec![2, 9],
+                dunning_end: DunningEnd::CycleEnd,
                 late_usage: LateUsage::Absorb,
                 dearer_rates: DearerRates::NextCycle,
                 tax: Tax { rate_bps: 1_300, mode: TaxMode::Inclusive, name: "VAT".to_owned() },
@@ -235,6 +256,9 @@ mod tests {
             (Policies { incomplete_minutes: 0, ..fine() }, "incomplete_minutes must be above 0"),
             (Policies { upgrade_pending_minutes: 0, ..fine() }, "upgrade_pending_minutes must be above 0"),
             (Policies { quote_minutes: 0, ..fine() }, "quote_minutes must be above 0"),
+            (Policies { dunning_days: vec![0, 3], ..fine() }, "dunning_days must be 1 to 27 each, and rise"),
+            (Policies { dunning_days: vec![28], ..fine() }, "dunning_days must be 1 to 27 each, and rise"),
+            (Policies { dunning_days: vec![3, 3], ..fine() }, "dunning_days must be 1 to 27 each, and rise"),
             (Policies { hold_minutes: 0, ..fine() }, "hold_minutes must be 1 to 120"),
             (Policies { hold_minutes: 121, ..fine() }, "hold_minutes must be 1 to 120"),
             (Policies { late_grace_minutes: 10_081, ..fine() }, "late_grace_minutes must be at most 10080"),

@@ -20,6 +20,7 @@ pub struct Movement {
 /// What the usage of one model came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelUse {
+    /// Empty for usage that is old enough to have been dropped.
     pub model: String,
     /// What grants paid for.
     pub spent: Credits,

@@ -14,7 +14,7 @@ use payments::Sandbox;
 use scheduler::{Slot, Tick, Ticker, Worker, handler};
 use subscriptions::{Subscriptions, jobs};
 use tenants::{Tenants, TokenKey};
-use usage::Usage;
+use usage::{MonthsKept, Usage};
 use webhooks::{WebhookKey, Webhooks};
 
 use crate::config::Settings;
@@ -116,7 +116,7 @@ impl Services {
     }
 
     /// Does jobs, and ticks, until told to stop; returns when the running jobs have ended.
-    pub(crate) async fn work(&self, stop: Stop) -> anyhow::Result<()> {
+    pub(crate) async fn work(&self, months_kept: Option<MonthsKept>, stop: Stop) -> anyhow::Result<()> {
         let usage = Usage::start(self.db.clone(), self.catalogs.clone(), self.ledger.clone());
         usage.open_months(chrono::Utc::now()).await?;
         let ticks = [&TICKS[..], &webhooks::jobs::TICKS, &audit::jobs::TICKS, &usage::jobs::TICKS].concat();
@@ -129,7 +129,7 @@ impl Services {
         for (kind, handler) in audit::jobs::handlers(&Arc::new(self.audit())) {
             worker = worker.on(kind, handler);
         }
-        for (kind, handler) in usage::jobs::handlers(&usage, &self.tenants) {
+        for (kind, handler) in usage::jobs::handlers(&usage, &self.tenants, months_kept) {
             worker = worker.on(kind, handler);
         }
         let idempotency = self.idempotency.clone();

@@ -9,14 +9,13 @@ use db::{Connection, Result};
 use domain::TenantScope;
 use domain::id::PaymentId;
 use domain::invoice::PaymentStatus;
-use domain::subscription::{Event, after};
 use invoices::{Payment, Report};
 use ledger::Accounts;
 use payments::Collected;
 use serde_json::json;
 
 use crate::subscription::{Purchase, PurchaseKind, Subscription};
-use crate::{Subscriptions, effect, event, purchase, refund, store};
+use crate::{Subscriptions, dunning, effect, event, purchase, refund, store};
 
 /// A payment's status after a report, and the accounts to publish.
 struct Applied {
@@ -78,9 +77,14 @@ async fn apply(
             }
         }
         Some(PaymentStatus::Refunded) => give_back(tx, scope, &subscription, &payment).await?,
-        Some(PaymentStatus::Failed) => failed(tx, scope, &mut subscription, &mut purchase, &payment).await?,
+        Some(PaymentStatus::Failed) => {
+            applied.accounts = failed(tx, scope, &mut subscription, &mut purchase, &payment).await?;
+        }
         Some(PaymentStatus::Canceled) => {
             emit(tx, scope, event::PAYMENT_CANCELED, &subscription, &payment).await?;
+            if purchase.kind == PurchaseKind::Renewal && purchase.is_pending() {
+                dunning::try_ended(tx, scope, &subscription, &purchase).await?;
+            }
         }
     }
     Ok(applied)
@@ -113,30 +117,26 @@ async fn give_back(
 }
 
 /// A failure ends an upgrade and leaves everything as it was; it makes a subscription past
-/// due where the renewal is unpaid; a first purchase can be paid again.
+/// due where the renewal is unpaid, and after the last try it ends it; a first purchase can be
+/// paid again.
 async fn failed(
     tx: &mut Connection,
     scope: &TenantScope,
     subscription: &mut Subscription,
     purchase: &mut Purchase,
     payment: &Payment,
-) -> Result<()> {
+) -> Result<Option<Accounts>> {
     emit(tx, scope, event::PAYMENT_FAILED, subscription, payment).await?;
     if !purchase.is_pending() {
-        return Ok(());
+        return Ok(None);
     }
     match purchase.kind {
-        PurchaseKind::FirstCycle => Ok(()),
-        PurchaseKind::Upgrade => purchase::end(tx, scope, subscription, purchase, "payment-failed").await,
-        PurchaseKind::Renewal => {
-            let before = subscription.status;
-            subscription.status = after(before, Event::RenewalFailed)?;
-            if subscription.status == before {
-                return Ok(());
-            }
-            store::subscriptions::update(tx, scope.tenant, subscription).await?;
-            event::emit(tx, scope, event::PAST_DUE, subscription, event::purchase(purchase)).await
+        PurchaseKind::FirstCycle => Ok(None),
+        PurchaseKind::Upgrade => {
+            purchase::end(tx, scope, subscription, purchase, "payment-failed").await?;
+            Ok(None)
         }
+        PurchaseKind::Renewal => dunning::failed(tx, scope, subscription, purchase, payment).await,
     }
 }
 

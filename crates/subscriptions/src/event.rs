@@ -12,6 +12,8 @@ pub const CREATED: &str = "subscription.created";
 pub const ACTIVATED: &str = "subscription.activated";
 pub const UPGRADED: &str = "subscription.upgraded";
 pub const RENEWED: &str = "subscription.renewed";
+/// A try to collect a renewal has failed: when the next one follows, or that none does.
+pub const RENEWAL_FAILED: &str = "subscription.renewal_failed";
 pub const PAST_DUE: &str = "subscription.past_due";
 pub const SUSPENDED: &str = "subscription.suspended";
 pub const RESUMED: &str = "subscription.resumed";

@@ -17,8 +17,8 @@
 //!
 //! # The walk of a month
 //! A tick only enqueues [`jobs::FIND_DUE`]; that enqueues [`jobs::RUN_DUE`] for each tenant with
-//! anything due by its own clock; that gives up what was never paid and calls
-//! [`Subscriptions::roll_over`] until nothing is due. Any number of processes may do so at once.
+//! anything due by its own clock; that gives up what was never paid, tries unpaid renewals again
+//! (`dunning`), and calls [`Subscriptions::roll_over`] until nothing is due. Any number of processes may do so at once.
 //!
 //! # Round trips to PostgreSQL, the ends of transactions left out
 //! | verb | statements |
@@ -41,6 +41,7 @@ mod cancel;
 mod collect;
 mod dispute;
 mod downgrade;
+mod dunning;
 mod effect;
 mod event;
 pub mod jobs;
@@ -76,6 +77,7 @@ use uuid::Uuid;
 
 pub use advance_clock::ADVANCE_DAYS_MAX;
 pub use cancel::CancelAt;
+pub use dunning::Dunning;
 pub use next_cycle::{EndReason, Next, Opening};
 pub use plan_rollover::PlannedRollover;
 pub use preview_upgrade::Quote;

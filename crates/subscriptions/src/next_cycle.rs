@@ -69,7 +69,7 @@ pub fn decide(
     let reason = if subscription.cancel_at_cycle_end {
         Some(EndReason::Canceled)
     } else {
-        // There is one attempt: what it has not paid by the cycle's end ends with it.
+        // What no try has paid by the cycle's end ends with it.
         (!is_paid).then_some(EndReason::Unpaid)
     };
     let policy = scope.policies.catch_up;

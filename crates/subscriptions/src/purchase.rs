@@ -4,6 +4,7 @@
 use chrono::{TimeDelta, Utc};
 use db::{Connection, Result};
 use domain::account::Account;
+use domain::dunning::Event as DunningEvent;
 use domain::id::{PaymentId, PurchaseId};
 use domain::{Credits, Refusal, TenantScope, Timestamp};
 use invoices::{Invoice, Line, NewInvoice, Payment};
@@ -14,7 +15,7 @@ use uuid::Uuid;
 
 use crate::effect::{self, Effect};
 use crate::subscription::{Purchase, PurchaseKind, PurchaseStatus, Subscription};
-use crate::{event, jobs, store};
+use crate::{dunning, event, jobs, store};
 
 /// How long after its commit a payment is collected by a job, should the process that made it have
 /// died before it could.
@@ -96,6 +97,7 @@ pub async fn start_payment(
         ..jobs::for_payment(jobs::COLLECT_PAYMENT, scope.tenant, payment.id)
     };
     scheduler::enqueue(tx, job, scope.now).await?;
+    dunning::follow(tx, scope, purchase, DunningEvent::TryStarted).await?;
     let details = json!({"invoice": purchase.invoice, "payment": payment.id, "amount": payment.amount});
     event::emit(tx, scope, event::PAYMENT_CREATED, subscription, details).await?;
     Ok(payment)
@@ -140,6 +142,7 @@ pub async fn take(
     }
     invoices::mark_paid(tx, tenant, purchase.invoice, at).await?;
     store::purchases::update(tx, tenant, purchase).await?;
+    dunning::follow(tx, scope, purchase, DunningEvent::Paid).await?;
     let kind = match purchase.kind {
         PurchaseKind::FirstCycle => {
             let cycle = subscription.cycle().ok_or(Refusal::SubscriptionIncomplete)?;
@@ -181,6 +184,7 @@ pub async fn end(
     }
     purchase.status = PurchaseStatus::Ended;
     store::purchases::update(tx, tenant, purchase).await?;
+    dunning::follow(tx, scope, purchase, DunningEvent::GivenUp).await?;
     let mut details = event::purchase(purchase);
     details["reason"] = json!(reason);
     event::emit(tx, scope, event::INVOICE_VOIDED, subscription, details).await

@@ -61,6 +61,7 @@ impl Subscriptions {
         let (tenant, now) = (scope.tenant, scope.now);
         self.db.transaction(tenant, async |tx| store::rollovers::begin(tx, tenant, rollover).await).await?;
         self.give_up_overdue(scope).await?;
+        self.retry_due(scope).await?;
         // Shares the work with others that run, then waits for them: done means that all is done.
         for locked in [Locked::Skip, Locked::Wait] {
             while !self.roll_batch(scope, BATCH, locked, Some(rollover)).await?.is_zero() {}

@@ -1,5 +1,5 @@
-//! Does all that is due by a tenant's clock: gives up unpaid purchases, rolls cycles over, expires
-//! grants. Whatever was due and was not done is due still, so a run that died is cured by the next.
+//! Does all that is due by a tenant's clock: gives up unpaid purchases, tries unpaid renewals again,
+//! rolls cycles over, expires grants. Whatever was due and was not done is due still, so a run that died is cured by the next.
 
 use db::Result;
 use domain::TenantScope;
@@ -21,6 +21,7 @@ impl Subscriptions {
 
     pub(crate) async fn run_all(&self, scope: &TenantScope, locked: Locked) -> Result<Progress> {
         self.give_up_overdue(scope).await?;
+        self.retry_due(scope).await?;
         let mut total = Progress::default();
         loop {
             let progress = self.roll_batch(scope, BATCH, locked, None).await?;

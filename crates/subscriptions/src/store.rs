@@ -2,6 +2,7 @@
 
 pub mod cycles;
 pub mod due;
+pub mod dunnings;
 pub mod promotions;
 pub mod purchases;
 pub mod quotes;

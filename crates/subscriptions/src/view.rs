@@ -9,6 +9,7 @@ use domain::subscription::{Status, check_changeable};
 use domain::{Credits, Currency, Refusal, TenantScope, Timestamp};
 use invoices::InvoiceView;
 
+use crate::dunning::Dunning;
 use crate::subscription::{Purchase, PurchaseKind, Subscription};
 use crate::{Subscriptions, store};
 
@@ -33,6 +34,8 @@ pub struct SubscriptionView {
     /// The unpaid invoice of the current cycle.
     pub open_invoice: Option<InvoiceId>,
     pub pending_upgrade: Option<PendingUpgrade>,
+    /// How the collection of an unpaid renewal goes, once a try has failed.
+    pub dunning: Option<Dunning>,
     pub created_at: Timestamp,
     pub ended_at: Option<Timestamp>,
     /// The version of the customer's credit account as of this view (R-35a).
@@ -93,12 +96,14 @@ impl Subscriptions {
                 let found = store::subscriptions::of_customer(tx, tenant, customer, after, limit).await?;
                 let ids: Vec<SubscriptionId> = found.iter().map(|subscription| subscription.id).collect();
                 let pending = store::purchases::pending(tx, tenant, &ids).await?;
+                let dunnings = store::dunnings::open(tx, tenant, &ids).await?;
                 // A customer that has none may not exist, and has no account to read then.
                 let version = match found.is_empty() {
                     true => 0,
                     false => ledger::version(tx, tenant, customer).await?,
                 };
-                Ok(found.into_iter().map(|subscription| view(subscription, &pending, version)).collect())
+                let view = |subscription| view(subscription, &pending, &dunnings, version);
+                Ok(found.into_iter().map(view).collect())
             })
             .await
     }
@@ -147,11 +152,17 @@ pub async fn one(
     subscription: Subscription,
 ) -> Result<SubscriptionView> {
     let pending = store::purchases::pending(tx, scope.tenant, &[subscription.id]).await?;
+    let dunnings = store::dunnings::open(tx, scope.tenant, &[subscription.id]).await?;
     let version = ledger::version(tx, scope.tenant, subscription.customer).await?;
-    Ok(view(subscription, &pending, version))
+    Ok(view(subscription, &pending, &dunnings, version))
 }
 
-fn view(subscription: Subscription, pending: &[Purchase], account_version: i64) -> SubscriptionView {
+fn view(
+    subscription: Subscription,
+    pending: &[Purchase],
+    dunnings: &[Dunning],
+    account_version: i64,
+) -> SubscriptionView {
     let mut own = pending.iter().filter(|purchase| purchase.subscription == subscription.id);
     let upgrade = own.clone().find(|purchase| purchase.kind == PurchaseKind::Upgrade);
     let cycle = own.find(|purchase| purchase.kind != PurchaseKind::Upgrade);
@@ -172,6 +183,7 @@ fn view(subscription: Subscription, pending: &[Purchase], account_version: i64) 
             invoice: purchase.invoice,
             expires_at: purchase.expires_at,
         }),
+        dunning: dunnings.iter().find(|dunning| dunning.subscription == subscription.id).cloned(),
         created_at: subscription.created_at,
         ended_at: subscription.ended_at,
         account_version,

@@ -11,6 +11,7 @@
 //! | step | round trips to PostgreSQL, whatever the batch's size |
 //! |---|---|
 //! | lock the accounts in id order, load their grants | 2 |
+//! | see from when on usage is kept, where an event is older than any month that may be dropped | 0 or 2 |
 //! | find the holds that events name | 0 or 1 |
 //! | find when the cycles began, where dearer rates wait for the next | 0 or 1 |
 //! | insert the identities that are new | 1 |
@@ -26,7 +27,8 @@
 //! events without a rate, once a version is published.
 //!
 //! **Report** ([`Usage::report`]) reads the sums by the hour that each charge adds to (`hours`), so a month is
-//! read without its events. Events lie in a partition a month (`open_months`).
+//! read without its events. Events lie in a partition a month (`open_months`), and whole months are dropped once they are
+//! old enough (`drop_months`); what is older than that is refused, since nobody knows any more whether it was counted.
 //!
 //! **Preview** ([`Usage::preview`]) rates past usage by a catalogue that is not published, in pages, and changes
 //! nothing.
@@ -47,6 +49,7 @@ mod by_model;
 mod charge;
 mod charge_kept;
 mod cycle_rates;
+mod drop_months;
 mod gather;
 mod hours;
 pub mod jobs;
@@ -69,6 +72,7 @@ use ledger::Ledger;
 
 pub use authorize::{AuthorizeRequest, Authorized};
 pub use charge_kept::ChargedKept;
+pub use drop_months::MonthsKept;
 pub use hours::UsageSums;
 pub use preview::{Preview, PreviewSums};
 pub use quarantine::QuarantinedEvent;

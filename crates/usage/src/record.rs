@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use chrono::{TimeDelta, Utc};
 use db::{Connection, Error, Result};
 use domain::account::Draw;
 use domain::catalog::CatalogHistory;
@@ -24,6 +25,9 @@ use crate::cycle_rates;
 use crate::gather::Request;
 use crate::hours::{HourKey, Hours};
 use crate::{Parts, Usage, store};
+
+/// The database drops nothing that is younger than 35 days, and its clock may differ from ours.
+const SURELY_KEPT: TimeDelta = TimeDelta::days(34);
 
 /// What a gateway reports after a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -306,6 +310,7 @@ async fn record_in(
     let customers: Vec<CustomerId> = customers.into_iter().collect();
     let mut accounts = ledger::lock_for_usage(tx, tenant, &customers, oldest_charge(checked, now)).await?;
     let before = Before::of(&accounts, now);
+    let kept_from = kept_from(tx, checked).await?;
     // Under the accounts' locks: a hold ends in one way.
     let holds = match ledger::find_holds(tx, &parts.ledger, tenant, &named, now).await? {
         Looked::Found(holds) => holds,
@@ -314,6 +319,10 @@ async fn record_in(
 
     let usable = checked.iter().map(|checked| match checked {
         Ok(item) if !accounts.contains(item.event.customer) => Err(Refusal::NotFound { what: "customer" }),
+        // It may have been counted, and nobody knows any more.
+        Ok(item) if kept_from.is_some_and(|kept_from| item.event_time < kept_from) => {
+            Err(Refusal::EventTimeOutOfRange)
+        }
         Ok(item) => match named_hold(&holds, item.event) {
             Some(FoundHold::Foreign) => Err(Refusal::AuthorizationForeign),
             _ => Ok(item),
@@ -402,6 +411,19 @@ async fn record_in(
     ledger::end_holds(tx, tenant, &ends.captured, HoldEnd::Captured, now).await?;
     ledger::end_holds(tx, tenant, &ends.released, HoldEnd::Released, now).await?;
     Ok(Written::Committed(Committed { results, accounts, ended_holds: ends.by_customer() }))
+}
+
+/// From when on usage is kept, where that may matter to a batch.
+async fn kept_from(
+    tx: &mut Connection,
+    checked: &[std::result::Result<Item<'_>, Refusal>],
+) -> Result<Option<Timestamp>> {
+    // By the real time, as months are dropped; a month more recent than this is not dropped by any clock.
+    let surely_kept = Utc::now() - SURELY_KEPT;
+    if checked.iter().flatten().all(|item| item.event_time > surely_kept) {
+        return Ok(None);
+    }
+    store::retention::hold_kept_from_all_tenants(tx).await
 }
 
 /// What events cost whose rate depends on when their cycle began, by their places. Under the accounts' locks: no cycle

@@ -2,6 +2,7 @@
 
 pub(crate) mod preview;
 pub(crate) mod receipts;
+pub(crate) mod retention;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -646,9 +647,16 @@ pub(crate) async fn by_model(
              where tenant_id = $1 and customer_id = $2 and account_version > $3 and account_version <= $4
                  and credits > 0
              union all
-             select e.model, 0, 0, v.credits - v.overage, v.overage
+             -- Of events that were dropped the ledger says what they cost.
+             select '', case when debit = 'available' then credits else 0 end,
+                 case when debit = 'overage' then credits else 0 end, 0, 0
+             from transfers
+             where tenant_id = $1 and customer_id = $2 and version > $3 and version <= $4
+                 and cause_kind = 'usage' and credit = 'spent' and event_time < usage_kept_from()
+             union all
+             select coalesce(e.model, ''), 0, 0, v.credits - v.overage, v.overage
              from usage_voids v
-             join usage_events e on e.tenant_id = v.tenant_id and e.customer_id = v.customer_id
+             left join usage_events e on e.tenant_id = v.tenant_id and e.customer_id = v.customer_id
                  and e.event_time = v.event_time and e.identity = v.identity
              where v.tenant_id = $1 and v.customer_id = $2 and v.account_version > $3
                  and v.account_version <= $4 and v.credits > 0) moved

@@ -121,6 +121,7 @@ struct Granted {
 /// What the usage of one model cost.
 #[derive(Debug, Serialize, ToSchema)]
 struct UsageOfModel {
+    /// Empty for usage that is old enough to have been dropped.
     model: String,
     spent: i64,
     overage: i64,

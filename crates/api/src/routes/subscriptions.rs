@@ -70,6 +70,9 @@ pub(super) struct Subscription {
     open_invoice: Option<InvoiceId>,
     #[schema(required)]
     pending_upgrade: Option<PendingUpgrade>,
+    /// How the collection of an unpaid renewal goes; null unless a try has failed.
+    #[schema(required)]
+    dunning: Option<Dunning>,
     created_at: Instant,
     #[schema(required)]
     ended_at: Option<Instant>,
@@ -96,6 +99,16 @@ struct PendingUpgrade {
     invoice: InvoiceId,
     /// When it is given up.
     expires_at: Instant,
+}
+
+/// A renewal that could not be collected yet.
+#[derive(Debug, Serialize, ToSchema)]
+struct Dunning {
+    /// Payments of it that have failed or were canceled.
+    failed_tries: u32,
+    /// When it is tried again by itself; null while a payment is pending, and after the last try.
+    #[schema(required)]
+    next_try_at: Option<Instant>,
 }
 
 /// What a request to buy or to pay came to.
@@ -564,6 +577,7 @@ impl From<SubscriptionView> for Subscription {
             scheduled_plan: view.scheduled_plan_code,
             open_invoice: view.open_invoice,
             pending_upgrade: view.pending_upgrade.map(PendingUpgrade::from),
+            dunning: view.dunning.map(Dunning::from),
             created_at: Instant(view.created_at),
             ended_at: view.ended_at.map(Instant),
             account_version: view.account_version,
@@ -585,6 +599,12 @@ impl From<subscriptions::PendingUpgrade> for PendingUpgrade {
             invoice: pending.invoice,
             expires_at: Instant(pending.expires_at),
         }
+    }
+}
+
+impl From<subscriptions::Dunning> for Dunning {
+    fn from(dunning: subscriptions::Dunning) -> Self {
+        Dunning { failed_tries: dunning.failed_tries, next_try_at: dunning.next_try_at.map(Instant) }
     }
 }
 

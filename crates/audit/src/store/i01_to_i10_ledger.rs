@@ -131,7 +131,8 @@ pub(crate) const I06_HOLDS: Check = Check::new(
      from holds h
      left join captures c on c.customer_id = h.customer_id and c.hold_id = h.hold_id
      where h.tenant_id = $1 and ($2::uuid is null or h.customer_id = $2) and h.ended_as = 'captured'
-         and c.hold_id is null
+         -- Its event may be older than that, and be dropped.
+         and c.hold_id is null and h.ended_at >= usage_kept_from() + interval '35 days'
      union all
      select h.customer_id, 'holds', 'hold ' || h.hold_id, h.ended_as || ' at ' || h.ended_at,
          'an end before its expiry at ' || h.expires_at
@@ -231,7 +232,8 @@ pub(crate) const I09_CAUSES: Check = Check::new(
              and b.credits_revoked = t.credits and t.credit = 'revoked'
      where t.tenant_id = $1 and ($2::uuid is null or t.customer_id = $2)
          and p.id is null and e.identity is null and g.grant_id is null and c.subscription_id is null
-         and v.identity is null and b.id is null",
+         and v.identity is null and b.id is null
+         and not (t.cause_kind = 'usage' and t.event_time < usage_kept_from())",
 );
 
 /// What a refund or a lost dispute says that it revoked has its transfer.
@@ -300,7 +302,7 @@ pub(crate) const I09_VOIDS: Check = Check::new(
          and e.event_time = v.event_time and e.identity = v.identity
      left join moved m on m.customer_id = v.customer_id and m.cause_id = v.identity
      where v.tenant_id = $1 and ($2::uuid is null or v.customer_id = $2)
-         and ((v.credits, v.overage) is distinct from (e.credits, e.overage)
+         and ((v.credits, v.overage) is distinct from (e.credits, e.overage) and v.event_time >= usage_kept_from()
              or (v.credits, v.overage, v.spendable)
                  is distinct from (coalesce(m.credits, 0), coalesce(m.overage, 0), coalesce(m.spendable, 0))
              or v.account_version <> m.version)

@@ -23,7 +23,7 @@ pub(crate) const I12_IDENTITIES: Check = Check::new(
      full join (select * from usage_identities
              where tenant_id = $1 and ($2::uuid is null or customer_id = $2)) i
          on i.identity = e.identity and i.customer_id = e.customer_id and i.event_time = e.event_time
-     where e.identity is null or i.identity is null or e.times > 1",
+     where i.identity is null or e.times > 1 or (e.identity is null and i.event_time >= usage_kept_from())",
 );
 
 /// An event has no more effect than its cost.
@@ -58,6 +58,7 @@ pub(crate) const I13_SUMS: Check = Check::new(
              sum(credits) filter (where debit = 'overage') as overage
          from transfers
          where tenant_id = $1 and ($2::uuid is null or customer_id = $2) and cause_kind = 'usage'
+             and event_time >= usage_kept_from()
          group by customer_id)
      select coalesce(c.customer_id, t.customer_id) as customer_id, 'transfers' as in_table,
          'all ' || book.name as row_key, coalesce(book.charged, 0)::text as found,
@@ -117,7 +118,9 @@ pub(crate) const I13_HOURS: Check = Check::new(
          coalesce(h.sums::text, 'nothing') as found, coalesce(e.sums::text, 'nothing') || ', the sums of the events' as expected
      from summed e
      full join stored h using (customer_id, hour, model, band, api_key)
-     where coalesce(e.sums, array[0, 0, 0, 0, 0, 0, 0, 0]) is distinct from h.sums",
+     where coalesce(e.sums, array[0, 0, 0, 0, 0, 0, 0, 0]) is distinct from h.sums
+         -- Of an hour in which the dropped months end a part is gone.
+         and coalesce(e.hour, h.hour) >= usage_kept_from()",
 );
 
 /// Never before the expiry, and once a grant.

@@ -122,6 +122,8 @@ impl Model {
             created: self.now,
             expires: self.now + INCOMPLETE,
             paid: None,
+            next_try: None,
+            failed_tries: 0,
         });
         self.collect(invoice, method);
         self.purchased(invoice, 201)
@@ -195,6 +197,8 @@ impl Model {
             created: self.now,
             expires: earlier(offer.cycle.end, self.now + UPGRADE_PENDING),
             paid: None,
+            next_try: None,
+            failed_tries: 0,
         });
         let method = method.map_or(self.subscriptions[subscription].method.clone(), str::to_owned);
         self.collect(invoice, &method);
@@ -251,7 +255,12 @@ impl Model {
             return Answer::no(409, "invoice-not-open");
         }
         // What is in flight is given up with the provider first.
-        self.invoices[invoice].is_in_flight = false;
+        if self.invoices[invoice].is_in_flight {
+            self.invoices[invoice].is_in_flight = false;
+            if bought == Bought::Renewal {
+                self.try_ended(invoice);
+            }
+        }
         if let (Bought::FirstCycle, Some(method)) = (bought, method)
             && !self.move_to_card(subscription, method)
         {
@@ -305,11 +314,18 @@ impl Model {
                 }
                 self.take_effect(number);
             }
-            (Some(Payment::Pends), _) => self.invoices[number].is_in_flight = true,
+            (Some(Payment::Pends), _) => {
+                self.invoices[number].is_in_flight = true;
+                self.invoices[number].next_try = None;
+            }
             (Some(Payment::Declines) | None, Bought::FirstCycle) => {}
             (Some(Payment::Declines) | None, Bought::Upgrade) => self.invoices[number].status = "void",
             (Some(Payment::Declines) | None, Bought::Renewal) => {
                 self.subscriptions[subscription].status = "past_due";
+                self.try_ended(number);
+                if self.invoices[number].next_try.is_none() {
+                    self.end_unpaid(subscription);
+                }
             }
         }
     }
@@ -319,6 +335,7 @@ impl Model {
         let now = self.now;
         self.invoices[number].status = "paid";
         self.invoices[number].paid = Some(now);
+        self.invoices[number].next_try = None;
         let invoice = self.invoices[number].clone();
         let own = &mut self.subscriptions[invoice.subscription];
         match invoice.bought {

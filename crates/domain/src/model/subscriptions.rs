@@ -1,6 +1,6 @@
 //! What becomes of a subscription after it was bought.
 
-use super::calendar::{Micros, months_after};
+use super::calendar::{DAY, Micros, months_after};
 use super::command::{Answer, Fact, Noun, Plain};
 use super::tenant::{Bought, Cycle, Invoice, Model};
 
@@ -57,6 +57,7 @@ impl Model {
             if invoice.subscription == subscription && invoice.status == "open" {
                 invoice.status = "void";
                 invoice.is_in_flight = false;
+                invoice.next_try = None;
             }
         }
     }
@@ -158,10 +159,51 @@ impl Model {
         let open = self.invoices.iter().filter(|invoice| invoice.status == "open");
         let grants = self.customers.iter().flat_map(|own| &own.account.grants);
         let left = grants.filter(|grant| grant.remaining() > 0).map(|grant| grant.expiry);
-        ends.map(|cycle| cycle.end).chain(open.map(|invoice| invoice.expires)).chain(left).collect()
+        let retries = self.invoices.iter().filter_map(|invoice| invoice.next_try);
+        let ends = ends.map(|cycle| cycle.end).chain(retries);
+        ends.chain(open.map(|invoice| invoice.expires)).chain(left).collect()
     }
 
-    /// Unpaid purchases end, then cycles that are over are closed and the next ones opened. What a void gave back
+    /// A payment of a renewal has brought no money: the next try is 1, 3, 5 or 7 days after the cycle's start, or
+    /// after the invoice, where that came when the first of them was over.
+    pub(super) fn try_ended(&mut self, number: usize) {
+        let Invoice { subscription, created, .. } = self.invoices[number];
+        let Some(cycle) = self.subscriptions[subscription].cycle else { return };
+        let from = if created - cycle.start >= DAY { created } else { cycle.start };
+        let mut next = None;
+        for days in [7, 5, 3, 1] {
+            let at = from + days * DAY;
+            if at > self.now && at < cycle.end {
+                next = Some(at);
+            }
+        }
+        self.invoices[number].next_try = next;
+        self.invoices[number].failed_tries += 1;
+    }
+
+    /// The last try has failed: it is over now, not only at the cycle's end.
+    pub(super) fn end_unpaid(&mut self, subscription: usize) {
+        let now = self.now;
+        self.void_open(subscription);
+        let own = &mut self.subscriptions[subscription];
+        own.status = "canceled";
+        own.ended = Some(now);
+        let customer = own.customer;
+        self.customers[customer].account.expire(now);
+    }
+
+    fn retry(&mut self) {
+        for number in 0..self.invoices.len() {
+            let Invoice { next_try, expires, .. } = self.invoices[number];
+            if next_try.is_some_and(|at| at <= self.now) && self.now < expires {
+                let subscription = self.invoices[number].subscription;
+                let method = self.subscriptions[subscription].method.clone();
+                self.collect(number, &method);
+            }
+        }
+    }
+
+    /// Unpaid purchases end, unpaid renewals are tried again, then cycles that are over are closed and the next ones opened. What a void gave back
     /// to a subscription that was canceled at once expires by itself.
     fn do_what_is_due(&mut self) {
         for number in 0..self.invoices.len() {
@@ -177,6 +219,7 @@ impl Model {
             }
             self.invoices[number].is_in_flight = false;
         }
+        self.retry();
         for subscription in 0..self.subscriptions.len() {
             let own = &self.subscriptions[subscription];
             if let Some(cycle) = own.cycle.filter(|cycle| own.is_live() && cycle.end <= self.now) {
@@ -255,6 +298,8 @@ impl Model {
             created: self.now,
             expires: cycle.end,
             paid: None,
+            next_try: None,
+            failed_tries: 0,
         });
         self.collect(invoice, &method);
     }
@@ -304,6 +349,13 @@ impl Model {
                 fact("/pending_upgrade/credits", invoice.credits.into());
                 fact("/pending_upgrade/invoice", Plain::Id(Noun::Invoice, number));
                 fact("/pending_upgrade/expires_at", Plain::At(invoice.expires));
+            }
+        }
+        match self.open_of(subscription).find(|(_, invoice)| invoice.failed_tries > 0) {
+            None => fact("/dunning", Plain::Null),
+            Some((_, invoice)) => {
+                fact("/dunning/failed_tries", invoice.failed_tries.into());
+                fact("/dunning/next_try_at", invoice.next_try.map_or(Plain::Null, Plain::At));
             }
         }
         fact("/created_at", Plain::At(own.created));

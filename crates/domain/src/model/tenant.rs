@@ -132,6 +132,10 @@ pub struct Invoice {
     pub created: Micros,
     pub expires: Micros,
     pub paid: Option<Micros>,
+    /// Of an unpaid renewal, when it is tried again.
+    pub next_try: Option<Micros>,
+    /// Its payments that have failed or were given up.
+    pub failed_tries: u32,
 }
 
 /// A locked upgrade price.

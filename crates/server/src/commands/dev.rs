@@ -54,7 +54,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let api = bind(&requests, args.listen, stop.clone())?;
     demo.print(api.address());
     let serving = tokio::spawn(api.run());
-    let working = tokio::spawn(async move { jobs.work(stop).await });
+    let working = tokio::spawn(async move { jobs.work(None, stop).await });
     stopper.asked().await?;
     say("Stopping.");
     stopper.stop();

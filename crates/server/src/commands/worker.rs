@@ -15,6 +15,10 @@ pub(crate) struct Args {
     common: config::Common,
     #[command(flatten)]
     metrics: config::MetricsListen,
+    /// Months of usage that are kept besides the present one, at least 2; older events are dropped, with their receipts.
+    /// All are kept without. The ledger stays, and so do the reports by the hour
+    #[arg(long, env = "TOLLGATE_USAGE_MONTHS_KEPT", value_name = "MONTHS")]
+    usage_months_kept: Option<usage::MonthsKept>,
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
@@ -23,7 +27,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let services = Services::new(&args.common.settings()?, For::Jobs)?;
     services.check_login().await?;
     let (stopper, stop) = Stopper::new();
-    let working = tokio::spawn(async move { services.work(stop).await });
+    let working = tokio::spawn(async move { services.work(args.usage_months_kept, stop).await });
     tracing::info!("working");
     stopper.asked().await?;
     stopper.stop();

@@ -1,4 +1,4 @@
-//! What is due: cycles that are over, purchases and grants whose time is up.
+//! What is due: cycles that are over, purchases and grants whose time is up, retries.
 
 use db::schema::{grants, payments, purchases, subscriptions};
 use db::{Connection, Result};
@@ -141,6 +141,7 @@ pub async fn next_instant(
              where tenant_id = $1 and cycle_end > $2 and status in ('active', 'past_due', 'suspended')),
             (select min(expires_at) from purchases
              where tenant_id = $1 and expires_at > $2 and status = 'pending'),
+            (select min(next_try_at) from dunnings where tenant_id = $1 and next_try_at > $2),
             (select min(expires_at) from grants
              where tenant_id = $1 and expires_at > $2 and not is_used_up)
         ) as at",
@@ -168,6 +169,8 @@ pub async fn tenants_with_due_work_all_tenants(tx: &mut Connection) -> Result<Ve
             or exists (select from purchases p
                        where p.tenant_id = t.tenant_id and p.expires_at <= coalesce(t.clock_at, now())
                          and p.status = 'pending')
+            or exists (select from dunnings d
+                       where d.tenant_id = t.tenant_id and d.next_try_at <= coalesce(t.clock_at, now()))
             or exists (select from grants g
                        where g.tenant_id = t.tenant_id and g.expires_at <= coalesce(t.clock_at, now())
                          and not g.is_used_up)
