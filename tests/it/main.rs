@@ -22,6 +22,7 @@ mod spending;
 mod statements;
 mod support;
 mod tidy;
+mod top_ups;
 mod torture;
 mod usage_formats;
 mod usage_reports;

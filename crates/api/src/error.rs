@@ -225,7 +225,9 @@ fn status_and_members(refusal: &Refusal) -> (StatusCode, Value) {
         Refusal::InsufficientScope { needed } => (S::FORBIDDEN, json!({ "needed": needed })),
         Refusal::NotFound { what: _ } => (S::NOT_FOUND, Value::Null),
 
-        Refusal::UnknownPlan | Refusal::NotRated { reason: _ } => (S::UNPROCESSABLE_ENTITY, Value::Null),
+        Refusal::UnknownPlan | Refusal::UnknownTopUp | Refusal::NotRated { reason: _ } => {
+            (S::UNPROCESSABLE_ENTITY, Value::Null)
+        }
         Refusal::NoPriceInCurrency { currency: _ } => (S::CONFLICT, Value::Null),
         Refusal::InvalidCatalog { problems } => (S::UNPROCESSABLE_ENTITY, json!({ "problems": problems })),
         Refusal::CatalogNotLater | Refusal::CatalogInThePast => (S::CONFLICT, Value::Null),
@@ -250,8 +252,12 @@ fn status_and_members(refusal: &Refusal) -> (StatusCode, Value) {
         | Refusal::CycleEnded => (S::CONFLICT, Value::Null),
         Refusal::SubscriptionSuspended => (S::PAYMENT_REQUIRED, Value::Null),
 
-        Refusal::PaymentDeclined { subscription, invoice } => {
+        Refusal::PaymentDeclined { subscription: Some(subscription), invoice } => {
             (S::PAYMENT_REQUIRED, json!({ "subscription": subscription, "invoice": invoice }))
+        }
+        // Bought without a subscription.
+        Refusal::PaymentDeclined { subscription: None, invoice } => {
+            (S::PAYMENT_REQUIRED, json!({ "invoice": invoice }))
         }
         Refusal::InvoiceNotOpen | Refusal::PaymentPending => (S::CONFLICT, Value::Null),
         Refusal::InvoiceNotPaid
@@ -415,6 +421,7 @@ mod tests {
             (Refusal::AlreadySubscribed { subscription }, 409),
             (Refusal::PromotionUsed { list_price }, 409),
             (Refusal::UnknownPromotion, 422),
+            (Refusal::UnknownTopUp, 422),
             (Refusal::QuoteNotValid, 409),
             (Refusal::DowngradeWithinCycle { effective_at }, 409),
             (Refusal::NotAnUpgrade, 409),
@@ -427,7 +434,7 @@ mod tests {
             (Refusal::SubscriptionNotSuspended, 409),
             (Refusal::SubscriptionEnded, 409),
             (Refusal::CycleEnded, 409),
-            (Refusal::PaymentDeclined { subscription, invoice }, 402),
+            (Refusal::PaymentDeclined { subscription: Some(subscription), invoice }, 402),
             (Refusal::InvoiceNotOpen, 409),
             (Refusal::PaymentPending, 409),
             (Refusal::InvoiceNotPaid, 409),

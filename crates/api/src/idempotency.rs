@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn only_a_402_is_kept_of_all_errors() {
         let refusal = Refusal::PaymentDeclined {
-            subscription: SubscriptionId::from_uuid(Uuid::from_u128(1)),
+            subscription: Some(SubscriptionId::from_uuid(Uuid::from_u128(1))),
             invoice: InvoiceId::from_uuid(Uuid::from_u128(2)),
         };
         let kept = declined(&refusal.into()).unwrap().unwrap();
@@ -211,7 +211,7 @@ mod tests {
     #[actix_web::test]
     async fn a_replayed_problem_names_the_request_at_hand() {
         let problem = Problem::of(&Refusal::PaymentDeclined {
-            subscription: SubscriptionId::from_uuid(Uuid::from_u128(1)),
+            subscription: Some(SubscriptionId::from_uuid(Uuid::from_u128(1))),
             invoice: InvoiceId::from_uuid(Uuid::from_u128(2)),
         });
         let kept = answer(StatusCode::PAYMENT_REQUIRED, &problem).unwrap();

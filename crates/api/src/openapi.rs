@@ -37,6 +37,7 @@ use crate::routes;
         (name = "Customers", description = "Customers, their Credits and their tokens."),
         (name = "Subscriptions", description = "Plans bought, upgraded and canceled."),
         (name = "Usage", description = "May a request start, and what did it use?"),
+        (name = "Top-ups", description = "Credits apart from a plan: bought, and granted once they are paid."),
         (name = "Invoices", description = "What is owed, and what was paid."),
         (name = "Rollovers", description = "The end of a cycle and the beginning of the next."),
         (name = "Webhooks", description = "Where events are sent."),
@@ -284,6 +285,7 @@ mod tests {
             "put /v1/subscriptions/{id}/scheduled-plan",
             "delete /v1/subscriptions/{id}/scheduled-plan",
             "post /v1/subscriptions/{id}/upgrade",
+            "post /v1/top-ups",
         ];
         let expected: BTreeSet<String> = expected.map(str::to_owned).into();
         assert_eq!(keyed.into_iter().collect::<BTreeSet<_>>(), expected);
@@ -294,7 +296,7 @@ mod tests {
         let names_another_thing = |name: &str, operation: &Value| {
             let parameters = operation["parameters"].as_array().into_iter().flatten();
             let names_a_customer = parameters.into_iter().any(|parameter| parameter["name"] == "customer");
-            let bodies = ["post /v1/authorizations", "post /v1/subscriptions"];
+            let bodies = ["post /v1/authorizations", "post /v1/subscriptions", "post /v1/top-ups"];
             name.contains('{') || names_a_customer || bodies.contains(&name)
         };
         for (name, operation) in operations(&document()) {

@@ -7,7 +7,8 @@ use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
 use domain::Refusal;
 use domain::id::{
-    ApiKeyId, CustomerId, EndpointId, ExternalId, InvoiceId, QuarantineId, RolloverId, SubscriptionId,
+    ApiKeyId, CustomerId, EndpointId, ExternalId, InvoiceId, PurchaseId, QuarantineId, RolloverId,
+    SubscriptionId,
 };
 
 use crate::error::Error;
@@ -28,6 +29,11 @@ impl Named for SubscriptionId {
 
 impl Named for InvoiceId {
     const WHAT: &'static str = "invoice";
+}
+
+/// Of a top-up.
+impl Named for PurchaseId {
+    const WHAT: &'static str = "top-up";
 }
 
 impl Named for RolloverId {

@@ -17,6 +17,7 @@ mod statements;
 mod subscriptions;
 mod suspensions;
 mod test_clock;
+mod top_ups;
 mod usage;
 mod usage_lines;
 mod usage_reports;
@@ -78,6 +79,9 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(invoices::read_invoice)
         .service(invoices::pay_invoice)
         .service(refunds::refund_invoice)
+        .service(top_ups::buy_top_up)
+        .service(top_ups::list_top_ups)
+        .service(top_ups::read_top_up)
         .service(rollovers::start_rollover)
         .service(rollovers::read_rollover)
         .service(api_keys::issue_api_key)

@@ -88,6 +88,8 @@ names! {
     CreditLineKind = invoices::CreditLineKind;
     /// What a line of an invoice is for.
     LineKind = invoices::LineKind;
+    /// Whether a purchase waits for its payment, has taken effect, or never will.
+    PurchaseStatus = subscriptions::PurchaseStatus;
     /// What Credits were granted for.
     GrantSource = domain::grant::GrantSource;
     /// A side of a transfer.

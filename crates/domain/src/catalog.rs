@@ -73,6 +73,19 @@ pub struct TopUp {
     pub code: String,
     pub credits: Credits,
     pub prices_minor: BTreeMap<Currency, i64>,
+    /// How many days of 24 hours the Credits last once they are paid; for ever where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lasts_days: Option<u32>,
+}
+
+impl TopUp {
+    /// Refused: `no-price-in-currency`.
+    pub fn price(&self, currency: Currency) -> Result<Money, Refusal> {
+        match self.prices_minor.get(&currency) {
+            Some(price) => Money::new(*price, currency),
+            None => Err(Refusal::NoPriceInCurrency { currency }),
+        }
+    }
 }
 
 /// A model and its context bands, from the shortest prompt to the longest.
@@ -236,6 +249,12 @@ impl Catalog {
         self.document.models.iter().find(|model| model.code == code)
     }
 
+    /// The top-up of this code; one without Credits is not sold. Refused: `unknown-top-up`.
+    pub fn top_up(&self, code: &str) -> Result<&TopUp, Refusal> {
+        let mut sold = self.document.top_ups.iter().filter(|top_up| !top_up.credits.is_zero());
+        sold.find(|top_up| top_up.code == code).ok_or(Refusal::UnknownTopUp)
+    }
+
     /// The promotion of this code.
     pub fn promotion(&self, code: &str) -> Result<&Promotion, Refusal> {
         self.document.promotions.iter().find(|p| p.code == code).ok_or(Refusal::UnknownPromotion)
@@ -304,6 +323,9 @@ fn problems(document: &CatalogDocument) -> Vec<String> {
     check_plans(&document.plans, &mut problems);
     for top_up in &document.top_ups {
         check_prices(&format!("top-up {}", top_up.code), &top_up.prices_minor, &mut problems);
+        if top_up.lasts_days.is_some_and(|days| !(1..=3_660).contains(&days)) {
+            problems.push(format!("top-up {} lasts neither for ever nor 1 to 3,660 days", top_up.code));
+        }
     }
     for promotion in &document.promotions {
         for plan in promotion.plans.iter().flatten() {

@@ -65,6 +65,7 @@ pub(crate) fn reference_document() -> CatalogDocument {
             code: "topup-10m".to_owned(),
             credits: credits(10_000_000),
             prices_minor: prices(100, 700),
+            lasts_days: None,
         }],
         models: vec![
             model("mimo-v2-omni", vec![band(Some(K_256), Some(1_000), Some((400_000, 2_000_000, None)))]),

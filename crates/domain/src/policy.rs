@@ -14,6 +14,8 @@ pub struct Policies {
     pub incomplete_minutes: u32,
     /// How long an upgrade's payment may be pending.
     pub upgrade_pending_minutes: u32,
+    /// How long an unpaid top-up stays open (R-10a).
+    pub top_up_minutes: u32,
     /// How long a quote is good for (R-14a).
     pub quote_minutes: u32,
     pub upgrade_discount: UpgradeDiscount,
@@ -56,6 +58,7 @@ impl Default for Policies {
         Policies {
             incomplete_minutes: 23 * 60,
             upgrade_pending_minutes: 60,
+            top_up_minutes: 23 * 60,
             quote_minutes: 10,
             upgrade_discount: UpgradeDiscount::Carry,
             upgrade_pricing: UpgradePricing::FullDifference,
@@ -107,6 +110,7 @@ impl Policies {
         };
         require(self.incomplete_minutes > 0, "incomplete_minutes must be above 0");
         require(self.upgrade_pending_minutes > 0, "upgrade_pending_minutes must be above 0");
+        require(self.top_up_minutes > 0, "top_up_minutes must be above 0");
         require(self.quote_minutes > 0, "quote_minutes must be above 0");
         // A month has at least 28 days, and no try is due at its end.
         let is_in_a_cycle = self.dunning_days.iter().all(|day| (1..28).contains(day));

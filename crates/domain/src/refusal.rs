@@ -57,7 +57,9 @@ pub enum Refusal {
     UnknownPlan,
     #[error("no rate for this model, band or token kind: {reason}")]
     NotRated { reason: String },
-    #[error("the plan has no price in {currency}")]
+    #[error("the catalogue has no top-up of this code")]
+    UnknownTopUp,
+    #[error("there is no price in {currency}")]
     NoPriceInCurrency { currency: Currency },
     #[error("the catalogue is invalid")]
     InvalidCatalog { problems: Vec<String> },
@@ -104,7 +106,7 @@ pub enum Refusal {
 
     // Paying
     #[error("the payment was declined")]
-    PaymentDeclined { subscription: SubscriptionId, invoice: InvoiceId },
+    PaymentDeclined { subscription: Option<SubscriptionId>, invoice: InvoiceId },
     #[error("the invoice is not open")]
     InvoiceNotOpen,
     #[error("a payment of this invoice is in flight")]
@@ -166,6 +168,7 @@ impl Refusal {
             Refusal::InsufficientScope { .. } => "insufficient-scope",
             Refusal::NotFound { .. } => "not-found",
             Refusal::UnknownPlan => "unknown-plan",
+            Refusal::UnknownTopUp => "unknown-top-up",
             Refusal::NotRated { .. } => "not-rated",
             Refusal::NoPriceInCurrency { .. } => "no-price-in-currency",
             Refusal::InvalidCatalog { .. } => "invalid-catalog",

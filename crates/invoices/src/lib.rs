@@ -71,10 +71,21 @@ pub enum LineKind {
     Discount,
     /// The tax on all other lines; on top of them, or contained in them.
     Tax,
+    /// Credits apart from a plan.
+    TopUp,
+    /// Tokens of one model and kind on pay-as-you-go.
+    Usage,
 }
 
 impl LineKind {
-    pub const ALL: [LineKind; 4] = [LineKind::Plan, LineKind::Upgrade, LineKind::Discount, LineKind::Tax];
+    pub const ALL: [LineKind; 6] = [
+        LineKind::Plan,
+        LineKind::Upgrade,
+        LineKind::Discount,
+        LineKind::Tax,
+        LineKind::TopUp,
+        LineKind::Usage,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -82,6 +93,8 @@ impl LineKind {
             LineKind::Upgrade => "upgrade",
             LineKind::Discount => "discount",
             LineKind::Tax => "tax",
+            LineKind::TopUp => "top_up",
+            LineKind::Usage => "usage",
         }
     }
 }

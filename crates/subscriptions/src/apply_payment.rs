@@ -3,7 +3,8 @@
 //! a report changes nothing that a later state has settled.
 //!
 //! One transaction: lock the subscription, the invoice, the payment, and, for a success, the
-//! credit account; decide; write; commit; publish.
+//! credit account; decide; write; commit; publish. What was bought without a subscription is in
+//! `apply_sale_payment`.
 
 use db::{Connection, Result};
 use domain::TenantScope;
@@ -12,15 +13,16 @@ use domain::invoice::PaymentStatus;
 use invoices::{Payment, Report};
 use ledger::Accounts;
 use payments::Collected;
-use serde_json::json;
 
+use crate::apply_sale_payment::apply_to_sale;
+use crate::event::About;
 use crate::subscription::{Purchase, PurchaseKind, Subscription};
 use crate::{Subscriptions, dunning, effect, event, purchase, refund, store};
 
 /// A payment's status after a report, and the accounts to publish.
-struct Applied {
-    status: PaymentStatus,
-    accounts: Option<Accounts>,
+pub(crate) struct Applied {
+    pub(crate) status: PaymentStatus,
+    pub(crate) accounts: Option<Accounts>,
 }
 
 impl Subscriptions {
@@ -47,12 +49,14 @@ async fn apply(
 ) -> Result<Applied> {
     let tenant = scope.tenant;
     let invoice = invoices::payment(tx, tenant, payment).await?.invoice;
-    let mut subscription = store::subscriptions::lock_by_invoice(tx, tenant, invoice).await?;
+    let Some(mut subscription) = store::subscriptions::lock_by_invoice(tx, tenant, invoice).await? else {
+        return apply_to_sale(tx, scope, invoice, payment, collected).await;
+    };
     let invoice = invoices::lock(tx, tenant, invoice).await?;
     let mut purchase = store::purchases::of_invoice(tx, tenant, invoice.id).await?;
     let report = Report {
         report: collected.report,
-        at: effect::success_instant(collected.at, &purchase, scope.now),
+        at: effect::success_instant(collected.at, purchase.created_at, scope.now),
         failure_code: collected.failure_code.clone(),
     };
     let recorded = invoices::record_report(tx, tenant, &invoice, payment, &report).await?;
@@ -76,7 +80,9 @@ async fn apply(
                 too_late(tx, scope, &subscription, &mut purchase, &payment).await?;
             }
         }
-        Some(PaymentStatus::Refunded) => give_back(tx, scope, &subscription, &payment).await?,
+        Some(PaymentStatus::Refunded) => {
+            give_back(tx, scope, About::Subscription(&subscription), &payment).await?;
+        }
         Some(PaymentStatus::Failed) => {
             applied.accounts = failed(tx, scope, &mut subscription, &mut purchase, &payment).await?;
         }
@@ -102,18 +108,18 @@ async fn too_late(
     if purchase.is_pending() {
         purchase::end(tx, scope, subscription, purchase, "paid-too-late").await?;
     }
-    give_back(tx, scope, subscription, payment).await
+    give_back(tx, scope, About::Subscription(subscription), payment).await
 }
 
 /// The payment is stored as refunded; so is the refund, and a job has the provider do it.
-async fn give_back(
+pub(crate) async fn give_back(
     tx: &mut Connection,
     scope: &TenantScope,
-    subscription: &Subscription,
+    about: About<'_>,
     payment: &Payment,
 ) -> Result<()> {
-    refund::open_too_late(tx, scope, subscription, payment.id).await?;
-    emit(tx, scope, event::PAYMENT_REFUNDED, subscription, payment).await
+    refund::open_too_late(tx, scope, about, payment.id).await?;
+    about.emit(tx, scope, event::PAYMENT_REFUNDED, event::payment(payment)).await
 }
 
 /// A failure ends an upgrade and leaves everything as it was; it makes a subscription past
@@ -147,11 +153,5 @@ async fn emit(
     subscription: &Subscription,
     payment: &Payment,
 ) -> Result<()> {
-    let details = json!({
-        "invoice": payment.invoice,
-        "payment": payment.id,
-        "amount": payment.amount,
-        "failure_code": payment.failure_code,
-    });
-    event::emit(tx, scope, kind, subscription, details).await
+    event::emit(tx, scope, kind, subscription, event::payment(payment)).await
 }

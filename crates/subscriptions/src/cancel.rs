@@ -12,6 +12,7 @@ use ledger::Accounts;
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::event::About;
 use crate::refund::Wanted;
 use crate::subscription::{Purchase, Subscription};
 use crate::view::{SubscriptionView, one};
@@ -212,8 +213,16 @@ async fn at_once(
             origin: RefundOrigin::Cancel,
             reason: None,
         };
-        let refund =
-            refund::open(tx, scope, subscription, &mut payment, account, purchase.grant(), wanted).await?;
+        let refund = refund::open(
+            tx,
+            scope,
+            About::Subscription(subscription),
+            &mut payment,
+            account,
+            purchase.grant(),
+            wanted,
+        )
+        .await?;
         refunded_minor =
             refunded_minor.checked_add(refund.amount.amount_minor).ok_or(Refusal::AmountOverflow)?;
         refunds.push(refund.id);

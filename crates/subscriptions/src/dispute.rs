@@ -13,9 +13,10 @@ use invoices::{Dispute, DisputeTold};
 use ledger::Accounts;
 use serde_json::json;
 
-use crate::subscription::Subscription;
+use crate::event::About;
+use crate::paid_for::PaidFor;
 use crate::suspend::suspend;
-use crate::{Subscriptions, event, store};
+use crate::{Subscriptions, event};
 
 impl Subscriptions {
     /// Applies a report about the dispute that the provider calls `dispute`. Refused: `not-found`,
@@ -50,7 +51,7 @@ async fn apply(
         return Err(Refusal::invalid_field("/dispute", "malformed").into());
     }
     let invoice = invoices::payment(tx, tenant, payment).await?.invoice;
-    let mut subscription = store::subscriptions::lock_by_invoice(tx, tenant, invoice).await?;
+    let mut paid_for = PaidFor::lock(tx, scope, invoice).await?;
     invoices::lock(tx, tenant, invoice).await?;
     let payment = invoices::lock_payment(tx, tenant, payment).await?;
     if told.amount.currency != payment.amount.currency {
@@ -66,25 +67,25 @@ async fn apply(
         return Ok(None);
     };
     match dispute.state {
-        DisputeState::Open => emit(tx, scope, event::DISPUTE_OPENED, &subscription, &dispute).await?,
-        DisputeState::Won => emit(tx, scope, event::DISPUTE_WON, &subscription, &dispute).await?,
+        DisputeState::Open => emit(tx, scope, event::DISPUTE_OPENED, paid_for.about(), &dispute).await?,
+        DisputeState::Won => emit(tx, scope, event::DISPUTE_WON, paid_for.about(), &dispute).await?,
         DisputeState::Lost => {
-            let grant = store::purchases::of_invoice(tx, tenant, invoice).await?.grant();
-            let mut accounts =
-                ledger::lock_for_void(tx, tenant, subscription.customer, &[grant], scope.now).await?;
-            let account = accounts.get_mut(subscription.customer)?;
+            let mut accounts = paid_for.accounts(tx, scope).await?;
+            let account = accounts.get_mut(paid_for.customer)?;
             let cause = Cause { kind: CauseKind::Dispute, id: dispute.id.uuid() };
-            let revoked = account.revoke(grant, Credits::MAX, cause, scope.now)?;
+            let revoked = account.revoke(paid_for.grant, Credits::MAX, cause, scope.now)?;
             dispute.credits_revoked = revoked.map_or(Credits::ZERO, |draw| draw.credits);
             invoices::note_revoked(tx, tenant, &dispute).await?;
-            emit(tx, scope, event::DISPUTE_LOST, &subscription, &dispute).await?;
-            match subscription.status {
-                Status::Active | Status::PastDue | Status::Suspended => {
-                    let details = json!({"reason": "dispute-lost", "dispute": dispute.id});
-                    suspend(tx, scope, &mut subscription, account, details).await?;
+            emit(tx, scope, event::DISPUTE_LOST, paid_for.about(), &dispute).await?;
+            if let Some(subscription) = &mut paid_for.subscription {
+                match subscription.status {
+                    Status::Active | Status::PastDue | Status::Suspended => {
+                        let details = json!({"reason": "dispute-lost", "dispute": dispute.id});
+                        suspend(tx, scope, subscription, account, details).await?;
+                    }
+                    // There is nothing to stop.
+                    Status::Incomplete | Status::Canceled | Status::Expired => {}
                 }
-                // There is nothing to stop.
-                Status::Incomplete | Status::Canceled | Status::Expired => {}
             }
             ledger::write(tx, tenant, &accounts, scope.now).await?;
             return Ok(Some(accounts));
@@ -97,7 +98,7 @@ async fn emit(
     tx: &mut Connection,
     scope: &TenantScope,
     kind: &'static str,
-    subscription: &Subscription,
+    about: About<'_>,
     dispute: &Dispute,
 ) -> Result<()> {
     let details = json!({
@@ -108,5 +109,5 @@ async fn emit(
         "amount": dispute.amount,
         "credits_revoked": dispute.credits_revoked,
     });
-    event::emit(tx, scope, kind, subscription, details).await
+    about.emit(tx, scope, kind, details).await
 }

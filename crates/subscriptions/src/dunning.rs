@@ -122,7 +122,7 @@ async fn start_retry(
     }
     let id = PaymentId::from_uuid(Uuid::now_v7());
     let method = subscription.payment_method.clone();
-    purchase::start_payment(tx, scope, &subscription, &renewal, id, &method).await?;
+    purchase::try_payment(tx, scope, &subscription, &renewal, id, &method).await?;
     Ok(Some(renewal.invoice))
 }
 

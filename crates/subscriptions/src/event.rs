@@ -3,6 +3,7 @@
 use db::{Connection, Result};
 use domain::id::CustomerId;
 use domain::{Credits, TenantScope};
+use invoices::Payment;
 use outbox::NewEvent;
 use serde_json::{Value, json};
 
@@ -42,9 +43,41 @@ pub const CREDIT_NOTE_ISSUED: &str = "credit_note.issued";
 pub const DISPUTE_OPENED: &str = "dispute.opened";
 pub const DISPUTE_WON: &str = "dispute.won";
 pub const DISPUTE_LOST: &str = "dispute.lost";
+pub const TOP_UP_GRANTED: &str = "top_up.granted";
 pub const CREDITS_GRANTED: &str = "credits.granted";
 pub const CREDITS_EXPIRED: &str = "credits.expired";
 pub const BALANCE_RECOVERED: &str = "balance.recovered";
+
+/// Whom an event is about: its subject.
+#[derive(Debug, Clone, Copy)]
+pub enum About<'a> {
+    Subscription(&'a Subscription),
+    /// Of what a customer has, or buys, without a subscription.
+    Customer(CustomerId),
+}
+
+impl About<'_> {
+    /// Emits an event about it, and `details` (an object).
+    pub async fn emit(
+        self,
+        tx: &mut Connection,
+        scope: &TenantScope,
+        kind: &'static str,
+        details: Value,
+    ) -> Result<()> {
+        let customer = match self {
+            About::Subscription(subscription) => return emit(tx, scope, kind, subscription, details).await,
+            About::Customer(customer) => customer,
+        };
+        let mut payload = json!({"customer": customer});
+        if let (Value::Object(payload), Value::Object(details)) = (&mut payload, details) {
+            payload.extend(details);
+        }
+        let event = NewEvent { kind, subject: customer.to_string(), payload };
+        outbox::emit(tx, scope.tenant, event, scope.now).await?;
+        Ok(())
+    }
+}
 
 /// Emits an event about a subscription: who and what it is, and `details` (an object).
 pub async fn emit(
@@ -78,10 +111,18 @@ pub async fn emit_credits_expired(
     if credits.is_zero() {
         return Ok(());
     }
-    let payload = json!({"customer": customer, "credits_expired": credits});
-    let event = NewEvent { kind: CREDITS_EXPIRED, subject: customer.to_string(), payload };
-    outbox::emit(tx, scope.tenant, event, scope.now).await?;
-    Ok(())
+    let details = json!({"credits_expired": credits});
+    About::Customer(customer).emit(tx, scope, CREDITS_EXPIRED, details).await
+}
+
+/// What an event about a payment says of it.
+pub fn payment(payment: &Payment) -> Value {
+    json!({
+        "invoice": payment.invoice,
+        "payment": payment.id,
+        "amount": payment.amount,
+        "failure_code": payment.failure_code,
+    })
 }
 
 /// What an event about a purchase says of it.

@@ -37,6 +37,7 @@
 
 mod advance_clock;
 mod apply_payment;
+mod apply_sale_payment;
 mod cancel;
 mod collect;
 mod dispute;
@@ -46,6 +47,7 @@ mod effect;
 mod event;
 pub mod jobs;
 mod next_cycle;
+mod paid_for;
 mod pay_invoice;
 mod payment_method;
 mod plan_rollover;
@@ -57,10 +59,12 @@ mod refund;
 mod roll_over;
 mod rollover_run;
 mod run_due;
+mod sale;
 mod store;
 mod subscribe;
 mod subscription;
 mod suspend;
+mod top_up;
 mod upgrade;
 mod view;
 
@@ -86,8 +90,10 @@ pub use read_cycle::CycleView;
 pub use roll_over::{BATCH, Progress};
 pub use rollover_run::{Rollover, RolloverState};
 pub use subscribe::NewSubscription;
+pub use subscription::PurchaseStatus;
+pub use top_up::{BoughtTopUp, NewTopUp, TopUpView};
 pub use upgrade::NewUpgrade;
-pub use view::{PendingUpgrade, Purchased, Settlement, SubscriptionView};
+pub use view::{PaidInvoice, PendingUpgrade, Purchased, Settlement, SubscriptionView};
 
 /// The service.
 #[derive(Clone)]

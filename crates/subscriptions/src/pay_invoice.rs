@@ -1,5 +1,5 @@
 //! Pays an open invoice again: of an incomplete subscription, of an unpaid renewal, of an upgrade
-//! whose payment the provider has not decided (R-9, R-10a, R-22).
+//! whose payment the provider has not decided (R-9, R-10a, R-22), of a top-up, of pay-as-you-go usage.
 
 use db::{Connection, Result};
 use domain::id::{InvoiceId, PaymentId};
@@ -9,18 +9,25 @@ use idempotency::{Claim, RequestKey};
 use invoices::Payment;
 use uuid::Uuid;
 
+use crate::event::About;
 use crate::promotion;
-use crate::purchase::start_payment;
+use crate::purchase::{start_payment, try_payment};
 use crate::subscribe::Bought;
 use crate::subscription::PurchaseKind;
-use crate::view::Purchased;
+use crate::top_up::saved_method;
+use crate::view::{PaidInvoice, SoldToCustomer};
 use crate::{Subscriptions, store};
 
 /// How a try to start a payment came out.
 enum Started {
-    Yes,
+    Yes {
+        of_subscription: bool,
+    },
     /// Another payment is in flight: it is given up first.
-    InFlight(Payment),
+    InFlight {
+        payment: Payment,
+        of_subscription: bool,
+    },
 }
 
 /// What the caller pays with, instead of the subscription's own method.
@@ -34,34 +41,55 @@ impl Subscriptions {
     /// that has succeeded instead, it counts. Refused: `not-found`, `invoice-not-open`,
     /// `payment-pending` where the one in flight cannot be canceled, `unknown-payment-method`,
     /// `promotion-used` where a first cycle's discount would go to a card that has had one,
-    /// `payment-declined`.
+    /// `payment-declined`; `invalid-field` where none is named and none is saved.
     pub async fn pay_invoice(
         &self,
         scope: &TenantScope,
         invoice: InvoiceId,
         method: Option<String>,
         request: &RequestKey,
-    ) -> Result<Purchased> {
+    ) -> Result<PaidInvoice> {
         let method = match method {
             Some(name) => Some(Method { fingerprint: self.fingerprint(scope, &name).await?, name }),
             None => None,
         };
-        if let Started::InFlight(payment) = self.start(scope, invoice, method.as_ref(), request).await? {
-            match self.give_up(scope, &payment).await? {
-                PaymentStatus::Canceled | PaymentStatus::Failed => {
-                    let again = self.start(scope, invoice, method.as_ref(), request).await?;
-                    if let Started::InFlight(_) = again {
-                        return Err(Refusal::PaymentPending.into());
-                    }
-                }
-                PaymentStatus::Created | PaymentStatus::Pending => {
-                    return Err(Refusal::PaymentPending.into());
-                }
-                // It counts, or it went back: the stored state answers.
-                PaymentStatus::Succeeded | PaymentStatus::Refunded => {}
+        let of_subscription = match self.start(scope, invoice, method.as_ref(), request).await? {
+            Started::Yes { of_subscription } => of_subscription,
+            Started::InFlight { payment, of_subscription } => {
+                self.replace(scope, payment, invoice, method.as_ref(), request).await?;
+                of_subscription
             }
+        };
+        if of_subscription {
+            let purchased = self.finish(scope, Bought { invoice, accounts: None }).await?;
+            let (subscription, invoice) = (Some(purchased.subscription), purchased.invoice);
+            return Ok(PaidInvoice { subscription, invoice, settlement: purchased.settlement });
         }
-        self.finish(scope, Bought { invoice, accounts: None }).await
+        let SoldToCustomer { sale: _, invoice, settlement } =
+            self.finish_sale(scope, Bought { invoice, accounts: None }).await?;
+        Ok(PaidInvoice { subscription: None, invoice, settlement })
+    }
+
+    /// Gives the payment in flight up, and starts one of our own where it took nothing.
+    async fn replace(
+        &self,
+        scope: &TenantScope,
+        in_flight: Payment,
+        invoice: InvoiceId,
+        method: Option<&Method>,
+        request: &RequestKey,
+    ) -> Result<()> {
+        match self.give_up(scope, &in_flight).await? {
+            PaymentStatus::Canceled | PaymentStatus::Failed => {
+                match self.start(scope, invoice, method, request).await? {
+                    Started::Yes { .. } => Ok(()),
+                    Started::InFlight { .. } => Err(Refusal::PaymentPending.into()),
+                }
+            }
+            PaymentStatus::Created | PaymentStatus::Pending => Err(Refusal::PaymentPending.into()),
+            // It counts, or it went back: the stored state answers.
+            PaymentStatus::Succeeded | PaymentStatus::Refunded => Ok(()),
+        }
     }
 
     async fn start(
@@ -96,7 +124,10 @@ async fn resume(
     method: Option<&Method>,
 ) -> Result<Started> {
     match invoices::payment(tx, scope.tenant, id).await {
-        Ok(_) => Ok(Started::Yes),
+        Ok(_) => {
+            let subscription = store::subscriptions::lock_by_invoice(tx, scope.tenant, invoice).await?;
+            Ok(Started::Yes { of_subscription: subscription.is_some() })
+        }
         Err(db::Error::Refused(Refusal::NotFound { .. })) => start(tx, scope, invoice, id, method).await,
         Err(error) => Err(error),
     }
@@ -110,7 +141,9 @@ async fn start(
     method: Option<&Method>,
 ) -> Result<Started> {
     let tenant = scope.tenant;
-    let subscription = store::subscriptions::lock_by_invoice(tx, tenant, invoice).await?;
+    let Some(subscription) = store::subscriptions::lock_by_invoice(tx, tenant, invoice).await? else {
+        return start_of_sale(tx, scope, invoice, id, method).await;
+    };
     let invoice = invoices::lock(tx, tenant, invoice).await?;
     let purchase = store::purchases::of_invoice(tx, tenant, invoice.id).await?;
     check_payable(invoice.status)?;
@@ -119,12 +152,39 @@ async fn start(
         return Err(Refusal::InvoiceNotOpen.into());
     }
     if let Some(payment) = invoices::in_flight(tx, tenant, invoice.id).await? {
-        return Ok(Started::InFlight(payment));
+        return Ok(Started::InFlight { payment, of_subscription: true });
     }
     if let (PurchaseKind::FirstCycle, Some(method)) = (purchase.kind, method) {
         promotion::move_to_card(tx, scope, &subscription, invoice.id, method.fingerprint.as_deref()).await?;
     }
     let name = method.map_or(subscription.payment_method.as_str(), |method| &method.name);
-    start_payment(tx, scope, &subscription, &purchase, id, name).await?;
-    Ok(Started::Yes)
+    try_payment(tx, scope, &subscription, &purchase, id, name).await?;
+    Ok(Started::Yes { of_subscription: true })
+}
+
+async fn start_of_sale(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    invoice: InvoiceId,
+    id: PaymentId,
+    method: Option<&Method>,
+) -> Result<Started> {
+    let tenant = scope.tenant;
+    let customer = store::sales::of_invoice(tx, tenant, invoice).await?.customer;
+    ledger::lock(tx, tenant, &[customer]).await?;
+    let invoice = invoices::lock(tx, tenant, invoice).await?;
+    let sale = store::sales::of_invoice(tx, tenant, invoice.id).await?;
+    check_payable(invoice.status)?;
+    if !sale.is_payable(scope.now) {
+        return Err(Refusal::InvoiceNotOpen.into());
+    }
+    if let Some(payment) = invoices::in_flight(tx, tenant, invoice.id).await? {
+        return Ok(Started::InFlight { payment, of_subscription: false });
+    }
+    let name = match method {
+        Some(method) => method.name.clone(),
+        None => saved_method(tx, tenant, customer).await?,
+    };
+    start_payment(tx, scope, About::Customer(customer), invoice.id, id, &name).await?;
+    Ok(Started::Yes { of_subscription: false })
 }

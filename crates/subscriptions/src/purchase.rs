@@ -5,7 +5,7 @@ use chrono::{TimeDelta, Utc};
 use db::{Connection, Result};
 use domain::account::Account;
 use domain::dunning::Event as DunningEvent;
-use domain::id::{PaymentId, PurchaseId};
+use domain::id::{InvoiceId, PaymentId, PurchaseId};
 use domain::{Credits, Refusal, TenantScope, Timestamp};
 use invoices::{Invoice, Line, NewInvoice, Payment};
 use ledger::Accounts;
@@ -14,6 +14,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::effect::{self, Effect};
+use crate::event::About;
 use crate::subscription::{Purchase, PurchaseKind, PurchaseStatus, Subscription};
 use crate::{dunning, event, jobs, store};
 
@@ -57,6 +58,7 @@ pub async fn open(
     let purchase = Purchase {
         id: new.id,
         kind: new.kind,
+        customer: subscription.customer,
         subscription: subscription.id,
         cycle_number: new.cycle_number,
         plan_code: new.plan_code,
@@ -77,13 +79,13 @@ pub async fn open(
         None
     } else {
         let id = PaymentId::from_uuid(Uuid::now_v7());
-        Some(start_payment(tx, scope, subscription, &purchase, id, &new.payment_method).await?)
+        Some(try_payment(tx, scope, subscription, &purchase, id, &new.payment_method).await?)
     };
     Ok(Opened { purchase, invoice, payment })
 }
 
-/// Adds a payment, and the job that collects it if nobody else does.
-pub async fn start_payment(
+/// Starts a payment of a purchase that is a subscription's; the dunning of a renewal waits for it.
+pub async fn try_payment(
     tx: &mut Connection,
     scope: &TenantScope,
     subscription: &Subscription,
@@ -91,15 +93,29 @@ pub async fn start_payment(
     id: PaymentId,
     method: &str,
 ) -> Result<Payment> {
-    let payment = invoices::add_payment_as(tx, scope.tenant, id, purchase.invoice, method, scope.now).await?;
+    let about = About::Subscription(subscription);
+    let payment = start_payment(tx, scope, about, purchase.invoice, id, method).await?;
+    dunning::follow(tx, scope, purchase, DunningEvent::TryStarted).await?;
+    Ok(payment)
+}
+
+/// Adds a payment, and the job that collects it if nobody else does.
+pub async fn start_payment(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    about: About<'_>,
+    invoice: InvoiceId,
+    id: PaymentId,
+    method: &str,
+) -> Result<Payment> {
+    let payment = invoices::add_payment_as(tx, scope.tenant, id, invoice, method, scope.now).await?;
     let job = NewJob {
         run_at: Utc::now() + COLLECT_AFTER,
         ..jobs::for_payment(jobs::COLLECT_PAYMENT, scope.tenant, payment.id)
     };
     scheduler::enqueue(tx, job, scope.now).await?;
-    dunning::follow(tx, scope, purchase, DunningEvent::TryStarted).await?;
-    let details = json!({"invoice": purchase.invoice, "payment": payment.id, "amount": payment.amount});
-    event::emit(tx, scope, event::PAYMENT_CREATED, subscription, details).await?;
+    let details = json!({"invoice": invoice, "payment": payment.id, "amount": payment.amount});
+    about.emit(tx, scope, event::PAYMENT_CREATED, details).await?;
     Ok(payment)
 }
 
@@ -175,17 +191,23 @@ pub async fn end(
     purchase: &mut Purchase,
     reason: &'static str,
 ) -> Result<()> {
-    let tenant = scope.tenant;
-    invoices::lock(tx, tenant, purchase.invoice).await?;
-    invoices::void(tx, tenant, purchase.invoice).await?;
-    if let Some(payment) = invoices::in_flight(tx, tenant, purchase.invoice).await? {
-        let job = jobs::for_payment(jobs::CANCEL_PAYMENT, tenant, payment.id);
-        scheduler::enqueue(tx, job, scope.now).await?;
-    }
+    void(tx, scope, purchase.invoice).await?;
     purchase.status = PurchaseStatus::Ended;
-    store::purchases::update(tx, tenant, purchase).await?;
+    store::purchases::update(tx, scope.tenant, purchase).await?;
     dunning::follow(tx, scope, purchase, DunningEvent::GivenUp).await?;
     let mut details = event::purchase(purchase);
     details["reason"] = json!(reason);
     event::emit(tx, scope, event::INVOICE_VOIDED, subscription, details).await
+}
+
+/// Voids an open invoice, and has a job cancel the payment that is in flight for it.
+pub async fn void(tx: &mut Connection, scope: &TenantScope, invoice: InvoiceId) -> Result<()> {
+    let tenant = scope.tenant;
+    invoices::lock(tx, tenant, invoice).await?;
+    invoices::void(tx, tenant, invoice).await?;
+    if let Some(payment) = invoices::in_flight(tx, tenant, invoice).await? {
+        let job = jobs::for_payment(jobs::CANCEL_PAYMENT, tenant, payment.id);
+        scheduler::enqueue(tx, job, scope.now).await?;
+    }
+    Ok(())
 }

@@ -21,8 +21,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::collect::unavailable;
-use crate::subscription::Subscription;
-use crate::{Subscriptions, event, jobs, store};
+use crate::event::About;
+use crate::paid_for::PaidFor;
+use crate::{Subscriptions, event, jobs};
 
 /// How long after its commit the provider is asked by a job, should the process that stored the refund
 /// have died before it could ask.
@@ -173,17 +174,16 @@ async fn by_operator(
     reason: Option<String>,
 ) -> Result<(Refund, Accounts)> {
     let tenant = scope.tenant;
-    let subscription = store::subscriptions::lock_by_invoice(tx, tenant, invoice).await?;
+    let mut paid_for = PaidFor::lock(tx, scope, invoice).await?;
     let mut payment = paying(tx, scope, invoice).await?.ok_or(Refusal::InvoiceNotPaid)?;
     if invoices::is_disputed(tx, tenant, invoice).await? {
         return Err(Refusal::PaymentDisputed.into());
     }
     let amount = amount(amount_minor, payment.amount, payment.refunded.amount_minor)?;
-    let grant = store::purchases::of_invoice(tx, tenant, invoice).await?.grant();
-    let mut accounts = ledger::lock_for_void(tx, tenant, subscription.customer, &[grant], scope.now).await?;
-    let account = accounts.get_mut(subscription.customer)?;
+    let mut accounts = paid_for.accounts(tx, scope).await?;
+    let account = accounts.get_mut(paid_for.customer)?;
     let wanted = Wanted { id, amount, origin: RefundOrigin::Operator, reason };
-    let refund = open(tx, scope, &subscription, &mut payment, account, grant, wanted).await?;
+    let refund = open(tx, scope, paid_for.about(), &mut payment, account, paid_for.grant, wanted).await?;
     ledger::write(tx, tenant, &accounts, scope.now).await?;
     Ok((refund, accounts))
 }
@@ -207,7 +207,7 @@ pub(crate) async fn paying(
 pub(crate) async fn open(
     tx: &mut Connection,
     scope: &TenantScope,
-    subscription: &Subscription,
+    about: About<'_>,
     payment: &mut Payment,
     account: &mut Account,
     grant: GrantId,
@@ -217,7 +217,7 @@ pub(crate) async fn open(
     let refund = stored(tx, scope, payment, wanted, taken, RefundStatus::Created).await?;
     let job = NewJob { run_at: Utc::now() + ASK_AFTER, ..jobs::for_refund(scope.tenant, refund.id) };
     scheduler::enqueue(tx, job, scope.now).await?;
-    emit(tx, scope, event::REFUND_CREATED, subscription, &refund).await?;
+    emit(tx, scope, event::REFUND_CREATED, about, &refund).await?;
     Ok(refund)
 }
 
@@ -226,7 +226,7 @@ pub(crate) async fn open(
 pub(crate) async fn open_too_late(
     tx: &mut Connection,
     scope: &TenantScope,
-    subscription: &Subscription,
+    about: About<'_>,
     payment: PaymentId,
 ) -> Result<()> {
     let mut payment = invoices::lock_payment(tx, scope.tenant, payment).await?;
@@ -239,7 +239,7 @@ pub(crate) async fn open_too_late(
     let refund =
         stored(tx, scope, &mut payment, wanted, Revocation::default(), RefundStatus::Created).await?;
     scheduler::enqueue(tx, jobs::for_refund(scope.tenant, refund.id), scope.now).await?;
-    emit(tx, scope, event::REFUND_CREATED, subscription, &refund).await
+    emit(tx, scope, event::REFUND_CREATED, about, &refund).await
 }
 
 async fn as_told(
@@ -251,7 +251,7 @@ async fn as_told(
 ) -> Result<Option<Accounts>> {
     let tenant = scope.tenant;
     let invoice = invoices::payment(tx, tenant, payment).await?.invoice;
-    let subscription = store::subscriptions::lock_by_invoice(tx, tenant, invoice).await?;
+    let mut paid_for = PaidFor::lock(tx, scope, invoice).await?;
     invoices::lock(tx, tenant, invoice).await?;
     let mut payment = invoices::lock_payment(tx, tenant, payment).await?;
     if refunded_total.currency != payment.amount.currency {
@@ -272,20 +272,19 @@ async fn as_told(
     if unknown.is_zero() {
         return Ok(None);
     }
-    let grant = store::purchases::of_invoice(tx, tenant, invoice).await?.grant();
-    let mut accounts = ledger::lock_for_void(tx, tenant, subscription.customer, &[grant], scope.now).await?;
-    let account = accounts.get_mut(subscription.customer)?;
+    let mut accounts = paid_for.accounts(tx, scope).await?;
+    let account = accounts.get_mut(paid_for.customer)?;
     let wanted = Wanted {
         id: RefundId::from_uuid(Uuid::now_v7()),
         amount: unknown,
         origin: RefundOrigin::Provider,
         reason: None,
     };
-    let taken = take_back(account, &payment, grant, &wanted, scope.now)?;
+    let taken = take_back(account, &payment, paid_for.grant, &wanted, scope.now)?;
     let scope_then =
         TenantScope { now: domain::time::truncate_to_micros(at).min(scope.now), ..scope.clone() };
     let refund = stored(tx, &scope_then, &mut payment, wanted, taken, RefundStatus::Succeeded).await?;
-    emit(tx, scope, event::REFUND_CREATED, &subscription, &refund).await?;
+    emit(tx, scope, event::REFUND_CREATED, paid_for.about(), &refund).await?;
     settled(tx, scope, &refund).await?;
     ledger::write(tx, tenant, &accounts, scope.now).await?;
     Ok(Some(accounts))
@@ -339,12 +338,13 @@ async fn stored(
 
 /// What follows once the provider has decided.
 async fn settled(tx: &mut Connection, scope: &TenantScope, refund: &Refund) -> Result<()> {
-    let subscription = store::subscriptions::of_invoice(tx, scope.tenant, refund.invoice).await?;
+    let paid_for = PaidFor::find(tx, scope, refund.invoice).await?;
+    let about = paid_for.about();
     match refund.status {
         RefundStatus::Created => Ok(()),
-        RefundStatus::Failed => emit(tx, scope, event::REFUND_FAILED, &subscription, refund).await,
+        RefundStatus::Failed => emit(tx, scope, event::REFUND_FAILED, about, refund).await,
         RefundStatus::Succeeded => {
-            emit(tx, scope, event::REFUND_SUCCEEDED, &subscription, refund).await?;
+            emit(tx, scope, event::REFUND_SUCCEEDED, about, refund).await?;
             match refund.origin {
                 // Its invoice is void: there is nothing to credit.
                 RefundOrigin::TooLate => Ok(()),
@@ -357,7 +357,7 @@ async fn settled(tx: &mut Connection, scope: &TenantScope, refund: &Refund) -> R
                         "refund": note.refund,
                         "amount": note.total,
                     });
-                    event::emit(tx, scope, event::CREDIT_NOTE_ISSUED, &subscription, details).await
+                    about.emit(tx, scope, event::CREDIT_NOTE_ISSUED, details).await
                 }
             }
         }
@@ -368,7 +368,7 @@ async fn emit(
     tx: &mut Connection,
     scope: &TenantScope,
     kind: &'static str,
-    subscription: &Subscription,
+    about: About<'_>,
     refund: &Refund,
 ) -> Result<()> {
     let details = json!({
@@ -381,5 +381,5 @@ async fn emit(
         "credits_short": refund.credits_short,
         "failure_code": refund.failure_code,
     });
-    event::emit(tx, scope, kind, subscription, details).await
+    about.emit(tx, scope, kind, details).await
 }

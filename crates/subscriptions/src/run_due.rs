@@ -3,14 +3,14 @@
 
 use db::Result;
 use domain::TenantScope;
-use domain::id::{PurchaseId, TenantId};
+use domain::id::{CustomerId, InvoiceId, PurchaseId, TenantId};
 use domain::subscription::Event;
 
 use crate::cancel::expire;
 use crate::roll_over::{BATCH, Progress};
 use crate::store::due::Locked;
-use crate::subscription::{Purchase, PurchaseKind};
-use crate::{Subscriptions, purchase, store};
+use crate::subscription::PurchaseKind;
+use crate::{Subscriptions, purchase, sale, store};
 
 impl Subscriptions {
     /// Runs until nothing is due any more that is not in another process' hands. What the provider
@@ -51,20 +51,23 @@ impl Subscriptions {
                     store::purchases::overdue(tx, tenant, scope.now, after, BATCH).await
                 })
                 .await?;
-            let Some(last) = overdue.last() else { return Ok(()) };
-            after = Some(last.id);
-            for purchase in &overdue {
-                self.give_up_purchase(scope, purchase).await?;
+            let Some((last, _)) = overdue.last() else { return Ok(()) };
+            after = Some(*last);
+            for (purchase, invoice) in overdue {
+                self.give_up_purchase(scope, purchase, invoice).await?;
             }
         }
     }
 
-    async fn give_up_purchase(&self, scope: &TenantScope, purchase: &Purchase) -> Result<()> {
+    async fn give_up_purchase(
+        &self,
+        scope: &TenantScope,
+        purchase: PurchaseId,
+        invoice: InvoiceId,
+    ) -> Result<()> {
         let tenant = scope.tenant;
-        let in_flight = self
-            .db
-            .transaction(tenant, async |tx| invoices::in_flight(tx, tenant, purchase.invoice).await)
-            .await?;
+        let in_flight =
+            self.db.transaction(tenant, async |tx| invoices::in_flight(tx, tenant, invoice).await).await?;
         if let Some(payment) = in_flight
             && let Err(error) = self.give_up(scope, &payment).await
         {
@@ -72,7 +75,7 @@ impl Subscriptions {
             tracing::warn!(payment = %payment.id, %error, "a payment could not be given up");
             return Ok(());
         }
-        self.db.transaction(tenant, async |tx| end_overdue(tx, scope, purchase.id).await).await
+        self.db.transaction(tenant, async |tx| end_overdue(tx, scope, purchase).await).await
     }
 }
 
@@ -80,6 +83,9 @@ impl Subscriptions {
 /// rollover, which ends the subscription with it.
 async fn end_overdue(tx: &mut db::Connection, scope: &TenantScope, id: PurchaseId) -> Result<()> {
     let tenant = scope.tenant;
+    if let Some(sale) = store::sales::find(tx, tenant, id).await? {
+        return end_overdue_sale(tx, scope, id, sale.customer).await;
+    }
     let subscription = store::purchases::find(tx, tenant, id).await?.subscription;
     let mut subscription = store::subscriptions::lock(tx, tenant, subscription).await?;
     let mut purchase = store::purchases::find(tx, tenant, id).await?;
@@ -93,4 +99,19 @@ async fn end_overdue(tx: &mut db::Connection, scope: &TenantScope, id: PurchaseI
         PurchaseKind::Upgrade => purchase::end(tx, scope, &subscription, &mut purchase, "unpaid").await,
         PurchaseKind::Renewal => Ok(()),
     }
+}
+
+async fn end_overdue_sale(
+    tx: &mut db::Connection,
+    scope: &TenantScope,
+    id: PurchaseId,
+    customer: CustomerId,
+) -> Result<()> {
+    let tenant = scope.tenant;
+    ledger::lock(tx, tenant, &[customer]).await?;
+    let Some(mut sale) = store::sales::find(tx, tenant, id).await? else { return Ok(()) };
+    if !sale.is_pending() || invoices::in_flight(tx, tenant, sale.invoice).await?.is_some() {
+        return Ok(());
+    }
+    sale::end(tx, scope, &mut sale, "unpaid").await
 }

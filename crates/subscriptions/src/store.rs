@@ -7,6 +7,7 @@ pub mod promotions;
 pub mod purchases;
 pub mod quotes;
 pub mod rollovers;
+pub mod sales;
 pub mod subscriptions;
 
 use db::{Error, Result};

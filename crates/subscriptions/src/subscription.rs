@@ -91,6 +91,8 @@ impl PurchaseStatus {
 pub struct Purchase {
     pub id: PurchaseId,
     pub kind: PurchaseKind,
+    /// The subscription's.
+    pub customer: CustomerId,
     pub subscription: SubscriptionId,
     /// The cycle that it was bought for.
     pub cycle_number: u32,

@@ -10,6 +10,7 @@ use domain::{Credits, Currency, Refusal, TenantScope, Timestamp};
 use invoices::InvoiceView;
 
 use crate::dunning::Dunning;
+use crate::sale::Sale;
 use crate::subscription::{Purchase, PurchaseKind, Subscription};
 use crate::{Subscriptions, store};
 
@@ -59,6 +60,23 @@ pub struct Purchased {
     pub subscription: SubscriptionView,
     pub invoice: InvoiceView,
     pub settlement: Settlement,
+}
+
+/// What paying an invoice came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaidInvoice {
+    /// None where the invoice is of something that was bought without one.
+    pub subscription: Option<SubscriptionView>,
+    pub invoice: InvoiceView,
+    pub settlement: Settlement,
+}
+
+/// What a request to buy a top-up came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SoldToCustomer {
+    pub(crate) sale: Sale,
+    pub(crate) invoice: InvoiceView,
+    pub(crate) settlement: Settlement,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +145,34 @@ impl Subscriptions {
     }
 }
 
+impl Subscriptions {
+    /// The same of what was bought without a subscription.
+    pub(crate) async fn sold(&self, scope: &TenantScope, invoice: InvoiceId) -> Result<SoldToCustomer> {
+        let tenant = scope.tenant;
+        self.db
+            .snapshot(tenant, async |tx| {
+                let sale = store::sales::of_invoice(tx, tenant, invoice).await?;
+                let invoice = invoices::read(tx, tenant, invoice).await?;
+                let settlement = sale_settlement(&invoice)?;
+                Ok(SoldToCustomer { sale, invoice, settlement })
+            })
+            .await
+    }
+}
+
+fn sale_settlement(invoice: &InvoiceView) -> Result<Settlement> {
+    if invoice.invoice.status == InvoiceStatus::Paid {
+        return Ok(Settlement::Paid);
+    }
+    if invoice.in_flight().is_some() {
+        return Ok(Settlement::Pending);
+    }
+    if invoice.payments.iter().any(|payment| payment.status == PaymentStatus::Refunded) {
+        return Err(Refusal::InvoiceNotOpen.into());
+    }
+    Err(Refusal::PaymentDeclined { subscription: None, invoice: invoice.invoice.id }.into())
+}
+
 fn settlement(
     scope: &TenantScope,
     subscription: &SubscriptionView,
@@ -142,7 +188,8 @@ fn settlement(
         check_changeable(subscription.status, subscription.cycle.map(|cycle| cycle.end), scope.now)?;
         return Err(Refusal::InvoiceNotOpen.into());
     }
-    Err(Refusal::PaymentDeclined { subscription: subscription.id, invoice: invoice.invoice.id }.into())
+    let subscription = Some(subscription.id);
+    Err(Refusal::PaymentDeclined { subscription, invoice: invoice.invoice.id }.into())
 }
 
 /// The view of one subscription, in the caller's transaction.

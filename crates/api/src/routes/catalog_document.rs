@@ -72,6 +72,10 @@ struct TopUpTerms {
     credits: Credits,
     #[serde(deserialize_with = "object")]
     prices_minor: PricesMinor,
+    /// How many days of 24 hours the Credits last once they are paid; for ever where left out.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, minimum = 1, maximum = 3_660)]
+    lasts_days: Option<u32>,
 }
 
 /// A price in minor units, in each currency that there is one in.
@@ -253,10 +257,11 @@ impl From<CatalogDocument> for model::CatalogDocument {
                 .collect(),
             top_ups: top_ups
                 .into_iter()
-                .map(|TopUpTerms { code, credits, prices_minor }| model::TopUp {
+                .map(|TopUpTerms { code, credits, prices_minor, lasts_days }| model::TopUp {
                     code,
                     credits,
                     prices_minor: prices_minor.into(),
+                    lasts_days,
                 })
                 .collect(),
             models: models
@@ -339,6 +344,7 @@ impl From<&model::CatalogDocument> for CatalogDocument {
             code: top_up.code.clone(),
             credits: top_up.credits,
             prices_minor: PricesMinor::of(&top_up.prices_minor),
+            lasts_days: top_up.lasts_days,
         };
         let model = |model: &model::Model| ModelTerms {
             code: model.code.clone(),

@@ -7,16 +7,16 @@ use domain::id::{CreditNoteId, CustomerId, DisputeId, InvoiceId, PaymentId, Refu
 use idempotency::Idempotency;
 use invoices::{InvoiceView, Invoices};
 use serde::{Deserialize, Serialize};
-use subscriptions::Subscriptions;
+use subscriptions::{PaidInvoice, Subscriptions};
 use tenants::Tenants;
 use utoipa::{IntoParams, ToSchema};
 
 use super::refunds::Refund;
-use super::subscriptions::purchased;
+use super::subscriptions::{PaymentStatus, Subscription, settled};
 use crate::auth::{Bills, Caller};
 use crate::body::{NoQuery, Query};
 use crate::error::{Error, Problem};
-use crate::idempotency::{IdempotencyKey, Keyed, once};
+use crate::idempotency::{IdempotencyKey, Keyed, answer, once};
 use crate::page::{Limit, List};
 use crate::path::Id;
 use crate::schema;
@@ -152,11 +152,21 @@ struct Dispute {
     closed_at: Option<Instant>,
 }
 
+/// What paying an invoice came to.
+#[derive(Debug, Serialize, ToSchema)]
+struct InvoicePayment {
+    /// Null where the invoice is of what was bought without one: a top-up, or pay-as-you-go usage.
+    #[schema(required)]
+    subscription: Option<Subscription>,
+    invoice: Invoice,
+    payment_status: PaymentStatus,
+}
+
 /// How to pay an invoice.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Pay {
-    /// Pays this invoice only; the subscription's own method where left out.
+    /// Pays this invoice only; the subscription's own method, or the customer's saved one, where left out.
     payment_method: Option<PaymentMethod>,
 }
 
@@ -226,8 +236,8 @@ pub(super) async fn read_invoice(
 
 /// Pay an invoice
 ///
-/// Tries an open invoice again: of a subscription that waits for its first payment, or of an unpaid
-/// renewal. A payment that is in flight is given up first.
+/// Tries an open invoice again: of a subscription that waits for its first payment, of an unpaid
+/// renewal, of a top-up, or of pay-as-you-go usage. A payment that is in flight is given up first.
 #[utoipa::path(
     tag = "Invoices",
     security(("bearer" = ["billing"])),
@@ -237,8 +247,8 @@ pub(super) async fn read_invoice(
     ),
     request_body = Pay,
     responses(
-        (status = 200, description = "Paid", body = super::subscriptions::Purchase),
-        (status = 202, description = "The payment is pending", body = super::subscriptions::Purchase),
+        (status = 200, description = "Paid", body = InvoicePayment),
+        (status = 202, description = "The payment is pending", body = InvoicePayment),
         (status = 402, description = "`payment-declined`, with `subscription` and `invoice`; `subscription-suspended`", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`invoice-not-open`, `payment-pending`, `promotion-used`", body = Problem, content_type = "application/problem+json"),
     ),
@@ -255,7 +265,11 @@ pub(super) async fn pay_invoice(
     let Keyed { value: Pay { payment_method }, key } = pay;
     once(&idempotency, caller.scope(), key, move |scope, key| async move {
         let method = payment_method.map(String::from);
-        purchased(subscriptions.pay_invoice(&scope, id.0, method, &key).await?, StatusCode::OK)
+        let paid = subscriptions.pay_invoice(&scope, id.0, method, &key).await?;
+        let PaidInvoice { subscription, invoice, settlement } = paid;
+        let (status, payment_status) = settled(settlement, StatusCode::OK);
+        let subscription = subscription.map(Subscription::from);
+        answer(status, &InvoicePayment { subscription, invoice: invoice.into(), payment_status })
     })
     .await
 }

@@ -113,7 +113,7 @@ struct Dunning {
 
 /// What a request to buy or to pay came to.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Purchase {
+struct Purchase {
     subscription: Subscription,
     invoice: Invoice,
     payment_status: PaymentStatus,
@@ -122,7 +122,7 @@ pub(super) struct Purchase {
 /// `paid`: what was bought has taken effect. `pending`: the provider has not decided yet.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum PaymentStatus {
+pub(super) enum PaymentStatus {
     Paid,
     Pending,
 }
@@ -519,13 +519,18 @@ pub(super) async fn set_payment_method(
     .await
 }
 
-/// The answer to a purchase; `paid` is its status where the money is there.
-pub(super) fn purchased(purchased: Purchased, paid: StatusCode) -> db::Result<Answer> {
-    let Purchased { subscription, invoice, settlement } = purchased;
-    let (status, payment_status) = match settlement {
+/// What a settlement is on the wire; `paid` is its status where the money is there.
+pub(super) fn settled(settlement: Settlement, paid: StatusCode) -> (StatusCode, PaymentStatus) {
+    match settlement {
         Settlement::Paid => (paid, PaymentStatus::Paid),
         Settlement::Pending => (StatusCode::ACCEPTED, PaymentStatus::Pending),
-    };
+    }
+}
+
+/// The answer to a purchase.
+fn purchased(purchased: Purchased, paid: StatusCode) -> db::Result<Answer> {
+    let Purchased { subscription, invoice, settlement } = purchased;
+    let (status, payment_status) = settled(settlement, paid);
     let purchase = Purchase { subscription: subscription.into(), invoice: invoice.into(), payment_status };
     answer(status, &purchase)
 }

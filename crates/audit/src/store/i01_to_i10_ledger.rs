@@ -207,8 +207,7 @@ pub(crate) const I09_CAUSES: Check = Check::new(
              when 'dispute' then 'a lost dispute of what had paid for that grant'
              else 'a canceled subscription of this customer' end as expected
      from transfers t
-     left join (select p.purchase_id as id, s.customer_id from purchases p
-             join subscriptions s on s.tenant_id = p.tenant_id and s.subscription_id = p.subscription_id
+     left join (select p.purchase_id as id, p.customer_id from purchases p
              where p.tenant_id = $1 and p.granted_at is not null) p
          on t.cause_kind = 'purchase' and p.id = t.cause_id and p.customer_id = t.customer_id
      left join usage_identities i on t.cause_kind = 'usage' and i.tenant_id = $1 and i.identity = t.cause_id
@@ -329,12 +328,11 @@ pub(crate) const I09_PURCHASES: Check = Check::new(
          select customer_id, cause_id, sum(credits) as credits from transfers
          where tenant_id = $1 and ($2::uuid is null or customer_id = $2) and cause_kind = 'purchase'
          group by customer_id, cause_id)
-     select s.customer_id, 'purchases' as in_table, 'pur_' || translate(p.purchase_id::text, '-', '') as row_key,
+     select p.customer_id, 'purchases' as in_table, 'pur_' || translate(p.purchase_id::text, '-', '') as row_key,
          'transfers of ' || coalesce(i.credits, 0) as found, p.credits || ' Credits' as expected
      from purchases p
-     join subscriptions s on s.tenant_id = p.tenant_id and s.subscription_id = p.subscription_id
-     left join issued i on i.customer_id = s.customer_id and i.cause_id = p.purchase_id
-     where p.tenant_id = $1 and ($2::uuid is null or s.customer_id = $2) and p.granted_at is not null
+     left join issued i on i.customer_id = p.customer_id and i.cause_id = p.purchase_id
+     where p.tenant_id = $1 and ($2::uuid is null or p.customer_id = $2) and p.granted_at is not null
          and p.credits <> coalesce(i.credits, 0)",
 );
 

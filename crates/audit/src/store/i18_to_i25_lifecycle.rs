@@ -73,7 +73,7 @@ pub(crate) const I19_CURRENT: Check = Check::new(
          and (s.cycle_start, s.cycle_end) is distinct from (c.starts_at, c.ends_at)",
 );
 
-/// A plan's grant has a purchase that was paid for, or that the tenant trusted its customer with
+/// A plan's or a top-up's grant has a purchase that was paid for, or that the tenant trusted its customer with
 /// (policy `renewal_grant = on_invoice`), and what that bought.
 pub(crate) const I20_GRANTS: Check = Check::new(
     20,
@@ -85,11 +85,12 @@ pub(crate) const I20_GRANTS: Check = Check::new(
      from grants g
      join tenants t on t.tenant_id = g.tenant_id
      left join purchases p on p.tenant_id = g.tenant_id and p.purchase_id = g.purchase_id
-     left join subscriptions s on s.tenant_id = g.tenant_id and s.subscription_id = p.subscription_id
      left join invoices i on i.tenant_id = g.tenant_id and i.invoice_id = p.invoice_id
      where g.tenant_id = $1 and ($2::uuid is null or g.customer_id = $2)
-         and g.source in ('plan', 'upgrade')
-         and (p.credits is distinct from g.amount or s.customer_id is distinct from g.customer_id
+         and g.source in ('plan', 'upgrade', 'top_up')
+         and (p.credits is distinct from g.amount or p.customer_id is distinct from g.customer_id
+             or i.customer_id is distinct from g.customer_id
+             or (g.source = 'top_up') is distinct from (p.kind = 'top_up')
              or not coalesce(p.status = 'applied' and i.status = 'paid'
                  or p.kind = 'renewal' and p.granted_at is not null
                      and t.policies ->> 'renewal_grant' = 'on_invoice', false))",
@@ -99,15 +100,14 @@ pub(crate) const I20_GRANTS: Check = Check::new(
 pub(crate) const I20_PURCHASES: Check = Check::new(
     20,
     "purchases",
-    "select s.customer_id, 'purchases' as in_table, 'pur_' || translate(p.purchase_id::text, '-', '') as row_key,
+    "select p.customer_id, 'purchases' as in_table, 'pur_' || translate(p.purchase_id::text, '-', '') as row_key,
          p.status || ', its invoice ' || coalesce(i.status, 'not there') || ', ' || case
              when g.grant_id is null then 'no grant' else 'a grant' end as found,
          'an effect and a grant exactly when it is paid' as expected
      from purchases p
-     join subscriptions s on s.tenant_id = p.tenant_id and s.subscription_id = p.subscription_id
      left join invoices i on i.tenant_id = p.tenant_id and i.invoice_id = p.invoice_id
      left join grants g on g.tenant_id = p.tenant_id and g.purchase_id = p.purchase_id
-     where p.tenant_id = $1 and ($2::uuid is null or s.customer_id = $2)
+     where p.tenant_id = $1 and ($2::uuid is null or p.customer_id = $2)
          and ((p.status = 'applied') is distinct from (i.status = 'paid')
              or (p.status = 'ended') is distinct from (i.status = 'void')
              or (p.status = 'applied' or p.granted_at is not null) and p.credits > 0 and g.grant_id is null
@@ -331,10 +331,9 @@ pub(crate) const I25_EFFECTS: Check = Check::new(
      where g.tenant_id = $1 and ($2::uuid is null or g.customer_id = $2)
      group by g.customer_id, g.purchase_id having count(*) > 1
      union all
-     select s.customer_id, 'purchases', string_agg('pur_' || translate(p.purchase_id::text, '-', ''), ', '),
+     select p.customer_id, 'purchases', string_agg('pur_' || translate(p.purchase_id::text, '-', ''), ', '),
          count(*) || ' purchases for the invoice inv_' || translate(p.invoice_id::text, '-', ''), 'one'
      from purchases p
-     join subscriptions s on s.tenant_id = p.tenant_id and s.subscription_id = p.subscription_id
-     where p.tenant_id = $1 and ($2::uuid is null or s.customer_id = $2)
-     group by s.customer_id, p.invoice_id having count(*) > 1",
+     where p.tenant_id = $1 and ($2::uuid is null or p.customer_id = $2)
+     group by p.customer_id, p.invoice_id having count(*) > 1",
 );

@@ -6,30 +6,36 @@ use super::Check;
 pub(crate) const I26_CHANGES: Check = Check::new(
     26,
     "changes",
-    "with changes as (
-         select s.customer_id, 'subscriptions' as in_table, s.subscription_id, 'subscription.created' as kind,
+    "with bought as (
+         select p.*, coalesce('sub_' || translate(p.subscription_id::text, '-', ''),
+             'cus_' || translate(p.customer_id::text, '-', '')) as subject
+         from purchases p where p.tenant_id = $1),
+     changes as (
+         select s.customer_id, 'subscriptions' as in_table,
+             'sub_' || translate(s.subscription_id::text, '-', '') as subject, 'subscription.created' as kind,
              null as of, null as value
          from subscriptions s where s.tenant_id = $1
          union all
-         select i.customer_id, 'invoices', p.subscription_id, e.kind, 'invoice',
+         select i.customer_id, 'invoices', p.subject, e.kind, 'invoice',
              'inv_' || translate(i.invoice_id::text, '-', '')
          from invoices i
-         join purchases p on p.tenant_id = i.tenant_id and p.invoice_id = i.invoice_id
+         join bought p on p.invoice_id = i.invoice_id
          cross join lateral (values ('invoice.issued', true), ('invoice.paid', i.status = 'paid'),
              ('invoice.voided', i.status = 'void')) as e (kind, has_happened)
          where i.tenant_id = $1 and e.has_happened
          union all
-         select s.customer_id, 'purchases', p.subscription_id, e.kind, 'purchase',
+         select p.customer_id, 'purchases', p.subject, e.kind, 'purchase',
              'pur_' || translate(p.purchase_id::text, '-', '')
-         from purchases p
-         join subscriptions s on s.tenant_id = p.tenant_id and s.subscription_id = p.subscription_id
+         from bought p
          cross join lateral (values ('credits.granted', p.granted_at is not null and p.credits > 0),
              ('subscription.activated', p.kind = 'first_cycle' and p.status = 'applied'),
              ('subscription.upgraded', p.kind = 'upgrade' and p.status = 'applied'),
-             ('subscription.renewed', p.kind = 'renewal' and p.status = 'applied')) as e (kind, has_happened)
-         where p.tenant_id = $1 and e.has_happened
+             ('subscription.renewed', p.kind = 'renewal' and p.status = 'applied'),
+             ('top_up.granted', p.kind = 'top_up' and p.status = 'applied')) as e (kind, has_happened)
+         where e.has_happened
          union all
-         select s.customer_id, 'cycles', c.subscription_id, e.kind, 'cycle', c.number::text
+         select s.customer_id, 'cycles', 'sub_' || translate(c.subscription_id::text, '-', ''), e.kind, 'cycle',
+             c.number::text
          from cycles c
          join subscriptions s on s.tenant_id = c.tenant_id and s.subscription_id = c.subscription_id
          cross join lateral (values ('cycle.opened', c.number > 0 and c.state <> 'skipped'),
@@ -38,31 +44,31 @@ pub(crate) const I26_CHANGES: Check = Check::new(
              ('cycle.closed', c.state = 'closed' and c.closed_at >= c.ends_at)) as e (kind, has_happened)
          where c.tenant_id = $1 and e.has_happened
          union all
-         select i.customer_id, 'payments', p.subscription_id, e.kind, 'payment',
+         select i.customer_id, 'payments', p.subject, e.kind, 'payment',
              'pay_' || translate(y.payment_id::text, '-', '')
          from payments y
          join invoices i on i.tenant_id = y.tenant_id and i.invoice_id = y.invoice_id
-         join purchases p on p.tenant_id = y.tenant_id and p.invoice_id = y.invoice_id
+         join bought p on p.invoice_id = y.invoice_id
          cross join lateral (values ('payment.created', true), ('payment.failed', y.status = 'failed'),
              ('payment.canceled', y.status = 'canceled'), ('payment.refunded', y.status = 'refunded'))
              as e (kind, has_happened)
          where y.tenant_id = $1 and e.has_happened
          union all
-         select i.customer_id, 'refunds', p.subscription_id, e.kind, 'refund',
+         select i.customer_id, 'refunds', p.subject, e.kind, 'refund',
              'ref_' || translate(r.refund_id::text, '-', '')
          from refunds r
          join invoices i on i.tenant_id = r.tenant_id and i.invoice_id = r.invoice_id
-         join purchases p on p.tenant_id = r.tenant_id and p.invoice_id = r.invoice_id
+         join bought p on p.invoice_id = r.invoice_id
          cross join lateral (values ('refund.created', true), ('refund.succeeded', r.status = 'succeeded'),
              ('refund.failed', r.status = 'failed')) as e (kind, has_happened)
          -- Those that bear their payment's id were given back before refunds had rows and events.
          where r.tenant_id = $1 and e.has_happened and r.refund_id <> r.payment_id
          union all
-         select i.customer_id, 'disputes', p.subscription_id, 'dispute.' || replace(d.state, 'open', 'opened'),
+         select i.customer_id, 'disputes', p.subject, 'dispute.' || replace(d.state, 'open', 'opened'),
              'dispute', 'dsp_' || translate(d.dispute_id::text, '-', '')
          from disputes d
          join invoices i on i.tenant_id = d.tenant_id and i.invoice_id = d.invoice_id
-         join purchases p on p.tenant_id = d.tenant_id and p.invoice_id = d.invoice_id
+         join bought p on p.invoice_id = d.invoice_id
          where d.tenant_id = $1),
      events as (
          select kind, subject, payload ->> 'invoice' as invoice, payload ->> 'purchase' as purchase,
@@ -70,15 +76,14 @@ pub(crate) const I26_CHANGES: Check = Check::new(
              case when jsonb_typeof(payload -> 'cycle') = 'object' then payload -> 'cycle' ->> 'number'
                  else payload ->> 'cycle' end as cycle
          from outbox where tenant_id = $1)
-     select c.customer_id, c.in_table, coalesce(c.value, 'sub_' || translate(c.subscription_id::text, '-', ''))
-             || case c.of when 'cycle' then ' of sub_' || translate(c.subscription_id::text, '-', '') else '' end
-             as row_key,
+     select c.customer_id, c.in_table,
+         coalesce(c.value, c.subject) || case c.of when 'cycle' then ' of ' || c.subject else '' end as row_key,
          'no event ' || c.kind as found, 'one in the outbox' as expected
      from changes c
-     left join events e on e.kind = c.kind
-         and e.subject = 'sub_' || translate(c.subscription_id::text, '-', '')
+     left join events e on e.kind = c.kind and e.subject = c.subject
          and coalesce(case c.of when 'invoice' then e.invoice when 'purchase' then e.purchase
-             when 'payment' then e.payment when 'refund' then e.refund when 'dispute' then e.dispute when 'cycle' then e.cycle end, '') = coalesce(c.value, '')
+             when 'payment' then e.payment when 'refund' then e.refund
+             when 'dispute' then e.dispute when 'cycle' then e.cycle end, '') = coalesce(c.value, '')
      where e.kind is null and ($2::uuid is null or c.customer_id = $2)",
 );
 
@@ -173,11 +178,13 @@ pub(crate) const I28_PARENTS: Check = Check::new(
              where p.tenant_id = $1 and p.subscription_id = q.subscription_id)
          union all
          select null, 'purchases', 'pur_' || translate(u.purchase_id::text, '-', ''),
-             'a subscription and an invoice of one customer'
+             'an invoice of its customer, and of the customer a subscription if any'
          from purchases u
-         where u.tenant_id = $1 and not exists (select from subscriptions s
-             join invoices i on i.tenant_id = s.tenant_id and i.customer_id = s.customer_id
-             where s.tenant_id = $1 and s.subscription_id = u.subscription_id and i.invoice_id = u.invoice_id)
+         where u.tenant_id = $1 and (not exists (select from invoices i
+                 where i.tenant_id = $1 and i.customer_id = u.customer_id and i.invoice_id = u.invoice_id)
+             or u.subscription_id is not null and not exists (select from subscriptions s
+                 where s.tenant_id = $1 and s.customer_id = u.customer_id
+                     and s.subscription_id = u.subscription_id))
          union all
          select u.customer_id, 'promotion_uses', u.promotion_code, 'a subscription of this customer'
          from promotion_uses u

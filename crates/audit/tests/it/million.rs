@@ -27,7 +27,7 @@ insert into invoices select '$t', invoice, customer, 'paid', 'USD', 5000, start,
 insert into invoice_lines select '$t', invoice, 0, 'plan', 'Pro', 5000 from who;
 insert into payments select '$t', payment, invoice, 'succeeded', 5000, 'USD', 'pm', null, start, start from who, at;
 insert into purchases select '$t', purchase, 'first_cycle', subscription, 0, 'pro', 1, 700000000, invoice, 'applied', start,
-    start, start from who, at;
+    start, start, customer from who, at;
 insert into outbox
     select '$t', gen_random_uuid(), kind, 'sub_' || translate(subscription::text, '-', ''),
         jsonb_build_object('invoice', 'inv_' || translate(invoice::text, '-', ''), 'purchase',

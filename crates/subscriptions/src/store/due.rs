@@ -33,8 +33,8 @@ macro_rules! is_due {
                             .and(payments::invoice_id.eq(purchases::invoice_id))),
                     )
                     .filter(purchases::tenant_id.eq(subscriptions::tenant_id))
-                    .filter(purchases::subscription_id.eq(subscriptions::subscription_id))
-                    .filter(purchases::cycle_number.nullable().eq(subscriptions::cycle_number))
+                    .filter(purchases::subscription_id.eq(subscriptions::subscription_id.nullable()))
+                    .filter(purchases::cycle_number.eq(subscriptions::cycle_number))
                     .filter(purchases::kind.eq(PurchaseKind::Renewal.name()))
                     .filter(purchases::status.eq(PurchaseStatus::Pending.name()))
                     .filter(payments::status.eq_any(UNDECIDED.map(PaymentStatus::name))),

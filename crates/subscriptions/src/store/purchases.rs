@@ -1,10 +1,10 @@
-//! What was bought.
+//! What was bought for subscriptions.
 
 use db::schema::{purchases, subscriptions};
 use db::{Connection, Error, Result};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
-use domain::id::{InvoiceId, PurchaseId, SubscriptionId, TenantId};
+use domain::id::{CustomerId, InvoiceId, PurchaseId, SubscriptionId, TenantId};
 use domain::{Credits, Refusal, Timestamp};
 use uuid::Uuid;
 
@@ -17,16 +17,22 @@ struct Row {
     tenant_id: Uuid,
     purchase_id: Uuid,
     kind: String,
-    subscription_id: Uuid,
-    cycle_number: i32,
-    plan_code: String,
-    catalog_version: i32,
+    subscription_id: Option<Uuid>,
+    cycle_number: Option<i32>,
+    plan_code: Option<String>,
+    catalog_version: Option<i32>,
     credits: i64,
     invoice_id: Uuid,
     status: String,
     granted_at: Option<Timestamp>,
-    expires_at: Timestamp,
+    expires_at: Option<Timestamp>,
     created_at: Timestamp,
+    customer_id: Uuid,
+}
+
+/// What a purchase for a subscription has, and a customer's without one has not.
+fn given<T>(value: Option<T>, id: PurchaseId) -> Result<T> {
+    value.ok_or_else(|| Error::broken(format!("{id} was bought for no subscription")))
 }
 
 impl TryFrom<Row> for Purchase {
@@ -39,15 +45,16 @@ impl TryFrom<Row> for Purchase {
         Ok(Purchase {
             id,
             kind: by_name(&PurchaseKind::ALL, PurchaseKind::name, &row.kind)?,
-            subscription: SubscriptionId::from_uuid(row.subscription_id),
-            cycle_number: to_u32(row.cycle_number)?,
-            plan_code: row.plan_code,
-            catalog_version: to_u32(row.catalog_version)?,
+            customer: CustomerId::from_uuid(row.customer_id),
+            subscription: SubscriptionId::from_uuid(given(row.subscription_id, id)?),
+            cycle_number: to_u32(given(row.cycle_number, id)?)?,
+            plan_code: given(row.plan_code, id)?,
+            catalog_version: to_u32(given(row.catalog_version, id)?)?,
             credits,
             invoice: InvoiceId::from_uuid(row.invoice_id),
             status: by_name(&PurchaseStatus::ALL, PurchaseStatus::name, &row.status)?,
             granted_at: row.granted_at,
-            expires_at: row.expires_at,
+            expires_at: given(row.expires_at, id)?,
             created_at: row.created_at,
         })
     }
@@ -58,16 +65,17 @@ pub async fn insert(tx: &mut Connection, tenant: TenantId, purchase: &Purchase) 
         tenant_id: tenant.uuid(),
         purchase_id: purchase.id.uuid(),
         kind: purchase.kind.name().to_owned(),
-        subscription_id: purchase.subscription.uuid(),
-        cycle_number: to_i32(purchase.cycle_number)?,
-        plan_code: purchase.plan_code.clone(),
-        catalog_version: to_i32(purchase.catalog_version)?,
+        subscription_id: Some(purchase.subscription.uuid()),
+        cycle_number: Some(to_i32(purchase.cycle_number)?),
+        plan_code: Some(purchase.plan_code.clone()),
+        catalog_version: Some(to_i32(purchase.catalog_version)?),
         credits: purchase.credits.get(),
         invoice_id: purchase.invoice.uuid(),
         status: purchase.status.name().to_owned(),
         granted_at: purchase.granted_at,
-        expires_at: purchase.expires_at,
+        expires_at: Some(purchase.expires_at),
         created_at: purchase.created_at,
+        customer_id: purchase.customer.uuid(),
     };
     diesel::insert_into(purchases::table).values(row).execute(tx).await?;
     Ok(())
@@ -172,36 +180,37 @@ pub async fn with_paid_cycle(
         .inner_join(
             subscriptions::table.on(subscriptions::tenant_id
                 .eq(purchases::tenant_id)
-                .and(subscriptions::subscription_id.eq(purchases::subscription_id))
-                .and(subscriptions::cycle_number.eq(purchases::cycle_number.nullable()))),
+                .and(subscriptions::subscription_id.nullable().eq(purchases::subscription_id))
+                .and(subscriptions::cycle_number.eq(purchases::cycle_number))),
         )
         .filter(purchases::tenant_id.eq(tenant.uuid()))
         .filter(purchases::subscription_id.eq_any(ids))
         .filter(purchases::kind.ne(PurchaseKind::Upgrade.name()))
         .filter(purchases::status.eq(PurchaseStatus::Applied.name()))
-        .select(purchases::subscription_id)
+        .select(subscriptions::subscription_id)
         .load(tx)
         .await?;
     Ok(found.into_iter().map(SubscriptionId::from_uuid).collect())
 }
 
-/// Pending purchases whose time is up at `now`, `limit` of those after `after`.
+/// Pending purchases whose time is up at `now`, with or without a subscription, `limit` of those after `after`.
 pub async fn overdue(
     tx: &mut Connection,
     tenant: TenantId,
     now: Timestamp,
     after: Option<PurchaseId>,
     limit: u32,
-) -> Result<Vec<Purchase>> {
-    let rows: Vec<Row> = purchases::table
+) -> Result<Vec<(PurchaseId, InvoiceId)>> {
+    let rows: Vec<(Uuid, Uuid)> = purchases::table
         .filter(purchases::tenant_id.eq(tenant.uuid()))
         .filter(purchases::status.eq(PurchaseStatus::Pending.name()))
         .filter(purchases::expires_at.le(now))
         .filter(purchases::purchase_id.gt(after.map_or(Uuid::nil(), PurchaseId::uuid)))
         .order(purchases::purchase_id)
         .limit(limit.into())
-        .select(Row::as_select())
+        .select((purchases::purchase_id, purchases::invoice_id))
         .load(tx)
         .await?;
-    rows.into_iter().map(Purchase::try_from).collect()
+    let ids = |(purchase, invoice)| (PurchaseId::from_uuid(purchase), InvoiceId::from_uuid(invoice));
+    Ok(rows.into_iter().map(ids).collect())
 }

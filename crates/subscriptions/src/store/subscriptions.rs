@@ -177,24 +177,37 @@ pub async fn lock(
         .try_into()
 }
 
-/// Locks the subscription that an invoice was issued for; which one that is never changes.
+/// Locks the subscription that an invoice was issued for; none where a customer bought without one. Which
+/// it is never changes.
 pub async fn lock_by_invoice(
     tx: &mut Connection,
     tenant: TenantId,
     invoice: InvoiceId,
-) -> Result<Subscription> {
-    let subscription = id_of_invoice(tx, tenant, invoice).await?;
-    lock(tx, tenant, subscription).await
+) -> Result<Option<Subscription>> {
+    match id_of_invoice(tx, tenant, invoice).await? {
+        Some(subscription) => lock(tx, tenant, subscription).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 /// The same, unlocked.
-pub async fn of_invoice(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<Subscription> {
-    let subscription = id_of_invoice(tx, tenant, invoice).await?;
-    find(tx, tenant, subscription).await
+pub async fn of_invoice(
+    tx: &mut Connection,
+    tenant: TenantId,
+    invoice: InvoiceId,
+) -> Result<Option<Subscription>> {
+    match id_of_invoice(tx, tenant, invoice).await? {
+        Some(subscription) => find(tx, tenant, subscription).await.map(Some),
+        None => Ok(None),
+    }
 }
 
-async fn id_of_invoice(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<SubscriptionId> {
-    let subscription: Uuid = purchases::table
+async fn id_of_invoice(
+    tx: &mut Connection,
+    tenant: TenantId,
+    invoice: InvoiceId,
+) -> Result<Option<SubscriptionId>> {
+    let subscription: Option<Uuid> = purchases::table
         .filter(purchases::tenant_id.eq(tenant.uuid()))
         .filter(purchases::invoice_id.eq(invoice.uuid()))
         .select(purchases::subscription_id)
@@ -202,7 +215,7 @@ async fn id_of_invoice(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId
         .await
         .optional()?
         .ok_or(Refusal::NotFound { what: "invoice" })?;
-    Ok(SubscriptionId::from_uuid(subscription))
+    Ok(subscription.map(SubscriptionId::from_uuid))
 }
 
 /// The customer's live subscription.

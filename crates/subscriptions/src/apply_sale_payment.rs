@@ -1,0 +1,65 @@
+//! Takes in what the provider says about the payment of something that was bought without a subscription: the
+//! other half of `apply_payment`, under the lock of the customer's credit account.
+
+use db::{Connection, Result};
+use domain::TenantScope;
+use domain::id::{InvoiceId, PaymentId};
+use domain::invoice::PaymentStatus;
+use invoices::Report;
+use payments::Collected;
+
+use crate::apply_payment::{Applied, give_back};
+use crate::event::About;
+use crate::{effect, event, sale, store};
+
+pub(crate) async fn apply_to_sale(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    invoice: InvoiceId,
+    payment: PaymentId,
+    collected: &Collected,
+) -> Result<Applied> {
+    let tenant = scope.tenant;
+    let customer = store::sales::of_invoice(tx, tenant, invoice).await?.customer;
+    let mut accounts = ledger::lock(tx, tenant, &[customer]).await?;
+    let invoice = invoices::lock(tx, tenant, invoice).await?;
+    let mut sale = store::sales::of_invoice(tx, tenant, invoice.id).await?;
+    let report = Report {
+        report: collected.report,
+        at: effect::success_instant(collected.at, sale.created_at, scope.now),
+        failure_code: collected.failure_code.clone(),
+    };
+    let recorded = invoices::record_report(tx, tenant, &invoice, payment, &report).await?;
+    let became = recorded.became();
+    let payment = recorded.payment;
+    let mut applied = Applied { status: payment.status, accounts: None };
+    let about = About::Customer(customer);
+    match became {
+        None | Some(PaymentStatus::Created) => {}
+        Some(PaymentStatus::Pending) => {
+            about.emit(tx, scope, event::PAYMENT_PENDING, event::payment(&payment)).await?;
+        }
+        Some(PaymentStatus::Succeeded) if sale.is_pending() => {
+            sale::take(tx, scope, &mut sale, accounts.get_mut(customer)?, report.at).await?;
+            ledger::write(tx, tenant, &accounts, scope.now).await?;
+            applied.accounts = Some(accounts);
+        }
+        Some(PaymentStatus::Succeeded) => {
+            applied.status = PaymentStatus::Refunded;
+            invoices::mark_refunded(tx, tenant, payment.id).await?;
+            give_back(tx, scope, about, &payment).await?;
+        }
+        Some(PaymentStatus::Refunded) => give_back(tx, scope, about, &payment).await?,
+        Some(PaymentStatus::Failed) => {
+            about.emit(tx, scope, event::PAYMENT_FAILED, event::payment(&payment)).await?;
+            // Nobody is there to pay it another way: it is tried again later, if it may.
+            if sale.is_pending() && sale.is_automatic() {
+                sale::end(tx, scope, &mut sale, "payment-failed").await?;
+            }
+        }
+        Some(PaymentStatus::Canceled) => {
+            about.emit(tx, scope, event::PAYMENT_CANCELED, event::payment(&payment)).await?;
+        }
+    }
+    Ok(applied)
+}
