@@ -23,3 +23,20 @@ create table dunnings (
 create unique index dunnings_open on dunnings (tenant_id, subscription_id) where stage in ('waiting', 'trying');
 create index dunnings_due on dunnings (next_try_at) where next_try_at is not null;
 call wall_in('dunnings', 'select, insert, update');
+
+-- Renewals that are unpaid already: they can be paid until their cycle's end, as they could before.
+do $$
+begin
+    perform set_config('tollgate.all_tenants', 'on', true);
+    insert into dunnings (tenant_id, purchase_id, subscription_id, stage, failed_tries, started_at)
+    select p.tenant_id, p.purchase_id, p.subscription_id,
+        case when bool_or(y.status in ('created', 'pending')) then 'trying' else 'waiting' end,
+        count(*) filter (where y.status in ('failed', 'canceled')), min(y.created_at)
+    from purchases p
+    join payments y on y.tenant_id = p.tenant_id and y.invoice_id = p.invoice_id
+    where p.kind = 'renewal' and p.status = 'pending'
+    group by p.tenant_id, p.purchase_id, p.subscription_id
+    having bool_or(y.status in ('failed', 'canceled'));
+    perform set_config('tollgate.all_tenants', '', true);
+end
+$$;

@@ -31,6 +31,15 @@ fn count(answers: &[Answer], status: u16) -> usize {
     answers.iter().filter(|answer| answer.status.as_u16() == status).count()
 }
 
+/// How many answered with this problem.
+fn problems(answers: &[Answer], code: &str) -> usize {
+    let is_it = |answer: &&Answer| {
+        let problem_type = answer.body["type"].as_str().unwrap_or_default();
+        answer.status == 409 && problem_type.rsplit('/').next() == Some(code)
+    };
+    answers.iter().filter(is_it).count()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_subscribes_at_once_make_one_subscription() {
     let world = World::new().await;
@@ -45,7 +54,42 @@ async fn fifty_subscribes_at_once_make_one_subscription() {
         "{:?}",
         answers.iter().map(|a| a.status).collect::<Vec<_>>()
     );
+    assert_eq!(problems(&answers, "already-subscribed"), 49);
     assert_eq!(clients[0].available(&customer).await, 60_000_000);
+    assert_eq!(clients[0].totals(&customer).await, [72]);
+    world.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_accounts_with_one_card_at_once_get_one_promotion() {
+    let world = World::new().await;
+    let servers = [world.serve().await, world.serve().await];
+    let mut calls = Vec::new();
+    let mut customers = Vec::new();
+    for n in 0..20 {
+        let client = servers[n % 2].client.clone();
+        let customer = client.customer(&format!("account-{n}")).await;
+        customers.push(customer.clone());
+        let body = subscribe(&customer, "lite", "pm_sandbox_succeeds:one-card");
+        calls.push(async move { client.post("/v1/subscriptions", body).await });
+    }
+    let calls: Vec<_> = calls.into_iter().map(tokio::spawn).collect();
+    let mut answers = Vec::new();
+    for call in calls {
+        answers.push(call.await.unwrap());
+    }
+    assert_eq!((count(&answers, 201), problems(&answers, "promotion-used")), (1, 19));
+    let refused = answers.iter().find(|answer| answer.status == 409).unwrap();
+    assert_eq!(refused.body["list_price"], json!({"amount_minor": 600, "currency": "USD"}));
+    let client = &servers[0].client;
+    let mut paid = 0;
+    for customer in &customers {
+        let totals = client.totals(customer).await;
+        assert!(totals.is_empty() || totals == [72], "{totals:?}");
+        paid += totals.len();
+    }
+    assert_eq!(paid, 1, "a refused purchase leaves nothing behind");
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,16 +124,21 @@ async fn one_key_used_by_many_at_once_has_one_effect_and_one_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_upgrades_at_once_pay_for_one() {
+async fn fifty_upgrades_at_once_pay_for_one() {
     let world = World::new().await;
     let servers = [world.serve().await, world.serve().await];
     let clients = [&servers[0].client, &servers[1].client];
     let customer = clients[0].customer("ada").await;
     let bought = clients[0].subscribe(&customer, "lite").await;
     let path = format!("/v1/subscriptions/{}/upgrade", bought["subscription"]["id"].as_str().unwrap());
-    let answers = at_once(&clients, 20, |n| format!("key-{n}"), &path, &json!({"plan": "pro"})).await;
-    assert_eq!((count(&answers, 200), count(&answers, 409)), (1, 19));
+    let answers = at_once(&clients, 50, |n| format!("key-{n}"), &path, &json!({"plan": "pro"})).await;
+    assert_eq!((count(&answers, 200), count(&answers, 409)), (1, 49));
+    // While the one is being paid for, and once it is.
+    let (pending, done) = (problems(&answers, "upgrade-pending"), problems(&answers, "not-an-upgrade"));
+    assert_eq!(pending + done, 49, "{pending} and {done}");
     assert_eq!(clients[0].available(&customer).await, 700_000_000);
+    assert_eq!(clients[0].totals(&customer).await, [72, 528]);
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,6 @@
 
 use domain::policy::{DunningEnd, Policies, RenewalGrant};
 use serde_json::{Value, json};
-use testkit::Stores;
 
 use crate::support::{Client, World, subscribe};
 
@@ -173,7 +172,7 @@ async fn a_last_try_that_is_pending_postpones_the_end() {
 async fn the_days_are_the_tenants_own_and_so_is_what_follows_the_last() {
     let policies =
         Policies { dunning_days: vec![2, 10], dunning_end: DunningEnd::CycleEnd, ..Policies::default() };
-    let world = World::on(Stores::fresh().await, policies).await;
+    let world = World::with(policies).await;
     let server = world.serve().await;
     let client = &server.client;
     let ada = Unlucky::new(client, "ada", "pm_sandbox_declines").await;
@@ -190,7 +189,7 @@ async fn the_days_are_the_tenants_own_and_so_is_what_follows_the_last() {
 #[tokio::test(flavor = "multi_thread")]
 async fn credits_that_were_given_on_trust_are_taken_back_as_far_as_they_are_left() {
     let policies = Policies { renewal_grant: RenewalGrant::OnInvoice, ..Policies::default() };
-    let world = World::on(Stores::fresh().await, policies).await;
+    let world = World::with(policies).await;
     let server = world.serve().await;
     let client = &server.client;
     let ada = Unlucky::new(client, "ada", "pm_sandbox_declines").await;

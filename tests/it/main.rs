@@ -2,6 +2,7 @@
 
 mod alerts;
 mod audit;
+mod billing_table;
 mod commands;
 mod concurrency;
 mod deploy;
@@ -14,13 +15,17 @@ mod lifecycle;
 mod openapi;
 mod outages;
 mod parking;
+mod provider_webhooks;
 mod rate_cards;
 mod refunds;
 mod sdk;
 mod sim;
 mod spending;
 mod statements;
+mod stripe;
+mod stripe_shop;
 mod support;
+mod terms;
 mod tidy;
 mod top_ups;
 mod torture;

@@ -33,7 +33,7 @@ async fn every_documented_route_wants_credentials_but_the_open_ones() {
     let document = client.send(client.anonymous(reqwest::Method::GET, "/openapi.json")).await.expect(200);
     let mut checked = 0;
     for (path, operations) in document["paths"].as_object().unwrap() {
-        if !path.starts_with("/v1/") {
+        if !path.starts_with("/v1/") || path.starts_with("/v1/webhooks/") {
             continue;
         }
         let concrete = path.split('/').map(|part| if part.starts_with('{') { "x" } else { part });

@@ -32,6 +32,8 @@ pub struct World {
     pub tenants: Tenants,
     pub tenant: TenantId,
     pub key: String,
+    /// Used instead of Stripe's API by the processes that are started from now on.
+    pub stripe_api: Option<String>,
     dir: PathBuf,
 }
 
@@ -40,7 +42,15 @@ impl World {
         World::on(Stores::fresh().await, Policies::default()).await
     }
 
+    pub async fn with(policies: Policies) -> World {
+        World::on(Stores::fresh().await, policies).await
+    }
+
     pub async fn on(stores: Stores, policies: Policies) -> World {
+        World::in_zone(stores, policies, Zone::UTC).await
+    }
+
+    pub async fn in_zone(stores: Stores, policies: Policies, zone: Zone) -> World {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("tollgate-it-{}-{number}", std::process::id()));
@@ -49,13 +59,13 @@ impl World {
         write_private(&dir.join("token-key.pem"), pem.as_bytes());
         write_private(&dir.join("secret"), &stores.secret());
         let tenants = Tenants::new(stores.db(), TokenKey::from_pem(&pem).unwrap());
-        let (tenant, key) = add_tenant(&stores, &tenants, policies).await;
-        World { stores, tenants, tenant, key, dir }
+        let (tenant, key) = add_tenant(&stores, &tenants, policies, zone).await;
+        World { stores, tenants, tenant, key, stripe_api: None, dir }
     }
 
     /// Another tenant with a catalogue of its own; returns its admin key.
     pub async fn other_tenant(&self) -> String {
-        add_tenant(&self.stores, &self.tenants, Policies::default()).await.1
+        add_tenant(&self.stores, &self.tenants, Policies::default(), Zone::UTC).await.1
     }
 
     /// A test tenant whose clock was never set; returns its admin key.
@@ -160,6 +170,9 @@ impl World {
             .env("TOLLGATE_TOKEN_KEY_FILE", self.dir.join("token-key.pem"))
             .env("TOLLGATE_WEBHOOK_ALLOW", "127.0.0.1")
             .stdin(Stdio::null());
+        if let Some(stripe_api) = &self.stripe_api {
+            command.env("TOLLGATE_STRIPE_API", stripe_api);
+        }
         command
     }
 }
@@ -176,8 +189,13 @@ fn write_private(file: &std::path::Path, content: &[u8]) {
     std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-async fn add_tenant(stores: &Stores, tenants: &Tenants, policies: Policies) -> (TenantId, String) {
-    let new = NewTenant { name: "Test".to_owned(), mode: TenantMode::Test, zone: Zone::UTC, policies };
+async fn add_tenant(
+    stores: &Stores,
+    tenants: &Tenants,
+    policies: Policies,
+    zone: Zone,
+) -> (TenantId, String) {
+    let new = NewTenant { name: "Test".to_owned(), mode: TenantMode::Test, zone, policies };
     let tenant = tenants.create(new).await.unwrap();
     let start = domain::time::parse_rfc3339(START).unwrap();
     let scope = tenants.scope(tenant).await.unwrap();
@@ -361,6 +379,13 @@ impl Client {
     pub async fn transfers(&self, customer: &str) -> Vec<Value> {
         let page = self.get(&format!("/v1/customers/{customer}/ledger?limit=200")).await.expect(200);
         page["data"].as_array().unwrap().clone()
+    }
+
+    /// The totals of a customer's invoices, oldest first, in minor units.
+    pub async fn totals(&self, customer: &str) -> Vec<i64> {
+        let page = self.get(&format!("/v1/invoices?customer={customer}&limit=200")).await.expect(200);
+        let invoices = page["data"].as_array().unwrap().iter();
+        invoices.map(|invoice| invoice["total"]["amount_minor"].as_i64().unwrap()).collect()
     }
 
     pub async fn advance_to(&self, instant: &str) {

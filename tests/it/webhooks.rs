@@ -1,9 +1,10 @@
 //! A tenant's events reach its own server, signed.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
@@ -12,6 +13,13 @@ use crate::support::World;
 
 /// Answers every request with 200 and hands its head and body on.
 fn receiver() -> (String, mpsc::Receiver<(String, String)>) {
+    receiver_that(|_| 200)
+}
+
+/// Answers every request with the status that its head gets, and hands both on.
+fn receiver_that(
+    answer: impl Fn(&str) -> u16 + Send + 'static,
+) -> (String, mpsc::Receiver<(String, String)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hooks", listener.local_addr().unwrap());
     let (sender, received) = mpsc::channel();
@@ -30,7 +38,9 @@ fn receiver() -> (String, mpsc::Receiver<(String, String)>) {
                     break (head.to_owned(), body.to_owned());
                 }
             };
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+            let status = answer(&head);
+            let answer = format!("HTTP/1.1 {status} .\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            stream.write_all(answer.as_bytes()).unwrap();
             if sender.send((head, body)).is_err() {
                 return;
             }
@@ -80,4 +90,35 @@ async fn a_subscription_is_told_to_the_tenants_endpoint_and_to_no_other_tenants(
         }
     }
     panic!("only these were delivered: {kinds:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_webhook_is_tried_again_once_the_test_clock_has_passed_its_pause() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let (url, received) = receiver_that(|_| 500);
+    client.post("/v1/webhook-endpoints", json!({"url": url})).await.expect(201);
+    let customer = client.customer("ada").await;
+    client.subscribe(&customer, "lite").await;
+    let _worker = world.work();
+    // The first attempt, and the second one five seconds later; the third is five minutes away.
+    let mut attempts: HashMap<String, u32> = HashMap::new();
+    let mut wait_for = |count: u32, seconds: u64| {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        while Instant::now() < until {
+            if let Ok((head, _)) = received.recv_timeout(Duration::from_millis(200)) {
+                let made = attempts.entry(header(&head, "webhook-id").to_owned()).or_default();
+                *made += 1;
+                if *made == count {
+                    return true;
+                }
+            }
+        }
+        false
+    };
+    assert!(wait_for(2, 60), "the second attempt");
+    assert!(!wait_for(3, 8), "not yet");
+    client.advance_to("2026-01-31T10:20:00Z").await;
+    assert!(wait_for(3, 60), "the third attempt");
 }

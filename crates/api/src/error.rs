@@ -266,6 +266,8 @@ fn status_and_members(refusal: &Refusal) -> (StatusCode, Value) {
         | Refusal::CurrencyMismatch => (S::CONFLICT, Value::Null),
         Refusal::RefundTooLarge { rest } => (S::UNPROCESSABLE_ENTITY, json!({ "rest": rest })),
         Refusal::UnknownPaymentMethod | Refusal::CardDataRefused => (S::UNPROCESSABLE_ENTITY, Value::Null),
+        Refusal::NoPaymentProvider => (S::CONFLICT, Value::Null),
+        Refusal::InvalidSignature => (S::BAD_REQUEST, Value::Null),
 
         // Its body is R-33a's and its status the tenant's: see `Error::respond`.
         Refusal::OutOfCredits(OutOfCredits { needed: _, remaining: _, resets_at: _ }) => {
@@ -444,6 +446,8 @@ mod tests {
             (Refusal::CurrencyMismatch, 409),
             (Refusal::UnknownPaymentMethod, 422),
             (Refusal::CardDataRefused, 422),
+            (Refusal::NoPaymentProvider, 409),
+            (Refusal::InvalidSignature, 400),
             (Refusal::OutOfCredits(out_of_credits()), 402),
             (Refusal::AccountParked, 409),
             (Refusal::AuthorizationReused, 409),

@@ -34,6 +34,8 @@ use catalog::Catalogs;
 use db::Db;
 use invoices::Invoices;
 use ledger::Ledger;
+use provider_accounts::ProviderAccounts;
+use provider_events::ProviderEvents;
 use subscriptions::Subscriptions;
 use tenants::Tenants;
 use usage::Usage;
@@ -53,19 +55,22 @@ pub struct Services {
     pub usage: Usage,
     pub ledger: Ledger,
     pub webhooks: Webhooks,
+    pub provider_accounts: ProviderAccounts,
+    pub provider_events: ProviderEvents,
     pub idempotency: ::idempotency::Idempotency,
 }
 
 /// The whole API, for `App::configure` of every worker:
 /// `HttpServer::new(move || App::new().configure(api.clone()))`.
 pub fn configure(services: Services) -> db::Result<impl Fn(&mut ServiceConfig) + Clone + Send + 'static> {
-    let Services { db, tenants, catalogs, subscriptions, invoices, usage, ledger, webhooks, idempotency } =
-        services;
+    let Services { db, tenants, catalogs, subscriptions, invoices, usage, ledger, .. } = services;
+    let Services { webhooks, provider_accounts, provider_events, idempotency, .. } = services;
     let document = Data::new(openapi::Document::new()?);
     let (db, tenants, catalogs) = (Data::new(db), Data::new(tenants), Data::new(catalogs));
     let (subscriptions, invoices) = (Data::new(subscriptions), Data::new(invoices));
     let (usage, ledger) = (Data::new(usage), Data::new(ledger));
     let (webhooks, idempotency) = (Data::new(webhooks), Data::new(idempotency));
+    let (provider_accounts, provider_events) = (Data::new(provider_accounts), Data::new(provider_events));
     Ok(move |config: &mut ServiceConfig| {
         config
             .app_data(document.clone())
@@ -77,6 +82,8 @@ pub fn configure(services: Services) -> db::Result<impl Fn(&mut ServiceConfig) +
             .app_data(usage.clone())
             .app_data(ledger.clone())
             .app_data(webhooks.clone())
+            .app_data(provider_accounts.clone())
+            .app_data(provider_events.clone())
             .app_data(idempotency.clone());
         routes::register(&mut utoipa_actix_web::service_config::ServiceConfig::new(config));
     })

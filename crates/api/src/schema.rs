@@ -100,6 +100,10 @@ names! {
     UsageFormat = domain::usage_format::UsageFormat;
     /// A kind of token that has a rate.
     TokenKind = domain::usage::TokenKind;
+    /// What became of an event that the payment provider told.
+    ProviderEventState = provider_events::State;
+    /// By which way it came: the provider's webhook, or a look through its list.
+    ProviderEventWay = provider_events::CameBy;
     /// How far a run is.
     RolloverState = subscriptions::RolloverState;
 }

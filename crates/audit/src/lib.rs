@@ -32,10 +32,10 @@
 //! | I-17 | `I17_EXPIRIES`, `I17_CLOSED`, `I17_ENDS`; `replay`: an expiry takes all that is left |
 //! | I-18 | `I18_LIVE`, `I18_CONTIGUOUS`; `recount`: each cycle from the anchor. With another edition of the time zones old cycles may come out otherwise |
 //! | I-19 | `I19_NUMBERS`, `I19_CURRENT` |
-//! | I-20 | `I20_GRANTS`, `I20_PURCHASES` |
-//! | I-21 | `recount`: each purchase from the catalogue. Of prorated upgrades only that the rank rises: at which instant one was priced is not stored |
+//! | I-20 | `I20_GRANTS`, `I20_PURCHASES`; `I20_CYCLES`: what a year pays for cycle by cycle, and what is carried over |
+//! | I-21 | `recount`: each purchase from the catalogue. Of prorated upgrades only that the rank rises: at which instant one was priced is not stored; of the first part of a calendar month only while it is the current cycle |
 //! | I-22 | `I22_PROMOTIONS` |
-//! | I-23 | `I23_STATUSES`: by the events, which are all that is stored of a status' history |
+//! | I-23 | `I23_STATUSES`: by the events; `I23_HISTORY`: each edge and its cause; `I23_DUNNINGS`: an unpaid renewal and its payments |
 //! | I-24 | `I24_INVOICES`, `I24_CURRENCIES`. There are no refunds of applied purchases yet |
 //! | I-25 | `I24_INVOICES` (one payment an invoice), `I25_EFFECTS`. The sandbox sends no events of its own |
 //! | I-26 | `I26_CHANGES`, `I26_EVENTS`. Of usage no event is sent |

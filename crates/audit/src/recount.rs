@@ -1,11 +1,13 @@
 //! Computes cycles again from their anchor (I-18), and what each cycle cost and granted from the
 //! catalogue (I-21).
 
-use domain::calendar::{Anchor, Cycle, Zone};
+use domain::calendar::{Anchor, AnchorKind, Cycle, Zone};
 use domain::catalog::{CatalogHistory, Plan};
 use domain::id::{CustomerId, PurchaseId, SubscriptionId, TenantId};
 use domain::money::DiscountBps;
+use domain::month_share::MonthShare;
 use domain::policy::{Policies, UpgradePricing};
+use domain::term::{Term, YearLeft};
 use domain::upgrade::{UpgradedCycle, price};
 use domain::{Currency, Refusal, TenantScope, Timestamp};
 use uuid::Uuid;
@@ -35,15 +37,25 @@ pub(crate) fn check_cycle(tenant: TenantId, row: &CycleRow) -> Option<Finding> {
 
 fn cut(row: &CycleRow) -> Option<Cycle> {
     let zone: Zone = row.anchor_zone.as_deref()?.parse().ok()?;
-    Anchor::new(row.anchor_at?, zone).cycle(u32::try_from(row.number).ok()?).ok()
+    let kind = AnchorKind::ALL.into_iter().find(|kind| kind.name() == row.anchor_kind)?;
+    Anchor::of_kind(kind, row.anchor_at?, zone).cycle(u32::try_from(row.number).ok()?).ok()
 }
 
 /// Follows the purchases of each cycle, from the first one up.
 pub(crate) struct Prices<'a> {
     scope: &'a TenantScope,
     history: &'a CatalogHistory,
-    /// The cycle, and the plan that was reached in it.
-    reached: Option<(Uuid, i32, &'a Plan)>,
+    reached: Option<Reached<'a>>,
+}
+
+/// The plan that was reached in a cycle, or in a year.
+#[derive(Clone, Copy)]
+struct Reached<'a> {
+    subscription: Uuid,
+    cycle_number: i32,
+    /// The cycle that its term was paid with.
+    paid_with: i32,
+    plan: &'a Plan,
 }
 
 impl<'a> Prices<'a> {
@@ -53,19 +65,24 @@ impl<'a> Prices<'a> {
 
     /// What is wrong with the next purchase, in the order of subscriptions, cycles and purchases.
     pub(crate) fn check(&mut self, row: &PurchaseRow) -> Option<Finding> {
-        let from = self
-            .reached
-            .filter(|(subscription, number, _)| {
-                (*subscription, *number) == (row.subscription_id, row.cycle_number)
-            })
-            .map(|(_, _, plan)| plan);
+        // An upgrade within a year is one from what the year, or an upgrade in any of its cycles, has reached.
+        let is_upgrade = row.kind == "upgrade";
+        let from = self.reached.filter(|reached| {
+            reached.subscription == row.subscription_id
+                && (reached.cycle_number == row.cycle_number || is_upgrade && row.term == "annual")
+        });
         let plan = u32::try_from(row.catalog_version)
             .ok()
             .and_then(|version| self.history.version(version))
             .and_then(|catalog| catalog.plan(&row.plan_code).ok());
         let expected = match plan {
             Some(plan) => {
-                self.reached = Some((row.subscription_id, row.cycle_number, plan));
+                self.reached = Some(Reached {
+                    subscription: row.subscription_id,
+                    cycle_number: row.cycle_number,
+                    paid_with: from.map_or(row.cycle_number, |from| from.paid_with),
+                    plan,
+                });
                 match expected(&self.scope.policies, self.discount(row), from, plan, row) {
                     Ok(Some((minor, credits))) if (minor, credits) != (row.total_minor, row.credits) => {
                         format!("{minor} for {credits} Credits, by the catalogue")
@@ -104,27 +121,54 @@ impl<'a> Prices<'a> {
     }
 }
 
-/// The price in minor units and the Credits of a purchase of `plan`, after `from` in the same cycle.
-/// None where that depends on the instant at which it was priced (policy `prorated`).
+/// The price in minor units and the Credits of a purchase of `plan`, after `from` in the same cycle or year.
+/// None where that depends on what is not stored: the instant at which it was priced (policy `prorated`), or the part
+/// of a month that a cycle which is over covered.
 fn expected(
     policies: &Policies,
     discount: DiscountBps,
-    from: Option<&Plan>,
+    from: Option<Reached>,
     plan: &Plan,
     row: &PurchaseRow,
 ) -> Result<Option<(i64, i64)>, Refusal> {
     let currency: Currency = row.currency.parse()?;
+    let is_annual = row.term == Term::Annual.name();
+    let term = if is_annual { Term::Annual } else { Term::Monthly };
+    let share = share(row);
     let Some(from) = from else {
-        let amount = discount.apply(plan.price(currency)?);
-        return Ok(Some((amount.amount_minor, plan.credits_per_cycle.get())));
+        let Some(share) = share else { return Ok(None) };
+        let amount = discount.apply(share.of_money(term.price(plan, currency)?)?);
+        return Ok(Some((amount.amount_minor, share.of_credits(plan.credits_per_cycle)?.get())));
     };
     let start = Timestamp::UNIX_EPOCH;
-    let cycle = Cycle { number: 0, start, end: start };
-    let upgraded = UpgradedCycle { cycle, discount, currency };
+    let cycle = Cycle { number: to_u32(row.cycle_number)?, start, end: start };
+    let year = if is_annual { Some(YearLeft::of(to_u32(from.paid_with)?, cycle)) } else { None };
+    let upgraded = UpgradedCycle {
+        discount,
+        year,
+        share: share.unwrap_or(MonthShare::WHOLE),
+        ..UpgradedCycle::at_list(cycle, currency)
+    };
     // Refused where the rank does not rise.
-    let price = price(from, plan, upgraded, policies.upgrade_discount, policies.upgrade_pricing, start)?;
+    let price = price(from.plan, plan, upgraded, policies.upgrade_discount, policies.upgrade_pricing, start)?;
     Ok(match policies.upgrade_pricing {
-        UpgradePricing::FullDifference => Some((price.amount.amount_minor, price.credits.get())),
-        UpgradePricing::Prorated => None,
+        UpgradePricing::Prorated if !is_annual => None,
+        UpgradePricing::FullDifference | UpgradePricing::Prorated => {
+            share.map(|_| (price.amount.amount_minor, price.credits.get()))
+        }
     })
+}
+
+fn to_u32(number: i32) -> Result<u32, Refusal> {
+    u32::try_from(number).map_err(|_| Refusal::AmountOverflow)
+}
+
+/// The part of a month that a purchase's cycle covers; none where it is not known any more.
+fn share(row: &PurchaseRow) -> Option<MonthShare> {
+    let may_be_part = row.cycle_number == 0 && row.anchor_kind == AnchorKind::CalendarMonth.name();
+    match (may_be_part, row.is_current) {
+        (false, _) => Some(MonthShare::WHOLE),
+        (true, true) => MonthShare::new(row.share_days.try_into().ok()?, row.share_of.try_into().ok()?),
+        (true, false) => None,
+    }
 }

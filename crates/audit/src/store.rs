@@ -51,7 +51,7 @@ impl Check {
 }
 
 /// What is checked of each tenant, in the order of the invariants.
-pub(crate) const OF_A_TENANT: [&Check; 43] = [
+pub(crate) const OF_A_TENANT: [&Check; 46] = [
     &ledger::I01_TRANSFERS,
     &ledger::I02_BOOKS,
     &ledger::I03_BALANCES,
@@ -82,8 +82,11 @@ pub(crate) const OF_A_TENANT: [&Check; 43] = [
     &lifecycle::I19_CURRENT,
     &lifecycle::I20_GRANTS,
     &lifecycle::I20_PURCHASES,
+    &lifecycle::I20_CYCLES,
     &lifecycle::I22_PROMOTIONS,
     &lifecycle::I23_STATUSES,
+    &lifecycle::I23_HISTORY,
+    &lifecycle::I23_DUNNINGS,
     &lifecycle::I23_SUSPENDED,
     &lifecycle::I24_INVOICES,
     &lifecycle::I24_NUMBERS,

@@ -91,6 +91,8 @@ diesel::table! {
         plan_code -> Text,
         opened_at -> Timestamptz,
         closed_at -> Nullable<Timestamptz>,
+        grant_id -> Nullable<Uuid>,
+        carried_grant_id -> Nullable<Uuid>,
     }
 }
 
@@ -267,6 +269,11 @@ diesel::table! {
         failure_code -> Nullable<Text>,
         created_at -> Timestamptz,
         succeeded_at -> Nullable<Timestamptz>,
+        provider_ref -> Nullable<Text>,
+        action_client_secret -> Nullable<Text>,
+        action_url -> Nullable<Text>,
+        mismatch_minor -> Nullable<BigInt>,
+        mismatch_currency -> Nullable<Text>,
         refunded_minor -> BigInt,
     }
 }
@@ -279,6 +286,49 @@ diesel::table! {
         subscription_id -> Uuid,
         fingerprint -> Nullable<Text>,
         used_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    provider_accounts (tenant_id) {
+        tenant_id -> Uuid,
+        provider -> Text,
+        account -> Nullable<Text>,
+        is_live -> Bool,
+        sealed_secret_key -> Bytea,
+        sealed_signing_secrets -> Array<Bytea>,
+        created_at -> Timestamptz,
+        changed_at -> Timestamptz,
+        reread_until -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    provider_customers (tenant_id, customer_id) {
+        tenant_id -> Uuid,
+        customer_id -> Uuid,
+        provider_customer -> Text,
+        default_method -> Nullable<Text>,
+        default_event_at -> Nullable<Timestamptz>,
+        default_event_id -> Nullable<Text>,
+        created_at -> Timestamptz,
+        deleted_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    provider_events (tenant_id, event_id) {
+        tenant_id -> Uuid,
+        event_id -> Text,
+        kind -> Text,
+        state -> Text,
+        reason -> Nullable<Text>,
+        body -> Bytea,
+        came_by -> Text,
+        payment_id -> Nullable<Uuid>,
+        told_at -> Nullable<Timestamptz>,
+        received_at -> Timestamptz,
+        settled_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -356,6 +406,19 @@ diesel::table! {
 }
 
 diesel::table! {
+    saved_methods (tenant_id, method) {
+        tenant_id -> Uuid,
+        method -> Text,
+        customer_id -> Uuid,
+        fingerprint -> Nullable<Text>,
+        brand -> Nullable<Text>,
+        last4 -> Nullable<Text>,
+        saved_at -> Timestamptz,
+        detached_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
     subscriptions (tenant_id, subscription_id) {
         tenant_id -> Uuid,
         subscription_id -> Uuid,
@@ -375,6 +438,12 @@ diesel::table! {
         scheduled_plan_code -> Nullable<Text>,
         created_at -> Timestamptz,
         ended_at -> Nullable<Timestamptz>,
+        term -> Text,
+        annual_from -> Nullable<Integer>,
+        anchor_kind -> Text,
+        share_days -> SmallInt,
+        share_of -> SmallInt,
+        migrates -> Bool,
     }
 }
 
@@ -528,6 +597,7 @@ diesel::table! {
         last_error -> Nullable<Text>,
         created_at -> Timestamptz,
         settled_at -> Nullable<Timestamptz>,
+        due_by_clock -> Nullable<Timestamptz>,
     }
 }
 
@@ -564,10 +634,14 @@ diesel::allow_tables_to_appear_in_same_query!(
     outbox,
     payments,
     promotion_uses,
+    provider_accounts,
+    provider_customers,
+    provider_events,
     purchases,
     quotes,
     refunds,
     rollovers,
+    saved_methods,
     subscriptions,
     tenants,
     transfers,

@@ -65,10 +65,13 @@ pub enum CauseKind {
     Refund,
     /// A dispute was lost; the id is the dispute's.
     Dispute,
+    /// A cycle turned: the pool of one that its term had paid for, or what was carried into it; the id is the
+    /// grant's (R-20, R-22b).
+    Cycle,
 }
 
 impl CauseKind {
-    pub const ALL: [CauseKind; 7] = [
+    pub const ALL: [CauseKind; 8] = [
         CauseKind::Purchase,
         CauseKind::Usage,
         CauseKind::Expiry,
@@ -76,6 +79,7 @@ impl CauseKind {
         CauseKind::Void,
         CauseKind::Refund,
         CauseKind::Dispute,
+        CauseKind::Cycle,
     ];
 
     pub fn name(self) -> &'static str {
@@ -87,6 +91,7 @@ impl CauseKind {
             CauseKind::Void => "void",
             CauseKind::Refund => "refund",
             CauseKind::Dispute => "dispute",
+            CauseKind::Cycle => "cycle",
         }
     }
 }
@@ -335,6 +340,11 @@ impl Account {
     /// The transfers made since the account was loaded, in version order.
     pub fn journal(&self) -> &[Posted] {
         &self.journal
+    }
+
+    /// What a loaded grant was made for.
+    pub fn source_of(&self, grant: GrantId) -> Option<GrantSource> {
+        self.grants.iter().find(|other| other.id == grant).map(|grant| grant.source)
     }
 
     /// The grants issued since the account was loaded.

@@ -29,6 +29,13 @@ impl Zone {
         instant - into_the_hour
     }
 
+    /// The local day of the month that an instant lies in, and how many days that month has.
+    pub fn day_of_month(self, instant: Timestamp) -> (u16, u16) {
+        let date = instant.with_timezone(&self.0).date_naive();
+        let days = (28..=31).rev().find(|day| date.with_day(u32::from(*day)).is_some()).unwrap_or(28);
+        (u16::try_from(date.day()).unwrap_or(days), days)
+    }
+
     /// When the local day began that an instant lies in.
     pub fn day_of(self, instant: Timestamp) -> Timestamp {
         self.instant_of(instant.with_timezone(&self.0).date_naive().and_time(NaiveTime::MIN))
@@ -68,12 +75,34 @@ impl FromStr for Zone {
     }
 }
 
+/// Where cycles are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnchorKind {
+    /// On the activation's day of the month, at its time of day.
+    Anniversary,
+    /// Where a calendar month begins; the first cycle is what is left of one.
+    CalendarMonth,
+}
+
+impl AnchorKind {
+    pub const ALL: [AnchorKind; 2] = [AnchorKind::Anniversary, AnchorKind::CalendarMonth];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            AnchorKind::Anniversary => "anniversary",
+            AnchorKind::CalendarMonth => "calendar_month",
+        }
+    }
+}
+
 /// What every bound of a subscription's cycles is computed from: the activation's local date and
 /// time of day, and the zone that it was made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Anchor {
     instant: Timestamp,
     zone: Zone,
+    kind: AnchorKind,
 }
 
 /// The instants that a cycle covers: `start <= t < end`.
@@ -100,8 +129,17 @@ impl Cycle {
 }
 
 impl Anchor {
+    /// An anniversary's.
     pub fn new(activated_at: Timestamp, zone: Zone) -> Anchor {
-        Anchor { instant: activated_at, zone }
+        Anchor::of_kind(AnchorKind::Anniversary, activated_at, zone)
+    }
+
+    pub fn of_kind(kind: AnchorKind, activated_at: Timestamp, zone: Zone) -> Anchor {
+        Anchor { instant: activated_at, zone, kind }
+    }
+
+    pub fn kind(&self) -> AnchorKind {
+        self.kind
     }
 
     pub fn instant(&self) -> Timestamp {
@@ -119,7 +157,8 @@ impl Anchor {
         Ok(Cycle { number, start: self.bound(number)?, end: self.bound(next)? })
     }
 
-    /// Bound k: the anchor plus k months, the day clamped to the month's length.
+    /// Bound k: the anchor plus k months, the day clamped to the month's length; where cycles are calendar
+    /// months, the first instant of the k-th month after the anchor's.
     fn bound(&self, months: u32) -> Result<Timestamp, Refusal> {
         if months == 0 {
             return Ok(self.instant);
@@ -129,6 +168,10 @@ impl Anchor {
         let month_index = i64::from(date.year()) * 12 + i64::from(date.month0()) + i64::from(months);
         let year = i32::try_from(month_index.div_euclid(12)).map_err(|_| Refusal::AmountOverflow)?;
         let month = u32::try_from(month_index.rem_euclid(12) + 1).map_err(|_| Refusal::AmountOverflow)?;
+        if self.kind == AnchorKind::CalendarMonth {
+            let first = NaiveDate::from_ymd_opt(year, month, 1).ok_or(Refusal::AmountOverflow)?;
+            return Ok(self.zone.instant_of(first.and_time(NaiveTime::MIN)));
+        }
         let clamped = (28..=date.day().max(28))
             .rev()
             .find_map(|day| NaiveDate::from_ymd_opt(year, month, day.min(date.day())))
@@ -186,6 +229,35 @@ mod tests {
             ["2026-03-28T10:00:00Z"],
             "28 does not stick to month ends"
         );
+    }
+
+    #[test]
+    fn calendar_months_begin_where_the_zones_months_do() {
+        let months = |at_instant: &str, zone: &str| -> Vec<String> {
+            let anchor = Anchor::of_kind(AnchorKind::CalendarMonth, at(at_instant), zone.parse().unwrap());
+            let cycles = (0..3).map(|k| anchor.cycle(k).unwrap());
+            cycles.map(|c| format!("{} {}", c.start.format("%FT%H:%M"), c.end.format("%FT%H:%M"))).collect()
+        };
+        assert_eq!(
+            months("2026-01-31T10:00:00Z", "UTC"),
+            [
+                "2026-01-31T10:00 2026-02-01T00:00",
+                "2026-02-01T00:00 2026-03-01T00:00",
+                "2026-03-01T00:00 2026-04-01T00:00"
+            ]
+        );
+        // Berlin's April begins two hours before UTC's, its March one. A month's first instant is a whole one.
+        assert_eq!(
+            months("2026-02-28T23:00:00Z", "Europe/Berlin"),
+            [
+                "2026-02-28T23:00 2026-03-31T22:00",
+                "2026-03-31T22:00 2026-04-30T22:00",
+                "2026-04-30T22:00 2026-05-31T22:00"
+            ]
+        );
+        // It is February in Shanghai already, and the year turns.
+        assert_eq!(months("2026-01-31T16:00:00Z", "Asia/Shanghai")[0], "2026-01-31T16:00 2026-02-28T16:00");
+        assert_eq!(months("2026-12-15T00:00:00Z", "UTC")[0], "2026-12-15T00:00 2027-01-01T00:00");
     }
 
     #[test]

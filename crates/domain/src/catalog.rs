@@ -37,6 +37,9 @@ pub struct Plan {
     pub credits_per_cycle: Credits,
     /// Price a cycle in minor units, by currency.
     pub prices_minor: BTreeMap<Currency, i64>,
+    /// Price of twelve cycles that are paid at once (R-22b); not sold so in a currency that is left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annual_prices_minor: BTreeMap<Currency, i64>,
 }
 
 impl Plan {
@@ -44,6 +47,13 @@ impl Plan {
     pub fn price(&self, currency: Currency) -> Result<Money, Refusal> {
         let amount_minor =
             *self.prices_minor.get(&currency).ok_or(Refusal::NoPriceInCurrency { currency })?;
+        Money::new(amount_minor, currency)
+    }
+
+    /// The list price of a year; refused with `no-price-in-currency`.
+    pub fn annual_price(&self, currency: Currency) -> Result<Money, Refusal> {
+        let amount_minor =
+            *self.annual_prices_minor.get(&currency).ok_or(Refusal::NoPriceInCurrency { currency })?;
         Money::new(amount_minor, currency)
     }
 }
@@ -365,6 +375,12 @@ fn check_plans(plans: &[Plan], problems: &mut Vec<String>) {
             problems.push(format!("plans {other} and {} share rank {}", plan.code, plan.rank));
         }
         check_prices(&format!("plan {}", plan.code), &plan.prices_minor, problems);
+        if plan.annual_prices_minor.values().any(|price| !(0..=PRICE_MINOR_MAX).contains(price)) {
+            problems.push(format!(
+                "plan {} has an annual price outside 0 to 1,000,000,000,000 minor units",
+                plan.code
+            ));
+        }
     }
     let mut by_rank: Vec<&Plan> = plans.iter().collect();
     by_rank.sort_by_key(|plan| plan.rank);
@@ -374,15 +390,26 @@ fn check_plans(plans: &[Plan], problems: &mut Vec<String>) {
             problems.push(format!("plan {} ranks above {} with fewer Credits", higher.code, lower.code));
         }
     }
-    // By currency, the next plan below that is sold in it: a plan between may have no such price.
+    check_order(&by_rank, |plan| &plan.prices_minor, "", problems);
+    check_order(&by_rank, |plan| &plan.annual_prices_minor, " a year", problems);
+}
+
+/// A higher plan is not cheaper. By currency, against the next plan below that is sold in it: a plan between may have
+/// no such price.
+fn check_order(
+    by_rank: &[&Plan],
+    prices: fn(&Plan) -> &BTreeMap<Currency, i64>,
+    a_term: &str,
+    problems: &mut Vec<String>,
+) {
     let mut below: BTreeMap<Currency, (&Plan, i64)> = BTreeMap::new();
     for higher in by_rank {
-        for (currency, price) in &higher.prices_minor {
+        for (currency, price) in prices(higher) {
             if let Some((lower, lower_price)) = below.insert(*currency, (higher, *price))
                 && *price < lower_price
             {
                 problems.push(format!(
-                    "plan {} ranks above {} and is cheaper in {currency}",
+                    "plan {} ranks above {} and is cheaper in {currency}{a_term}",
                     higher.code, lower.code
                 ));
             }
@@ -569,6 +596,12 @@ mod tests {
             }),
             ("plan max has a price outside 0 to 1,000,000,000,000 minor units", |d| {
                 d.plans[3].prices_minor.insert(Currency::Usd, 1_000_000_000_001);
+            }),
+            ("plan max has an annual price outside 0 to 1,000,000,000,000 minor units", |d| {
+                d.plans[3].annual_prices_minor.insert(Currency::Usd, 1_000_000_000_001);
+            }),
+            ("plan pro ranks above standard and is cheaper in USD a year", |d| {
+                d.plans[2].annual_prices_minor.insert(Currency::Usd, 15_999);
             }),
             ("top-up topup-10m has no price", |d| d.top_ups[0].prices_minor.clear()),
             ("plan pro ranks above standard with fewer Credits", |d| {

@@ -162,6 +162,21 @@ mod tests {
     }
 
     proptest! {
+        /// What has ended has no way out, and whatever happens in whatever order it ends once.
+        #[test]
+        fn no_sequence_of_events_reopens_a_dunning(
+            events in prop::collection::vec(prop::sample::select(Event::ALL.to_vec()), 0..40)
+        ) {
+            let (mut stage, mut ends) = (Stage::Waiting, 0);
+            for event in events {
+                let next = after(stage, event);
+                prop_assert!(stage.is_open() || next == stage);
+                ends += usize::from(stage.is_open() && !next.is_open());
+                stage = next;
+            }
+            prop_assert!(ends == usize::from(!stage.is_open()));
+        }
+
         /// However often and whenever tries fail, each next one is later, lies in the cycle, and there are no more
         /// of them than days.
         #[test]

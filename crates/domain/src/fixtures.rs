@@ -89,6 +89,8 @@ fn plan(code: &str, rank: u32, credits_per_cycle: i64, usd_minor: i64, cny_minor
         rank,
         credits_per_cycle: credits(credits_per_cycle),
         prices_minor: prices(usd_minor, cny_minor),
+        // ten monthly prices.
+        annual_prices_minor: prices(10 * usd_minor, 10 * cny_minor),
     }
 }
 

@@ -28,6 +28,8 @@ impl InvoiceStatus {
 pub enum PaymentStatus {
     /// Stored, and the provider may or may not have heard of it.
     Created,
+    /// The customer has to do something first: 3-D Secure, or a page of the provider's.
+    RequiresAction,
     /// With the provider, undecided.
     Pending,
     Succeeded,
@@ -39,8 +41,9 @@ pub enum PaymentStatus {
 }
 
 impl PaymentStatus {
-    pub const ALL: [PaymentStatus; 6] = [
+    pub const ALL: [PaymentStatus; 7] = [
         PaymentStatus::Created,
+        PaymentStatus::RequiresAction,
         PaymentStatus::Pending,
         PaymentStatus::Succeeded,
         PaymentStatus::Failed,
@@ -51,6 +54,7 @@ impl PaymentStatus {
     pub fn name(self) -> &'static str {
         match self {
             PaymentStatus::Created => "created",
+            PaymentStatus::RequiresAction => "requires_action",
             PaymentStatus::Pending => "pending",
             PaymentStatus::Succeeded => "succeeded",
             PaymentStatus::Failed => "failed",
@@ -61,8 +65,12 @@ impl PaymentStatus {
 
     /// Whether the provider may still take money for it.
     pub fn is_undecided(self) -> bool {
-        matches!(self, PaymentStatus::Created | PaymentStatus::Pending)
+        Self::UNDECIDED.contains(&self)
     }
+
+    /// The states in which the provider may still take money.
+    pub const UNDECIDED: [PaymentStatus; 3] =
+        [PaymentStatus::Created, PaymentStatus::RequiresAction, PaymentStatus::Pending];
 }
 
 /// What the provider says about a payment.
@@ -70,25 +78,34 @@ impl PaymentStatus {
 pub enum PaymentReport {
     Succeeded,
     Failed,
+    /// The customer's turn.
+    RequiresAction,
     Pending,
     Canceled,
 }
 
-/// The payment's state after a report: a later state never moves back (R-10a).
+/// The payment's state after a report: a later state never moves back (R-10a). Created, requires
+/// action, pending are in this order, so that late reports end in one state in every order.
 pub fn payment_after(status: PaymentStatus, report: PaymentReport) -> PaymentStatus {
     use {PaymentReport as Report, PaymentStatus as Status};
     match (status, report) {
         (
             Status::Succeeded | Status::Refunded,
-            Report::Succeeded | Report::Failed | Report::Pending | Report::Canceled,
+            Report::Succeeded | Report::Failed | Report::RequiresAction | Report::Pending | Report::Canceled,
         ) => status,
-        (Status::Created | Status::Pending | Status::Failed | Status::Canceled, Report::Succeeded) => {
-            Status::Succeeded
-        }
-        (Status::Failed | Status::Canceled, Report::Failed | Report::Pending | Report::Canceled) => status,
-        (Status::Created | Status::Pending, Report::Failed) => Status::Failed,
-        (Status::Created | Status::Pending, Report::Pending) => Status::Pending,
-        (Status::Created | Status::Pending, Report::Canceled) => Status::Canceled,
+        (
+            Status::Created | Status::RequiresAction | Status::Pending | Status::Failed | Status::Canceled,
+            Report::Succeeded,
+        ) => Status::Succeeded,
+        (
+            Status::Failed | Status::Canceled,
+            Report::Failed | Report::RequiresAction | Report::Pending | Report::Canceled,
+        ) => status,
+        (Status::Created | Status::RequiresAction | Status::Pending, Report::Failed) => Status::Failed,
+        (Status::Created | Status::RequiresAction, Report::RequiresAction) => Status::RequiresAction,
+        (Status::Pending, Report::RequiresAction) => Status::Pending,
+        (Status::Created | Status::RequiresAction | Status::Pending, Report::Pending) => Status::Pending,
+        (Status::Created | Status::RequiresAction | Status::Pending, Report::Canceled) => Status::Canceled,
     }
 }
 
@@ -104,8 +121,13 @@ pub fn check_payable(status: InvoiceStatus) -> Result<(), Refusal> {
 mod tests {
     use super::*;
 
-    const REPORTS: [PaymentReport; 4] =
-        [PaymentReport::Succeeded, PaymentReport::Failed, PaymentReport::Pending, PaymentReport::Canceled];
+    const REPORTS: [PaymentReport; 5] = [
+        PaymentReport::Succeeded,
+        PaymentReport::Failed,
+        PaymentReport::RequiresAction,
+        PaymentReport::Pending,
+        PaymentReport::Canceled,
+    ];
 
     #[test]
     fn a_success_wins_in_every_order_of_reports() {
@@ -120,15 +142,16 @@ mod tests {
 
     #[test]
     fn every_report_on_every_payment_has_its_outcome() {
-        use PaymentStatus::{Canceled, Created, Failed, Pending, Refunded, Succeeded};
-        // The state after: succeeded, failed, pending, canceled.
+        use PaymentStatus::{Canceled, Created, Failed, Pending, Refunded, RequiresAction, Succeeded};
+        // The state after: succeeded, failed, requires action, pending, canceled.
         for (status, outcomes) in [
-            (Created, [Succeeded, Failed, Pending, Canceled]),
-            (Pending, [Succeeded, Failed, Pending, Canceled]),
-            (Succeeded, [Succeeded; 4]),
-            (Failed, [Succeeded, Failed, Failed, Failed]),
-            (Canceled, [Succeeded, Canceled, Canceled, Canceled]),
-            (Refunded, [Refunded; 4]),
+            (Created, [Succeeded, Failed, RequiresAction, Pending, Canceled]),
+            (RequiresAction, [Succeeded, Failed, RequiresAction, Pending, Canceled]),
+            (Pending, [Succeeded, Failed, Pending, Pending, Canceled]),
+            (Succeeded, [Succeeded; 5]),
+            (Failed, [Succeeded, Failed, Failed, Failed, Failed]),
+            (Canceled, [Succeeded, Canceled, Canceled, Canceled, Canceled]),
+            (Refunded, [Refunded; 5]),
         ] {
             assert_eq!(REPORTS.map(|report| payment_after(status, report)), outcomes, "{status:?}");
         }
@@ -143,7 +166,7 @@ mod tests {
         }
         assert_eq!(
             PaymentStatus::ALL.map(PaymentStatus::is_undecided),
-            [true, true, false, false, false, false]
+            [true, true, true, false, false, false, false]
         );
     }
 

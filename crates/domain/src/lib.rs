@@ -7,10 +7,10 @@
 //! Where a rule lives: amounts in [`credits`] and [`money`], days and cycles in [`calendar`],
 //! what is sold in [`catalog`], what a vendor's usage object counts in [`usage_format`], what a request
 //! costs in [`rating`], which grant pays in
-//! [`account`], the life of a subscription in [`subscription`], what follows a failed renewal in [`dunning`], of an
-//! invoice and its payments in [`invoice`], its number in [`numbering`], its [`tax`], of money that goes back in
-//! [`refund`] and [`dispute`], what a plan would cost in [`advice`], and every expected "no" in [`refusal`]. [`model`] is
-//! none of them: it is what tests
+//! [`account`], the life of a subscription in [`subscription`], what follows a failed renewal in [`dunning`], what is
+//! paid at once in [`term`], what a month that has begun costs in [`month_share`], what is carried in [`rollover`], of an invoice and its payments in
+//! [`invoice`], its number in [`numbering`], its [`tax`], of money that goes back in [`refund`] and [`dispute`], what a plan would cost in [`advice`],
+//! and every expected "no" in [`refusal`]. [`model`] is none of them: it is what tests
 //! compare them with.
 
 pub mod account;
@@ -30,15 +30,18 @@ pub mod id;
 pub mod invoice;
 pub mod model;
 pub mod money;
+pub mod month_share;
 pub mod numbering;
 pub mod policy;
 pub mod rating;
 pub mod refund;
 pub mod refusal;
+pub mod rollover;
 pub mod scope;
 pub mod statement;
 pub mod subscription;
 pub mod tax;
+pub mod term;
 pub mod time;
 pub mod upgrade;
 pub mod usage;

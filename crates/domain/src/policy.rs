@@ -3,6 +3,8 @@
 use chrono::Duration;
 use serde::{Deserialize, Serialize};
 
+use crate::calendar::AnchorKind;
+use crate::rollover::RolloverPolicy;
 use crate::tax::Tax;
 use crate::{Credits, Timestamp};
 
@@ -25,6 +27,10 @@ pub struct Policies {
     /// The days after a cycle's start on which an unpaid renewal is tried again, rising (R-22).
     pub dunning_days: Vec<u16>,
     pub dunning_end: DunningEnd,
+    /// Where the cycles of new monthly subscriptions are cut (R-18); years always run from their activation.
+    pub cycle_anchor: AnchorKind,
+    /// What of a cycle's rest is carried into the next ones (R-20); nothing where left out.
+    pub rollover: Option<RolloverPolicy>,
     /// Whether one card may use the first-cycle promotion for one customer only (R-11).
     pub promotion_once_per_fingerprint: bool,
     /// A hold's life without renewal (R-28).
@@ -66,6 +72,8 @@ impl Default for Policies {
             catch_up: CatchUp::Skip,
             dunning_days: vec![1, 3, 5, 7],
             dunning_end: DunningEnd::Cancel,
+            cycle_anchor: AnchorKind::Anniversary,
+            rollover: None,
             promotion_once_per_fingerprint: true,
             hold_minutes: 15,
             hold_life_minutes_max: 120,
@@ -131,6 +139,7 @@ impl Policies {
         let is_short = self.alert_used_percents.len() <= 10 && self.alert_credits_left.len() <= 10;
         require(is_short, "alert_used_percents and alert_credits_left must be at most 10 each");
         problems.extend(self.tax.problems().into_iter().map(str::to_owned));
+        problems.extend(self.rollover.iter().flat_map(RolloverPolicy::problems));
         problems
     }
 }
@@ -233,7 +242,9 @@ mod tests {
     fn a_setting_reads_as_it_is_written() {
         let json = r#"{ "upgrade_discount": "none", "upgrade_pricing": "prorated", "renewal_grant": "on_invoice",
             "catch_up": "bill", "dunning_days": [2, 9], "dunning_end": "cycle_end", "late_usage": "absorb",
-            "dearer_rates": "next_cycle", "tax": { "rate_bps": 1300, "mode": "inclusive", "name": "VAT" } }"#;
+            "dearer_rates": "next_cycle", "cycle_anchor": "calendar_month",
+            "rollover": { "share_bps": 5000, "cap_credits": 1000, "cycles": 2 },
+            "tax": { "rate_bps": 1300, "mode": "inclusive", "name": "VAT" } }"#;
         let policies: Policies = serde_json::from_str(json).unwrap();
         assert_eq!(
             policies,
@@ -244,6 +255,12 @@ mod tests {
                 catch_up: CatchUp::Bill,
                 dunning_days: vec![2, 9],
                 dunning_end: DunningEnd::CycleEnd,
+                cycle_anchor: AnchorKind::CalendarMonth,
+                rollover: Some(RolloverPolicy {
+                    share_bps: 5_000,
+                    cap_credits: Some(Credits::new(1_000).unwrap()),
+                    cycles: 2,
+                }),
                 late_usage: LateUsage::Absorb,
                 dearer_rates: DearerRates::NextCycle,
                 tax: Tax { rate_bps: 1_300, mode: TaxMode::Inclusive, name: "VAT".to_owned() },

@@ -125,6 +125,11 @@ pub enum Refusal {
     CardDataRefused,
     #[error("the payment provider knows no such payment method")]
     UnknownPaymentMethod,
+    #[error("the tenant has no account at a payment provider")]
+    NoPaymentProvider,
+    /// Of a payment provider's webhook: missing, wrong, or made at another time than now.
+    #[error("the signature is not one that the payment provider would make now")]
+    InvalidSignature,
 
     // Spending
     #[error("out of Credits")]
@@ -200,6 +205,8 @@ impl Refusal {
             Refusal::CurrencyMismatch => "currency-mismatch",
             Refusal::CardDataRefused => "card-data-refused",
             Refusal::UnknownPaymentMethod => "unknown-payment-method",
+            Refusal::NoPaymentProvider => "no-payment-provider",
+            Refusal::InvalidSignature => "invalid-signature",
             Refusal::OutOfCredits(_) => "insufficient_quota",
             Refusal::AccountParked => "account-parked",
             Refusal::AuthorizationReused => "authorization-reused",

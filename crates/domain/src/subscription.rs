@@ -3,10 +3,11 @@
 //! ```text
 //!  incomplete --paid--> active <--renewal paid / renewal failed--> past_due
 //!      |                  |  \__suspended / lifted__ suspended        |
-//!      | expired          |  canceled at its end, or at once          | last cycle over
+//!      | expired          |  canceled at its end, or at once          | last try failed, or its cycle is over
 //!      v                  v                                           v
 //!   expired            canceled <--------------------------------- canceled
 //! ```
+//! A suspended one is canceled in the same ways, and is past due again where it was before.
 
 use crate::Refusal;
 use crate::Timestamp;
@@ -65,7 +66,7 @@ pub enum Event {
     PurchaseEnded,
     RenewalPaid,
     RenewalFailed,
-    /// The cycle ended with a cancel set, or with the renewal before it never paid.
+    /// The cycle ended with a cancel set, or it was never paid: by its end, or by the last try (R-22).
     EndedForGood,
     CanceledAtOnce,
     Suspended,
@@ -85,6 +86,20 @@ impl Event {
         Event::Suspended,
         Event::Lifted,
     ];
+
+    /// As the status history names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Event::FirstPaid => "first_paid",
+            Event::PurchaseEnded => "purchase_ended",
+            Event::RenewalPaid => "renewal_paid",
+            Event::RenewalFailed => "renewal_failed",
+            Event::EndedForGood => "ended_for_good",
+            Event::CanceledAtOnce => "canceled_at_once",
+            Event::Suspended => "suspended",
+            Event::Lifted => "lifted",
+        }
+    }
 }
 
 /// The state after an event, or why the event cannot happen in it. No catch-all arm: a new state
@@ -325,6 +340,58 @@ Lifted         -          same       same       active     -          -";
             let next = next_cycle(january(), closing, false, CatchUp::Skip, now);
             assert_eq!(next, Err(Refusal::AmountOverflow));
         }
+    }
+
+    /// Every change that there may be.
+    const EDGES: [(Status, Event, Status); 14] = [
+        (Status::Incomplete, Event::FirstPaid, Status::Active),
+        (Status::Incomplete, Event::PurchaseEnded, Status::Expired),
+        (Status::Incomplete, Event::CanceledAtOnce, Status::Expired),
+        (Status::Active, Event::RenewalFailed, Status::PastDue),
+        (Status::Active, Event::Suspended, Status::Suspended),
+        (Status::Active, Event::EndedForGood, Status::Canceled),
+        (Status::Active, Event::CanceledAtOnce, Status::Canceled),
+        (Status::PastDue, Event::RenewalPaid, Status::Active),
+        (Status::PastDue, Event::Suspended, Status::Suspended),
+        (Status::PastDue, Event::EndedForGood, Status::Canceled),
+        (Status::PastDue, Event::CanceledAtOnce, Status::Canceled),
+        (Status::Suspended, Event::Lifted, Status::Active),
+        (Status::Suspended, Event::EndedForGood, Status::Canceled),
+        (Status::Suspended, Event::CanceledAtOnce, Status::Canceled),
+    ];
+
+    proptest! {
+        /// Whatever happens in whatever order: a status changes by an allowed edge or not at all, what has ended stays
+        /// as it ended, and nobody who has paid is incomplete again.
+        #[test]
+        fn no_sequence_of_events_leaves_the_machine(
+            events in prop::collection::vec(prop::sample::select(Event::ALL.to_vec()), 0..60)
+        ) {
+            let (mut status, mut was_paid) = (Status::Incomplete, false);
+            for event in events {
+                match after(status, event) {
+                    Ok(next) => {
+                        prop_assert!(next == status || EDGES.contains(&(status, event, next)));
+                        prop_assert!(status.is_live());
+                        status = next;
+                    }
+                    Err(_) => prop_assert!(matches!(status, Status::Incomplete | Status::Canceled | Status::Expired)),
+                }
+                was_paid |= status == Status::Active;
+                prop_assert!(!was_paid || !matches!(status, Status::Incomplete | Status::Expired));
+            }
+        }
+    }
+
+    #[test]
+    fn every_edge_is_one_of_the_machine() {
+        for (status, event, next) in EDGES {
+            assert_eq!(after(status, event), Ok(next));
+        }
+        let pairs = Status::ALL.into_iter().flat_map(|status| Event::ALL.map(|event| (status, event)));
+        let changes =
+            pairs.filter(|(status, event)| after(*status, *event).is_ok_and(|next| next != *status));
+        assert_eq!(changes.count(), EDGES.len(), "and there is no other");
     }
 
     proptest! {

@@ -3,7 +3,9 @@
 use crate::calendar::Cycle;
 use crate::catalog::Plan;
 use crate::money::{Currency, DiscountBps, Money, divide_half_even};
+use crate::month_share::MonthShare;
 use crate::policy::{UpgradeDiscount, UpgradePricing};
+use crate::term::YearLeft;
 use crate::{Credits, Refusal, Timestamp};
 
 /// The price of a change to a higher plan within a cycle.
@@ -19,11 +21,32 @@ pub struct UpgradedCycle {
     pub cycle: Cycle,
     /// The promotion that this cycle was bought with; [`DiscountBps::NONE`] at list price.
     pub discount: DiscountBps,
+    /// The part of a month that it covers and costs.
+    pub share: MonthShare,
+    /// Of an annual subscription, what is left of its year (R-22b).
+    pub year: Option<YearLeft>,
+    /// When a lower plan could begin: where what was paid for ends.
+    pub renews_at: Timestamp,
     pub currency: Currency,
 }
 
-/// Prices an upgrade of `old` to `new` at `now`. A lower plan is refused with
-/// `downgrade-within-cycle` and the cycle's end, an equal one with `not-an-upgrade`.
+impl UpgradedCycle {
+    /// A whole cycle at list price, of a monthly subscription.
+    pub fn at_list(cycle: Cycle, currency: Currency) -> UpgradedCycle {
+        UpgradedCycle {
+            cycle,
+            discount: DiscountBps::NONE,
+            share: MonthShare::WHOLE,
+            year: None,
+            renews_at: cycle.end,
+            currency,
+        }
+    }
+}
+
+/// Prices an upgrade of `old` to `new` at `now`: the difference of both prices of this cycle, or, within a year, of
+/// the annual prices for the cycles that are left. A lower plan is refused with
+/// `downgrade-within-cycle` and the instant at which it could begin, an equal one with `not-an-upgrade`.
 pub fn price(
     old: &Plan,
     new: &Plan,
@@ -33,29 +56,41 @@ pub fn price(
     now: Timestamp,
 ) -> Result<UpgradePrice, Refusal> {
     if new.rank < old.rank {
-        return Err(Refusal::DowngradeWithinCycle { effective_at: upgraded.cycle.end });
+        return Err(Refusal::DowngradeWithinCycle { effective_at: upgraded.renews_at });
     }
     if new.rank == old.rank {
         return Err(Refusal::NotAnUpgrade);
+    }
+    if let Some(year) = upgraded.year {
+        let (old_price, new_price) =
+            (old.annual_price(upgraded.currency)?, new.annual_price(upgraded.currency)?);
+        return Ok(UpgradePrice {
+            amount: year.difference(old_price, new_price)?,
+            credits: new.credits_per_cycle.minus_floor_zero(old.credits_per_cycle),
+        });
     }
     let discount = match discount_policy {
         UpgradeDiscount::Carry => upgraded.discount,
         UpgradeDiscount::None => DiscountBps::NONE,
     };
-    let old_price = discount.apply(old.price(upgraded.currency)?);
-    let new_price = discount.apply(new.price(upgraded.currency)?);
+    let price_of = |plan: &Plan| -> Result<Money, Refusal> {
+        Ok(discount.apply(upgraded.share.of_money(plan.price(upgraded.currency)?)?))
+    };
+    let (old_price, new_price) = (price_of(old)?, price_of(new)?);
+    let old_pool = upgraded.share.of_credits(old.credits_per_cycle)?;
+    let new_pool = upgraded.share.of_credits(new.credits_per_cycle)?;
     match pricing_policy {
         UpgradePricing::FullDifference => Ok(UpgradePrice {
             amount: new_price.minus_floor_zero(old_price),
-            credits: new.credits_per_cycle.minus_floor_zero(old.credits_per_cycle),
+            credits: new_pool.minus_floor_zero(old_pool),
         }),
         UpgradePricing::Prorated => {
             let share = Share::remaining(upgraded.cycle, now);
             Ok(UpgradePrice {
                 amount: share.of_money(new_price)?.minus_floor_zero(share.of_money(old_price)?),
                 credits: share
-                    .of_credits_floor(new.credits_per_cycle)?
-                    .minus_floor_zero(share.of_credits_floor(old.credits_per_cycle)?),
+                    .of_credits_floor(new_pool)?
+                    .minus_floor_zero(share.of_credits_floor(old_pool)?),
             })
         }
     }
@@ -102,7 +137,10 @@ mod tests {
     }
 
     fn discounted(currency: Currency) -> UpgradedCycle {
-        UpgradedCycle { cycle: april(), discount: DiscountBps::new(8_800).unwrap(), currency }
+        UpgradedCycle {
+            discount: DiscountBps::new(8_800).unwrap(),
+            ..UpgradedCycle::at_list(april(), currency)
+        }
     }
 
     fn at_list(currency: Currency) -> UpgradedCycle {
@@ -145,6 +183,33 @@ mod tests {
             let price = full("standard", "pro", at_list(Currency::Usd), policy);
             assert_eq!(price, (usd(3_400), 500_000_000));
         }
+    }
+
+    #[test]
+    fn within_a_year_an_upgrade_pays_the_annual_difference_of_the_cycles_left() {
+        for (cycles, minor) in [(12, 34_000), (9, 25_500), (1, 2_833)] {
+            let year = UpgradedCycle { year: Some(YearLeft { cycles }), ..at_list(Currency::Usd) };
+            for policy in [UpgradeDiscount::Carry, UpgradeDiscount::None] {
+                assert_eq!(full("standard", "pro", year, policy), (usd(minor), 500_000_000), "{cycles}");
+            }
+            // A tenant that prorates months does not prorate years: they are, by cycles.
+            assert_eq!(
+                prorated("standard", "pro", year, at("2026-04-16T00:00:00Z")),
+                (usd(minor), 500_000_000)
+            );
+        }
+        let year = UpgradedCycle { year: Some(YearLeft { cycles: 9 }), ..at_list(Currency::Cny) };
+        // 3,290.00 less 990.00, three quarters.
+        assert_eq!(full("standard", "pro", year, UpgradeDiscount::Carry), (cny(172_500), 500_000_000));
+    }
+
+    #[test]
+    fn in_half_a_month_an_upgrade_costs_and_grants_half() {
+        let half = MonthShare::new(15, 30).unwrap();
+        let of =
+            |cycle| full("lite", "standard", UpgradedCycle { share: half, ..cycle }, UpgradeDiscount::Carry);
+        assert_eq!(of(at_list(Currency::Usd)), (usd(500), 70_000_000), "8.00 less 3.00");
+        assert_eq!(of(discounted(Currency::Usd)), (usd(60), 70_000_000), "0.96 less 0.36");
     }
 
     #[test]
@@ -237,6 +302,7 @@ mod tests {
                     rank,
                     credits_per_cycle: credits(pool),
                     prices_minor: BTreeMap::from([(Currency::Usd, usd_minor), (Currency::Cny, cny_minor)]),
+                    annual_prices_minor: BTreeMap::new(),
                 }
             });
             rising.collect()
@@ -257,17 +323,21 @@ mod tests {
             bps in prop_oneof![Just(8_800u16), Just(0), 0u16..=10_000],
             currency in prop_oneof![Just(Currency::Usd), Just(Currency::Cny)],
             carries in any::<bool>(),
+            // The part of a calendar month that the cycle covers.
+            days in 1u16..=30,
         ) {
             let is_bought_or_stop = |(index, _): &(usize, &Plan)| *index == bought || stops[*index];
             let path: Vec<&Plan> =
                 plans.iter().enumerate().skip(bought).filter(is_bought_or_stop).map(|(_, plan)| plan).collect();
             let (bought, highest) = (path[0], path[path.len() - 1]);
             let discount = DiscountBps::new(bps).unwrap();
-            let cycle = UpgradedCycle { cycle: april(), discount, currency };
+            let share = MonthShare::new(days, 30).unwrap();
+            let cycle = UpgradedCycle { discount, share, ..UpgradedCycle::at_list(april(), currency) };
+            let list = |plan: &Plan| share.of_money(plan.price(currency).unwrap()).unwrap();
             let policy = if carries { UpgradeDiscount::Carry } else { UpgradeDiscount::None };
 
-            let mut paid = discount.apply(bought.price(currency).unwrap()).amount_minor;
-            let mut granted = bought.credits_per_cycle.get();
+            let mut paid = discount.apply(list(bought)).amount_minor;
+            let mut granted = share.of_credits(bought.credits_per_cycle).unwrap().get();
             for step in path.windows(2) {
                 let pricing = UpgradePricing::FullDifference;
                 let price = price(step[0], step[1], cycle, policy, pricing, april().start).unwrap();
@@ -275,10 +345,10 @@ mod tests {
                 paid += price.amount.amount_minor;
                 granted += price.credits.get();
             }
-            let list = |plan: &Plan| plan.prices_minor[&currency];
-            let expected = model::paid_within_cycle(list(bought), list(highest), bps.into(), carries);
+            let minor = |plan| list(plan).amount_minor;
+            let expected = model::paid_within_cycle(minor(bought), minor(highest), bps.into(), carries);
             prop_assert_eq!(paid, expected);
-            prop_assert_eq!(granted, highest.credits_per_cycle.get());
+            prop_assert_eq!(granted, share.of_credits(highest.credits_per_cycle).unwrap().get());
         }
 
         #[test]
@@ -288,9 +358,8 @@ mod tests {
             micros in prop::array::uniform2(0i64..=30 * 86_400_000_000),
         ) {
             let cycle = UpgradedCycle {
-                cycle: april(),
                 discount: DiscountBps::new(bps).unwrap(),
-                currency: Currency::Usd,
+                ..at_list(Currency::Usd)
             };
             let of = |pricing, now| {
                 price(&plans[0], &plans[1], cycle, UpgradeDiscount::Carry, pricing, now).unwrap()

@@ -21,7 +21,9 @@
 //! late or out of order it changes nothing that a later state has settled. A success for an invoice
 //! that is no longer open can settle nothing, so it is stored as `refunded` at once and the caller
 //! sends the money back (R-10a). Whatever goes back, of such a payment or of one that counts, is a
-//! [`Refund`], and the provider is asked for it under the refund's id.
+//! [`Refund`], and the provider is asked for it under the refund's id. A success over another amount or
+//! currency than the payment's settles nothing either: the payment stays undecided with a [`Mismatch`],
+//! and the caller raises the alarm.
 //!
 //! | verb | statements |
 //! |---|---|
@@ -55,7 +57,9 @@ pub use add_payment::{add_payment, add_payment_as};
 pub use credit_note::{CreditLine, CreditLineKind, CreditNote, issue_credit_note};
 pub use dispute::{Dispute, DisputeTold, is_disputed, note_revoked, record_dispute};
 pub use issue::{NewInvoice, issue};
-pub use read::{in_flight, lock, lock_paying, of_customer, payment, read, uncollected};
+pub use read::{
+    find, in_flight, lock, lock_paying, of_customer, payment, payment_by_provider_ref, read, uncollected,
+};
 pub use record_report::{Recorded, Report, record_report};
 pub use refund::{Refund, add_refund, lock_payment, record_refund_report, refund};
 pub use settle::{mark_paid, mark_refunded, void};
@@ -69,12 +73,12 @@ pub enum LineKind {
     Upgrade,
     /// What a promotion takes off; never above zero.
     Discount,
-    /// The tax on all other lines; on top of them, or contained in them.
-    Tax,
     /// Credits apart from a plan.
     TopUp,
     /// Tokens of one model and kind on pay-as-you-go.
     Usage,
+    /// The tax on all other lines; on top of them, or contained in them.
+    Tax,
 }
 
 impl LineKind {
@@ -82,9 +86,9 @@ impl LineKind {
         LineKind::Plan,
         LineKind::Upgrade,
         LineKind::Discount,
-        LineKind::Tax,
         LineKind::TopUp,
         LineKind::Usage,
+        LineKind::Tax,
     ];
 
     pub fn name(self) -> &'static str {
@@ -92,9 +96,9 @@ impl LineKind {
             LineKind::Plan => "plan",
             LineKind::Upgrade => "upgrade",
             LineKind::Discount => "discount",
-            LineKind::Tax => "tax",
             LineKind::TopUp => "top_up",
             LineKind::Usage => "usage",
+            LineKind::Tax => "tax",
         }
     }
 }
@@ -134,6 +138,13 @@ pub struct Payment {
     pub amount: Money,
     /// The provider's name for the card or account that pays.
     pub method: String,
+    /// The provider's own id of the payment, once it has told one.
+    pub provider_ref: Option<String>,
+    /// What the customer has to do, as long as it is the customer's turn.
+    pub action: Option<Action>,
+    /// Set where the provider took something else than the amount: the payment pays nothing until an
+    /// operator has looked at it.
+    pub mismatch: Option<Mismatch>,
     /// The provider's reason, where it failed.
     pub failure_code: Option<String>,
     pub created_at: Timestamp,
@@ -141,6 +152,21 @@ pub struct Payment {
     pub succeeded_at: Option<Timestamp>,
     /// What has gone back or is on its way back, all refunds that have not failed together.
     pub refunded: Money,
+}
+
+/// What a customer has to do before a payment goes on; good for that payment only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Action {
+    pub client_secret: Option<String>,
+    pub redirect_url: Option<String>,
+}
+
+/// What a provider took instead of the payment's amount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    pub amount_minor: i64,
+    /// The provider's name of the currency, which need not be one of ours.
+    pub currency: String,
 }
 
 /// An invoice with its lines in order, and its payments, refunds, disputes and credit notes, oldest first.

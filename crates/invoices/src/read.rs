@@ -10,6 +10,11 @@ pub async fn lock(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> 
     store::lock_invoice(tx, tenant, invoice).await
 }
 
+/// An invoice as it stands, unlocked and without its lines; `not-found` where there is none.
+pub async fn find(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<Invoice> {
+    store::invoice(tx, tenant, invoice).await
+}
+
 /// The payment that has paid an invoice, locked until the transaction ends.
 pub async fn lock_paying(
     tx: &mut Connection,
@@ -22,6 +27,15 @@ pub async fn lock_paying(
 /// A payment as it stands, unlocked; `not-found` where there is none.
 pub async fn payment(tx: &mut Connection, tenant: TenantId, payment: PaymentId) -> Result<Payment> {
     store::payment(tx, tenant, payment).await
+}
+
+/// The payment that the provider calls `provider_ref`, if any.
+pub async fn payment_by_provider_ref(
+    tx: &mut Connection,
+    tenant: TenantId,
+    provider_ref: &str,
+) -> Result<Option<Payment>> {
+    store::payment_by_provider_ref(tx, tenant, provider_ref).await
 }
 
 /// The payment of an invoice that the provider may still take money for.

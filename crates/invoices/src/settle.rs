@@ -34,7 +34,11 @@ pub async fn mark_refunded(tx: &mut Connection, tenant: TenantId, payment: Payme
             payment.status = PaymentStatus::Refunded;
             store::update_payment(tx, tenant, &payment).await
         }
-        PaymentStatus::Created | PaymentStatus::Pending | PaymentStatus::Failed | PaymentStatus::Canceled => {
+        PaymentStatus::Created
+        | PaymentStatus::RequiresAction
+        | PaymentStatus::Pending
+        | PaymentStatus::Failed
+        | PaymentStatus::Canceled => {
             Err(Error::broken(format!("{} was refunded without having succeeded", payment.id)))
         }
     }

@@ -17,7 +17,7 @@ use domain::tax::Taxed;
 use domain::{Currency, Money, Refusal, Timestamp};
 use uuid::Uuid;
 
-use crate::{Invoice, Line, LineKind, Payment};
+use crate::{Action, Invoice, Line, LineKind, Mismatch, Payment};
 
 pub use credit_notes::{credit_notes, credited_minor, insert_credit_note};
 pub use disputes::{disputes, insert_dispute, lock_dispute, update_dispute};
@@ -102,6 +102,11 @@ struct PaymentRow {
     failure_code: Option<String>,
     created_at: Timestamp,
     succeeded_at: Option<Timestamp>,
+    provider_ref: Option<String>,
+    action_client_secret: Option<String>,
+    action_url: Option<String>,
+    mismatch_minor: Option<i64>,
+    mismatch_currency: Option<String>,
     refunded_minor: i64,
 }
 
@@ -120,6 +125,15 @@ impl TryFrom<PaymentRow> for Payment {
             status,
             amount: money(row.amount_minor, &row.currency, id)?,
             method: row.method,
+            provider_ref: row.provider_ref,
+            action: match (row.action_client_secret, row.action_url) {
+                (None, None) => None,
+                (client_secret, redirect_url) => Some(Action { client_secret, redirect_url }),
+            },
+            mismatch: row
+                .mismatch_minor
+                .zip(row.mismatch_currency)
+                .map(|(amount_minor, currency)| Mismatch { amount_minor, currency }),
             failure_code: row.failure_code,
             created_at: row.created_at,
             succeeded_at: row.succeeded_at,
@@ -194,6 +208,11 @@ pub async fn insert_payment(tx: &mut Connection, tenant: TenantId, payment: &Pay
         failure_code: payment.failure_code.clone(),
         created_at: payment.created_at,
         succeeded_at: payment.succeeded_at,
+        provider_ref: None,
+        action_client_secret: None,
+        action_url: None,
+        mismatch_minor: None,
+        mismatch_currency: None,
         refunded_minor: payment.refunded.amount_minor,
     };
     diesel::insert_into(payments::table).values(row).execute(tx).await?;
@@ -268,6 +287,22 @@ pub async fn lock_payment(tx: &mut Connection, tenant: TenantId, payment: Paymen
         .try_into()
 }
 
+pub async fn payment_by_provider_ref(
+    tx: &mut Connection,
+    tenant: TenantId,
+    provider_ref: &str,
+) -> Result<Option<Payment>> {
+    payments::table
+        .filter(payments::tenant_id.eq(tenant.uuid()))
+        .filter(payments::provider_ref.eq(provider_ref))
+        .select(PaymentRow::as_select())
+        .first(tx)
+        .await
+        .optional()?
+        .map(Payment::try_from)
+        .transpose()
+}
+
 pub async fn lock_paying(
     tx: &mut Connection,
     tenant: TenantId,
@@ -290,7 +325,7 @@ pub async fn in_flight(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId
     payments::table
         .filter(payments::tenant_id.eq(tenant.uuid()))
         .filter(payments::invoice_id.eq(invoice.uuid()))
-        .filter(payments::status.eq_any([PaymentStatus::Created.name(), PaymentStatus::Pending.name()]))
+        .filter(payments::status.eq_any(PaymentStatus::UNDECIDED.map(PaymentStatus::name)))
         .select(PaymentRow::as_select())
         .first(tx)
         .await
@@ -354,11 +389,17 @@ pub async fn close_invoice(
 
 /// Writes what can change of a payment.
 pub async fn update_payment(tx: &mut Connection, tenant: TenantId, payment: &Payment) -> Result<()> {
+    let (action, mismatch) = (payment.action.as_ref(), payment.mismatch.as_ref());
     diesel::update(payments::table.find((tenant.uuid(), payment.id.uuid())))
         .set((
             payments::status.eq(payment.status.name()),
             payments::failure_code.eq(&payment.failure_code),
             payments::succeeded_at.eq(payment.succeeded_at),
+            payments::provider_ref.eq(&payment.provider_ref),
+            payments::action_client_secret.eq(action.and_then(|action| action.client_secret.as_ref())),
+            payments::action_url.eq(action.and_then(|action| action.redirect_url.as_ref())),
+            payments::mismatch_minor.eq(mismatch.map(|mismatch| mismatch.amount_minor)),
+            payments::mismatch_currency.eq(mismatch.map(|mismatch| &mismatch.currency)),
             payments::refunded_minor.eq(payment.refunded.amount_minor),
         ))
         .execute(tx)

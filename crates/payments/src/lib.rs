@@ -23,5 +23,5 @@
 mod provider;
 mod sandbox;
 
-pub use provider::{Collect, Collected, GiveBack, PaymentProvider, ProviderError};
+pub use provider::{Collect, Collected, GiveBack, NextAction, PaymentProvider, ProviderError, Taken};
 pub use sandbox::Sandbox;

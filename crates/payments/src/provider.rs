@@ -1,6 +1,6 @@
 //! What Tollgate asks of a payment provider.
 
-use domain::id::{PaymentId, RefundId, TenantId};
+use domain::id::{CustomerId, InvoiceId, PaymentId, RefundId, TenantId};
 use domain::invoice::PaymentReport;
 use domain::scope::TenantMode;
 use domain::{Money, Timestamp};
@@ -9,13 +9,50 @@ use futures_util::future::BoxFuture;
 /// A payment to take, or to give up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Collect {
+    pub tenant: TenantId,
+    /// Who pays; the provider keeps a customer of its own for each.
+    pub customer: CustomerId,
+    pub invoice: InvoiceId,
     /// Also the idempotency key: one payment is taken once, however often it is asked for.
     pub payment: PaymentId,
     pub amount: Money,
     /// The provider's own name of a payment method; no card data.
     pub method: String,
+    /// The provider's own id of the payment, where it has told one.
+    pub provider_ref: Option<String>,
     /// The tenant's `now`.
     pub now: Timestamp,
+}
+
+/// What a provider took, as it counts: in the minor unit of a currency that need not be one of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    pub amount_minor: i64,
+    /// ISO 4217, in upper case.
+    pub currency: String,
+}
+
+impl Taken {
+    /// Whether that is the whole of `amount` and no more.
+    pub fn is(&self, amount: Money) -> bool {
+        self.amount_minor == amount.amount_minor && self.currency == amount.currency.code()
+    }
+}
+
+impl From<Money> for Taken {
+    fn from(amount: Money) -> Self {
+        Taken { amount_minor: amount.amount_minor, currency: amount.currency.code().to_owned() }
+    }
+}
+
+/// What the customer has to do before a payment can go on, for the storefront to arrange. Good for
+/// this one payment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextAction {
+    /// What the provider's script in the customer's browser finishes the payment with.
+    pub client_secret: Option<String>,
+    /// A page of the provider's to send the customer to.
+    pub redirect_url: Option<String>,
 }
 
 /// What the provider says about a payment.
@@ -27,6 +64,19 @@ pub struct Collected {
     pub at: Timestamp,
     /// Of a failure, the provider's code for why.
     pub failure_code: Option<String>,
+    /// The provider's own id of the payment.
+    pub provider_ref: Option<String>,
+    /// Of a success, the money that moved: one over another amount than asked for pays nothing.
+    pub taken: Option<Taken>,
+    /// Of `RequiresAction`.
+    pub action: Option<NextAction>,
+}
+
+impl Collected {
+    /// A report that says no more than what and when.
+    pub fn plain(report: PaymentReport, at: Timestamp) -> Collected {
+        Collected { report, at, failure_code: None, provider_ref: None, taken: None, action: None }
+    }
 }
 
 /// Money of a payment that succeeded, to be given back.
@@ -73,6 +123,7 @@ pub trait PaymentProvider: Send + Sync {
     /// other mode than the tenant's is unknown: test methods move no real money.
     fn fingerprint<'a>(
         &'a self,
+        tenant: TenantId,
         mode: TenantMode,
         method: &'a str,
     ) -> BoxFuture<'a, Result<Option<String>, ProviderError>>;

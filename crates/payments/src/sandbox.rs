@@ -1,16 +1,26 @@
 //! The sandbox provider: the payment method decides what becomes of a payment.
 
-use domain::id::ExternalId;
+use domain::id::{ExternalId, TenantId};
 use domain::invoice::PaymentReport;
 use domain::scope::TenantMode;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
-use crate::{Collect, Collected, GiveBack, PaymentProvider, ProviderError};
+use crate::{Collect, Collected, GiveBack, PaymentProvider, ProviderError, Taken};
 
 /// Moves no money and keeps no state; see the crate's table of methods.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sandbox;
+
+/// What every method of the sandbox begins with.
+const METHOD_START: &str = "pm_sandbox_";
+
+impl Sandbox {
+    /// Whether a method is the sandbox's to know or to refuse.
+    pub fn owns(method: &str) -> bool {
+        method.starts_with(METHOD_START)
+    }
+}
 
 /// A test payment method, taken apart.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,7 +61,8 @@ impl Outcome {
             Outcome::Declines => (PaymentReport::Failed, Some("card_declined".to_owned())),
             Outcome::Pends => (when_pending, None),
         };
-        Collected { report, at: request.now, failure_code }
+        let taken = (report == PaymentReport::Succeeded).then(|| Taken::from(request.amount));
+        Collected { failure_code, taken, ..Collected::plain(report, request.now) }
     }
 }
 
@@ -72,6 +83,7 @@ impl PaymentProvider for Sandbox {
 
     fn fingerprint<'a>(
         &'a self,
+        _tenant: TenantId,
         mode: TenantMode,
         method: &'a str,
     ) -> BoxFuture<'a, Result<Option<String>, ProviderError>> {
@@ -92,11 +104,21 @@ mod tests {
         future.now_or_never().expect("the sandbox answers at once")
     }
 
+    const TENANT: &str = "ten_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d";
+
+    fn fingerprint(mode: TenantMode, method: &str) -> Result<Option<String>, ProviderError> {
+        now(Sandbox.fingerprint(TENANT.parse().unwrap(), mode, method))
+    }
+
     fn request(method: &str) -> Collect {
         Collect {
+            tenant: TENANT.parse().unwrap(),
+            customer: "cus_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d".parse().unwrap(),
+            invoice: "inv_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d".parse().unwrap(),
             payment: "pay_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d".parse().unwrap(),
             amount: Money::new(192, Currency::Usd).unwrap(),
             method: method.to_owned(),
+            provider_ref: None,
             now: domain::time::parse_rfc3339("2026-01-31T10:00:00Z").unwrap(),
         }
     }
@@ -114,20 +136,22 @@ mod tests {
                 [(now(Sandbox.collect(&request)), collected), (now(Sandbox.cancel(&request)), canceled)]
             {
                 let failure_code = failure_code.map(str::to_owned);
-                assert_eq!(answer, Ok(Collected { report, at: request.now, failure_code }), "{method}");
+                let taken = (report == Succeeded).then(|| request.amount.into());
+                let plain = Collected::plain(report, request.now);
+                assert_eq!(answer, Ok(Collected { failure_code, taken, ..plain }), "{method}");
             }
         }
     }
 
     #[test]
     fn a_live_tenant_has_no_sandbox() {
-        let live = now(Sandbox.fingerprint(TenantMode::Live, "pm_sandbox_succeeds"));
+        let live = fingerprint(TenantMode::Live, "pm_sandbox_succeeds");
         assert_eq!(live, Err(ProviderError::UnknownMethod));
     }
 
     #[test]
     fn a_card_is_a_fingerprint() {
-        let fingerprint = |method| now(Sandbox.fingerprint(TenantMode::Test, method));
+        let fingerprint = |method| fingerprint(TenantMode::Test, method);
         assert_eq!(fingerprint("pm_sandbox_succeeds"), Ok(None));
         assert_eq!(fingerprint("pm_sandbox_succeeds:anna"), Ok(Some("sandbox:anna".to_owned())));
         assert_eq!(fingerprint("pm_sandbox_pends:anna"), fingerprint("pm_sandbox_declines:anna"));
@@ -144,7 +168,7 @@ mod tests {
                 "{method:?}"
             );
             assert_eq!(
-                now(Sandbox.fingerprint(TenantMode::Test, method)),
+                fingerprint(TenantMode::Test, method),
                 Err(ProviderError::UnknownMethod),
                 "{method:?}"
             );

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use url::Url;
 use webhooks::AllowList;
 
 use crate::secrets::Secrets;
@@ -48,6 +49,16 @@ pub(crate) struct Common {
     /// Networks that webhooks may be sent to although they are not public: 10.1.0.0/16,127.0.0.1
     #[arg(long, env = "TOLLGATE_WEBHOOK_ALLOW", default_value = "", value_name = "NETWORKS")]
     pub(crate) webhook_allow: AllowList,
+    #[command(flatten)]
+    pub(crate) stripe: StripeApi,
+}
+
+/// Where Stripe's API is.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct StripeApi {
+    /// Stripe's API, for tenants that have an account there; another address is for tests
+    #[arg(long, env = "TOLLGATE_STRIPE_API", default_value = "https://api.stripe.com", value_name = "URL")]
+    pub(crate) stripe_api: Url,
 }
 
 /// A configuration that has been read.
@@ -55,6 +66,7 @@ pub(crate) struct Settings {
     pub(crate) stores: Stores,
     pub(crate) secrets: Secrets,
     pub(crate) webhook_allow: AllowList,
+    pub(crate) stripe_api: Url,
 }
 
 impl Common {
@@ -62,7 +74,8 @@ impl Common {
     pub(crate) fn settings(self) -> anyhow::Result<Settings> {
         let SecretFiles { secret_file, token_key_file } = &self.secret_files;
         let secrets = Secrets::read(secret_file, token_key_file)?;
-        Ok(Settings { stores: self.stores, secrets, webhook_allow: self.webhook_allow })
+        let (webhook_allow, stripe_api) = (self.webhook_allow, self.stripe.stripe_api);
+        Ok(Settings { stores: self.stores, secrets, webhook_allow, stripe_api })
     }
 }
 

@@ -41,6 +41,9 @@ enum Command {
     /// Check a catalogue file, load it for a tenant, or print the reference catalogue
     #[command(subcommand)]
     Catalog(commands::catalog::Command),
+    /// Set and show a tenant's account at the payment provider
+    #[command(subcommand)]
+    Provider(commands::provider::Command),
     Rollover(commands::rollover::Args),
     Verify(commands::verify::Args),
     Unpark(commands::unpark::Args),
@@ -72,6 +75,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Migrate(args) => commands::migrate::run(args).await?,
         Command::Tenant(command) => commands::tenant::run(command).await?,
         Command::Catalog(command) => commands::catalog::run(command).await?,
+        Command::Provider(command) => commands::provider::run(command).await?,
         Command::Rollover(args) => commands::rollover::run(args).await?,
         Command::Replay(args) => replay::run(args).await?,
         Command::Openapi(args) => commands::openapi::run(args)?,

@@ -52,7 +52,8 @@ impl Secrets {
     }
 }
 
-fn read_private(file: &Path) -> anyhow::Result<Vec<u8>> {
+/// What a file holds that not everybody may read.
+pub(crate) fn read_private(file: &Path) -> anyhow::Result<Vec<u8>> {
     let metadata = std::fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?;
     if metadata.permissions().mode() & 0o007 != 0 {
         bail!("{} can be read by everybody; chmod 600 it", file.display());

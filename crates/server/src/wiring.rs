@@ -10,8 +10,10 @@ use hot_balances::HotBalances;
 use idempotency::Idempotency;
 use invoices::Invoices;
 use ledger::Ledger;
-use payments::Sandbox;
+use provider_accounts::{CredentialKey, ProviderAccounts};
+use provider_events::ProviderEvents;
 use scheduler::{Slot, Tick, Ticker, Worker, handler};
+use stripe::Stripe;
 use subscriptions::{Subscriptions, jobs};
 use tenants::{Tenants, TokenKey};
 use usage::{MonthsKept, Usage};
@@ -26,6 +28,8 @@ const REQUEST_DEADLINE: Duration = Duration::from_millis(1_800);
 const JOB_DEADLINE: Duration = Duration::from_secs(60);
 /// A query over all of a tenant's history, that somebody asked for by hand.
 const CHECK_DEADLINE: Duration = Duration::from_secs(1_800);
+/// How long one call to Stripe may take: it may have to wait for a bank.
+const STRIPE_TIMEOUT: Duration = Duration::from_secs(8);
 const REQUEST_CONNECTIONS: usize = 16;
 const JOB_CONNECTIONS: usize = 8;
 /// Endpoints that are sent to at the same time.
@@ -47,12 +51,14 @@ pub(crate) struct Services {
     pub(crate) ledger: Ledger,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) webhooks: Webhooks,
+    pub(crate) provider_accounts: ProviderAccounts,
+    pub(crate) provider_events: ProviderEvents,
     pub(crate) idempotency: Idempotency,
 }
 
 impl Services {
     pub(crate) fn new(settings: &Settings, waits: For) -> anyhow::Result<Services> {
-        let Settings { stores, secrets, webhook_allow } = settings;
+        let Settings { stores, secrets, webhook_allow, stripe_api } = settings;
         let (deadline, connections_max) = match waits {
             For::Requests => (REQUEST_DEADLINE, REQUEST_CONNECTIONS),
             For::Jobs => (JOB_DEADLINE, JOB_CONNECTIONS),
@@ -64,17 +70,36 @@ impl Services {
         let ledger = Ledger::new(db.clone(), hot);
         let tenants = Tenants::new(db.clone(), TokenKey::from_pem(&secrets.token_key_pem)?);
         let catalogs = Catalogs::new(db.clone());
+        let stripe = Stripe::new(stripe::Options { api: stripe_api.clone(), timeout: STRIPE_TIMEOUT })?;
+        let credential_key = CredentialKey::derive(&secrets.balance_secret)?;
+        let provider_accounts = ProviderAccounts::new(db.clone(), credential_key, stripe);
         let subscriptions = Subscriptions {
             db: db.clone(),
             catalogs: catalogs.clone(),
             ledger: ledger.clone(),
             tenants: tenants.clone(),
-            provider: Arc::new(Sandbox),
+            provider: Arc::new(provider_accounts.clone()),
+        };
+        let provider_events = ProviderEvents {
+            db: db.clone(),
+            tenants: tenants.clone(),
+            accounts: provider_accounts.clone(),
+            subscriptions: subscriptions.clone(),
         };
         let webhook_key = WebhookKey::derive(&secrets.balance_secret)?;
         let webhooks = Webhooks::new(db.clone(), webhook_key, webhook_allow.clone());
         let idempotency = Idempotency::new(db.clone());
-        Ok(Services { db, tenants, catalogs, ledger, subscriptions, webhooks, idempotency })
+        Ok(Services {
+            db,
+            tenants,
+            catalogs,
+            ledger,
+            subscriptions,
+            webhooks,
+            provider_accounts,
+            provider_events,
+            idempotency,
+        })
     }
 
     /// Refuses to serve with a login that no wall between tenants holds. A database that is away says
@@ -111,6 +136,8 @@ impl Services {
             invoices: Invoices::new(self.db.clone()),
             subscriptions: self.subscriptions.clone(),
             webhooks: self.webhooks.clone(),
+            provider_accounts: self.provider_accounts.clone(),
+            provider_events: self.provider_events.clone(),
             idempotency: self.idempotency.clone(),
         }
     }
@@ -119,7 +146,14 @@ impl Services {
     pub(crate) async fn work(&self, months_kept: Option<MonthsKept>, stop: Stop) -> anyhow::Result<()> {
         let usage = Usage::start(self.db.clone(), self.catalogs.clone(), self.ledger.clone());
         usage.open_months(chrono::Utc::now()).await?;
-        let ticks = [&TICKS[..], &webhooks::jobs::TICKS, &audit::jobs::TICKS, &usage::jobs::TICKS].concat();
+        let ticks = [
+            &TICKS[..],
+            &webhooks::jobs::TICKS,
+            &audit::jobs::TICKS,
+            &usage::jobs::TICKS,
+            &provider_events::jobs::TICKS,
+        ]
+        .concat();
         let ticker = Ticker::start(self.db.clone(), &ticks).await?;
         let subscriptions = Arc::new(self.subscriptions.clone());
         let mut worker = Worker::new(self.db.clone(), scheduler::Options::default());
@@ -130,6 +164,9 @@ impl Services {
             worker = worker.on(kind, handler);
         }
         for (kind, handler) in usage::jobs::handlers(&usage, &self.tenants, months_kept) {
+            worker = worker.on(kind, handler);
+        }
+        for (kind, handler) in provider_events::jobs::handlers(&Arc::new(self.provider_events.clone())) {
             worker = worker.on(kind, handler);
         }
         let idempotency = self.idempotency.clone();

@@ -10,14 +10,14 @@ use db::{Connection, Result};
 use domain::TenantScope;
 use domain::id::PaymentId;
 use domain::invoice::PaymentStatus;
-use invoices::{Payment, Report};
+use invoices::Payment;
 use ledger::Accounts;
 use payments::Collected;
 
 use crate::apply_sale_payment::apply_to_sale;
 use crate::event::About;
 use crate::subscription::{Purchase, PurchaseKind, Subscription};
-use crate::{Subscriptions, dunning, effect, event, purchase, refund, store};
+use crate::{Subscriptions, dunning, effect, event, provider_report, purchase, refund, store};
 
 /// A payment's status after a report, and the accounts to publish.
 pub(crate) struct Applied {
@@ -54,17 +54,25 @@ async fn apply(
     };
     let invoice = invoices::lock(tx, tenant, invoice).await?;
     let mut purchase = store::purchases::of_invoice(tx, tenant, invoice.id).await?;
-    let report = Report {
-        report: collected.report,
-        at: effect::success_instant(collected.at, purchase.created_at, scope.now),
-        failure_code: collected.failure_code.clone(),
-    };
+    let at = effect::success_instant(collected.at, purchase.created_at, scope.now);
+    let report = provider_report::read(tx, scope, payment, collected, at).await?;
     let recorded = invoices::record_report(tx, tenant, &invoice, payment, &report).await?;
     let became = recorded.became();
+    let was_customers_turn = recorded.before == PaymentStatus::RequiresAction;
+    let mut applied = Applied { status: recorded.payment.status, accounts: None };
+    if recorded.is_new_mismatch {
+        applied.accounts = provider_report::park(tx, scope, invoice.customer, &recorded.payment).await?;
+    }
     let payment = recorded.payment;
-    let mut applied = Applied { status: payment.status, accounts: None };
     match became {
         None | Some(PaymentStatus::Created) => {}
+        Some(PaymentStatus::RequiresAction) => {
+            emit(tx, scope, event::PAYMENT_REQUIRES_ACTION, &subscription, &payment).await?;
+            if purchase.kind == PurchaseKind::Renewal && purchase.is_pending() {
+                // Nobody is there when a renewal is charged: unpaid it is, until the customer has acted.
+                applied.accounts = dunning::failed(tx, scope, &mut subscription, &purchase, &payment).await?;
+            }
+        }
         Some(PaymentStatus::Pending) => {
             emit(tx, scope, event::PAYMENT_PENDING, &subscription, &payment).await?;
         }
@@ -83,12 +91,16 @@ async fn apply(
         Some(PaymentStatus::Refunded) => {
             give_back(tx, scope, About::Subscription(&subscription), &payment).await?;
         }
+        // A renewal's try that waited for its customer has counted as failed.
+        Some(PaymentStatus::Failed) if was_customers_turn && purchase.kind == PurchaseKind::Renewal => {
+            emit(tx, scope, event::PAYMENT_FAILED, &subscription, &payment).await?;
+        }
         Some(PaymentStatus::Failed) => {
             applied.accounts = failed(tx, scope, &mut subscription, &mut purchase, &payment).await?;
         }
         Some(PaymentStatus::Canceled) => {
             emit(tx, scope, event::PAYMENT_CANCELED, &subscription, &payment).await?;
-            if purchase.kind == PurchaseKind::Renewal && purchase.is_pending() {
+            if purchase.kind == PurchaseKind::Renewal && purchase.is_pending() && !was_customers_turn {
                 dunning::try_ended(tx, scope, &subscription, &purchase).await?;
             }
         }

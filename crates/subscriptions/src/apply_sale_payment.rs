@@ -5,12 +5,11 @@ use db::{Connection, Result};
 use domain::TenantScope;
 use domain::id::{InvoiceId, PaymentId};
 use domain::invoice::PaymentStatus;
-use invoices::Report;
 use payments::Collected;
 
 use crate::apply_payment::{Applied, give_back};
 use crate::event::About;
-use crate::{effect, event, sale, store};
+use crate::{effect, event, provider_report, sale, store};
 
 pub(crate) async fn apply_to_sale(
     tx: &mut Connection,
@@ -24,18 +23,21 @@ pub(crate) async fn apply_to_sale(
     let mut accounts = ledger::lock(tx, tenant, &[customer]).await?;
     let invoice = invoices::lock(tx, tenant, invoice).await?;
     let mut sale = store::sales::of_invoice(tx, tenant, invoice.id).await?;
-    let report = Report {
-        report: collected.report,
-        at: effect::success_instant(collected.at, sale.created_at, scope.now),
-        failure_code: collected.failure_code.clone(),
-    };
+    let at = effect::success_instant(collected.at, sale.created_at, scope.now);
+    let report = provider_report::read(tx, scope, payment, collected, at).await?;
     let recorded = invoices::record_report(tx, tenant, &invoice, payment, &report).await?;
     let became = recorded.became();
+    let mut applied = Applied { status: recorded.payment.status, accounts: None };
+    if recorded.is_new_mismatch {
+        applied.accounts = provider_report::park(tx, scope, customer, &recorded.payment).await?;
+    }
     let payment = recorded.payment;
-    let mut applied = Applied { status: payment.status, accounts: None };
     let about = About::Customer(customer);
     match became {
         None | Some(PaymentStatus::Created) => {}
+        Some(PaymentStatus::RequiresAction) => {
+            about.emit(tx, scope, event::PAYMENT_REQUIRES_ACTION, event::payment(&payment)).await?;
+        }
         Some(PaymentStatus::Pending) => {
             about.emit(tx, scope, event::PAYMENT_PENDING, event::payment(&payment)).await?;
         }

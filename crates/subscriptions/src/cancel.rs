@@ -16,12 +16,12 @@ use crate::event::About;
 use crate::refund::Wanted;
 use crate::subscription::{Purchase, Subscription};
 use crate::view::{SubscriptionView, one};
-use crate::{Subscriptions, effect, event, is_repeat, purchase, refund, store};
+use crate::{Subscriptions, effect, event, is_repeat, purchase, refund, status_change, store};
 
 /// When a cancel takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CancelAt {
-    /// Credits stay usable until then.
+    /// Credits stay usable until then. A year goes on, cycle by cycle, to its own end (R-22b).
     CycleEnd,
     /// What is left of the plan's Credits is revoked. For operators.
     Once {
@@ -141,9 +141,11 @@ pub(crate) async fn expire(
     let mut purchase = store::purchases::first_cycle(tx, tenant, subscription.id).await?;
     purchase::end(tx, scope, subscription, &mut purchase, reason).await?;
     store::promotions::release(tx, tenant, subscription.id).await?;
-    subscription.status = after(subscription.status, why)?;
+    let before = subscription.status;
+    subscription.status = after(before, why)?;
     subscription.ended_at = Some(scope.now);
     store::subscriptions::update(tx, tenant, subscription).await?;
+    status_change::moved(tx, scope, subscription, before, why).await?;
     event::emit(tx, scope, event::EXPIRED, subscription, json!({"reason": reason})).await
 }
 
@@ -163,7 +165,7 @@ async fn set_flag(
     subscription.cancel_at_cycle_end = cancel;
     store::subscriptions::update(tx, tenant, subscription).await?;
     let kind = if cancel { event::CANCEL_SET } else { event::CANCEL_WITHDRAWN };
-    event::emit(tx, scope, kind, subscription, json!({"effective_at": end})).await?;
+    event::emit(tx, scope, kind, subscription, json!({"effective_at": subscription.renews_at()?})).await?;
     let refills_at = refills_at(tx, scope, subscription).await?;
     let mut accounts = ledger::lock(tx, tenant, &[subscription.customer]).await?;
     accounts.get_mut(subscription.customer)?.set_refills_at(refills_at);
@@ -188,9 +190,11 @@ async fn at_once(
     refund: bool,
 ) -> Result<(Accounts, Vec<RefundId>)> {
     let (tenant, now) = (scope.tenant, scope.now);
-    subscription.status = after(subscription.status, Event::CanceledAtOnce)?;
+    let before = subscription.status;
+    subscription.status = after(before, Event::CanceledAtOnce)?;
     subscription.ended_at = Some(now);
     store::subscriptions::update(tx, tenant, subscription).await?;
+    status_change::moved(tx, scope, subscription, before, Event::CanceledAtOnce).await?;
     if let Some(cycle) = subscription.cycle() {
         store::cycles::close(tx, tenant, subscription, cycle.number, now).await?;
     }

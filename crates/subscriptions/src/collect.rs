@@ -17,7 +17,7 @@ impl Subscriptions {
         if domain::card::contains_card_number(method) {
             return Err(Refusal::CardDataRefused.into());
         }
-        match self.provider.fingerprint(scope.mode, method).await {
+        match self.provider.fingerprint(scope.tenant, scope.mode, method).await {
             Ok(fingerprint) => Ok(fingerprint),
             Err(ProviderError::UnknownMethod) => Err(Refusal::UnknownPaymentMethod.into()),
             Err(error @ (ProviderError::RefundRefused(_) | ProviderError::Unavailable(_))) => {
@@ -28,7 +28,8 @@ impl Subscriptions {
 
     /// Takes a payment and applies what the provider says.
     pub(crate) async fn collect(&self, scope: &TenantScope, payment: &Payment) -> Result<PaymentStatus> {
-        let answer = self.provider.collect(&request(scope, payment)).await;
+        let request = self.request(scope, payment).await?;
+        let answer = self.provider.collect(&request).await;
         let collected = collected(scope, answer)?;
         self.apply_payment(scope, payment.id, &collected).await
     }
@@ -36,7 +37,8 @@ impl Subscriptions {
     /// Has the provider give a payment up and applies what it says: only `canceled` and `failed`
     /// mean that no money will come (R-10a).
     pub(crate) async fn give_up(&self, scope: &TenantScope, payment: &Payment) -> Result<PaymentStatus> {
-        let answer = self.provider.cancel(&request(scope, payment)).await;
+        let request = self.request(scope, payment).await?;
+        let answer = self.provider.cancel(&request).await;
         let collected = collected(scope, answer)?;
         self.apply_payment(scope, payment.id, &collected).await
     }
@@ -57,16 +59,28 @@ impl Subscriptions {
         }
     }
 
+    async fn request(&self, scope: &TenantScope, payment: &Payment) -> Result<Collect> {
+        let (tenant, invoice) = (scope.tenant, payment.invoice);
+        let invoice =
+            self.db.transaction(tenant, async |tx| invoices::find(tx, tenant, invoice).await).await?;
+        Ok(Collect {
+            tenant,
+            customer: invoice.customer,
+            invoice: invoice.id,
+            payment: payment.id,
+            amount: payment.amount,
+            method: payment.method.clone(),
+            provider_ref: payment.provider_ref.clone(),
+            now: scope.now,
+        })
+    }
+
     /// The fifth beat, where there is anything to publish.
     pub(crate) async fn publish(&self, scope: &TenantScope, accounts: Option<Accounts>) {
         if let Some(accounts) = accounts {
             self.ledger.publish(scope.tenant, &accounts, scope.now).await;
         }
     }
-}
-
-fn request(scope: &TenantScope, payment: &Payment) -> Collect {
-    Collect { payment: payment.id, amount: payment.amount, method: payment.method.clone(), now: scope.now }
 }
 
 /// A method that the provider does not know any more took nothing: the payment has failed.
@@ -77,9 +91,8 @@ fn collected(
     match answer {
         Ok(collected) => Ok(collected),
         Err(ProviderError::UnknownMethod) => Ok(Collected {
-            report: PaymentReport::Failed,
-            at: scope.now,
             failure_code: Some(Refusal::UnknownPaymentMethod.code().to_owned()),
+            ..Collected::plain(PaymentReport::Failed, scope.now)
         }),
         Err(error @ (ProviderError::RefundRefused(_) | ProviderError::Unavailable(_))) => {
             Err(unavailable(error))

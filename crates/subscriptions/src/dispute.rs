@@ -11,12 +11,11 @@ use domain::subscription::Status;
 use domain::{Credits, Money, Refusal, TenantScope, Timestamp};
 use invoices::{Dispute, DisputeTold};
 use ledger::Accounts;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::event::About;
-use crate::paid_for::PaidFor;
+use crate::buyer::{self, Buyer};
 use crate::suspend::suspend;
-use crate::{Subscriptions, event};
+use crate::{Subscriptions, event, store};
 
 impl Subscriptions {
     /// Applies a report about the dispute that the provider calls `dispute`. Refused: `not-found`,
@@ -51,7 +50,7 @@ async fn apply(
         return Err(Refusal::invalid_field("/dispute", "malformed").into());
     }
     let invoice = invoices::payment(tx, tenant, payment).await?.invoice;
-    let mut paid_for = PaidFor::lock(tx, scope, invoice).await?;
+    let mut buyer = buyer::lock(tx, tenant, invoice).await?;
     invoices::lock(tx, tenant, invoice).await?;
     let payment = invoices::lock_payment(tx, tenant, payment).await?;
     if told.amount.currency != payment.amount.currency {
@@ -59,7 +58,11 @@ async fn apply(
     }
     match payment.status {
         PaymentStatus::Succeeded | PaymentStatus::Refunded => {}
-        PaymentStatus::Created | PaymentStatus::Pending | PaymentStatus::Failed | PaymentStatus::Canceled => {
+        PaymentStatus::Created
+        | PaymentStatus::RequiresAction
+        | PaymentStatus::Pending
+        | PaymentStatus::Failed
+        | PaymentStatus::Canceled => {
             return Err(Refusal::InvoiceNotPaid.into());
         }
     }
@@ -67,17 +70,20 @@ async fn apply(
         return Ok(None);
     };
     match dispute.state {
-        DisputeState::Open => emit(tx, scope, event::DISPUTE_OPENED, paid_for.about(), &dispute).await?,
-        DisputeState::Won => emit(tx, scope, event::DISPUTE_WON, paid_for.about(), &dispute).await?,
+        DisputeState::Open => buyer.about().emit(tx, scope, event::DISPUTE_OPENED, said(&dispute)).await?,
+        DisputeState::Won => buyer.about().emit(tx, scope, event::DISPUTE_WON, said(&dispute)).await?,
         DisputeState::Lost => {
-            let mut accounts = paid_for.accounts(tx, scope).await?;
-            let account = accounts.get_mut(paid_for.customer)?;
+            let grant = store::purchases::grant_of_invoice(tx, tenant, invoice).await?;
+            let mut accounts =
+                ledger::lock_for_void(tx, tenant, buyer.customer(), &[grant], scope.now).await?;
+            let account = accounts.get_mut(buyer.customer())?;
             let cause = Cause { kind: CauseKind::Dispute, id: dispute.id.uuid() };
-            let revoked = account.revoke(paid_for.grant, Credits::MAX, cause, scope.now)?;
+            let revoked = account.revoke(grant, Credits::MAX, cause, scope.now)?;
             dispute.credits_revoked = revoked.map_or(Credits::ZERO, |draw| draw.credits);
             invoices::note_revoked(tx, tenant, &dispute).await?;
-            emit(tx, scope, event::DISPUTE_LOST, paid_for.about(), &dispute).await?;
-            if let Some(subscription) = &mut paid_for.subscription {
+            buyer.about().emit(tx, scope, event::DISPUTE_LOST, said(&dispute)).await?;
+            // What was bought without a subscription stops none.
+            if let Buyer::Subscription(subscription) = &mut buyer {
                 match subscription.status {
                     Status::Active | Status::PastDue | Status::Suspended => {
                         let details = json!({"reason": "dispute-lost", "dispute": dispute.id});
@@ -94,20 +100,14 @@ async fn apply(
     Ok(None)
 }
 
-async fn emit(
-    tx: &mut Connection,
-    scope: &TenantScope,
-    kind: &'static str,
-    about: About<'_>,
-    dispute: &Dispute,
-) -> Result<()> {
-    let details = json!({
+/// What an event about a dispute says of it.
+fn said(dispute: &Dispute) -> Value {
+    json!({
         "dispute": dispute.id,
         "provider_ref": dispute.provider_ref,
         "invoice": dispute.invoice,
         "payment": dispute.payment,
         "amount": dispute.amount,
         "credits_revoked": dispute.credits_revoked,
-    });
-    about.emit(tx, scope, kind, details).await
+    })
 }

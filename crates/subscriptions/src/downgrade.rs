@@ -1,4 +1,4 @@
-//! Schedules a lower plan for the next cycle, or takes that back.
+//! Schedules a lower plan for the next renewal, or takes that back.
 
 use db::Result;
 use domain::id::SubscriptionId;
@@ -12,7 +12,7 @@ use crate::view::{SubscriptionView, one};
 use crate::{Subscriptions, event, is_repeat, store};
 
 impl Subscriptions {
-    /// From the next cycle on, this lower plan. Replaces what was scheduled before; nothing changes
+    /// From the next renewal on, this lower plan: with the next cycle, or after the year that was paid (R-22b). Replaces what was scheduled before; nothing changes
     /// until the cycle's end. Refused: `not-found`, what [`check_changeable`] refuses,
     /// `unknown-plan`, `no-price-in-currency`, `not-a-downgrade`.
     pub async fn schedule_downgrade(
@@ -34,13 +34,13 @@ impl Subscriptions {
                 let end = subscription.cycle().map(|cycle| cycle.end);
                 check_changeable(subscription.status, end, scope.now)?;
                 let plan = history.at(scope.now).ok_or(Refusal::UnknownPlan)?.plan(plan_code)?;
-                plan.price(subscription.currency)?;
+                subscription.term.price(plan, subscription.currency)?;
                 if plan.rank >= current_plan(&history, &subscription)?.rank {
                     return Err(Refusal::NotADowngrade.into());
                 }
                 subscription.scheduled_plan_code = Some(plan.code.clone());
                 store::subscriptions::update(tx, tenant, &subscription).await?;
-                let details = json!({"scheduled_plan": plan.code, "effective_at": end});
+                let details = json!({"scheduled_plan": plan.code, "effective_at": subscription.renews_at()?});
                 event::emit(tx, scope, event::DOWNGRADE_SCHEDULED, &subscription, details).await?;
                 one(tx, scope, subscription).await
             })

@@ -9,6 +9,7 @@ use db::{Connection, Result};
 use domain::account::{Cause, CauseKind};
 use domain::dunning::{Event, Stage, after, next_try};
 use domain::id::{InvoiceId, PaymentId, PurchaseId, SubscriptionId};
+use domain::invoice::PaymentStatus;
 use domain::policy::DunningEnd;
 use domain::{TenantScope, Timestamp, subscription};
 use futures_util::{StreamExt, stream};
@@ -21,7 +22,7 @@ use crate::cancel::sum;
 use crate::next_cycle::EndReason;
 use crate::roll_over::{BATCH, COLLECTED_AT_ONCE};
 use crate::subscription::{Purchase, PurchaseKind, Subscription};
-use crate::{Subscriptions, event, purchase, store};
+use crate::{Subscriptions, event, purchase, status_change, store};
 
 /// How far the collection of an unpaid renewal is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +92,18 @@ impl Subscriptions {
         renewal: PurchaseId,
         subscription: SubscriptionId,
     ) -> Result<()> {
+        let tenant = scope.tenant;
+        let in_flight = self
+            .db
+            .transaction(tenant, async |tx| {
+                let invoice = store::purchases::find(tx, tenant, renewal).await?.invoice;
+                invoices::in_flight(tx, tenant, invoice).await
+            })
+            .await?;
+        if let Some(waiting) = in_flight.filter(|payment| payment.status == PaymentStatus::RequiresAction) {
+            // Its customer has not acted; the bank may not ask for one this time.
+            self.give_up(scope, &waiting).await?;
+        }
         let started = self
             .db
             .transaction(scope.tenant, async |tx| start_retry(tx, scope, renewal, subscription).await)
@@ -139,6 +152,8 @@ pub(crate) async fn failed(
     subscription.status = subscription::after(before, subscription::Event::RenewalFailed)?;
     if subscription.status != before {
         store::subscriptions::update(tx, scope.tenant, subscription).await?;
+        let failed = subscription::Event::RenewalFailed;
+        status_change::moved(tx, scope, subscription, before, failed).await?;
         event::emit(tx, scope, event::PAST_DUE, subscription, event::purchase(renewal)).await?;
     }
     let dunning = try_ended(tx, scope, subscription, renewal).await?;
@@ -201,9 +216,11 @@ async fn end_unpaid(
     subscription: &mut Subscription,
 ) -> Result<Accounts> {
     let (tenant, now) = (scope.tenant, scope.now);
-    subscription.status = subscription::after(subscription.status, subscription::Event::EndedForGood)?;
+    let (before, ended) = (subscription.status, subscription::Event::EndedForGood);
+    subscription.status = subscription::after(before, ended)?;
     subscription.ended_at = Some(now);
     store::subscriptions::update(tx, tenant, subscription).await?;
+    status_change::moved(tx, scope, subscription, before, ended).await?;
     let cycle = subscription.cycle();
     if let Some(cycle) = cycle {
         store::cycles::close(tx, tenant, subscription, cycle.number, now).await?;

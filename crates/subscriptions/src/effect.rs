@@ -4,11 +4,14 @@
 use domain::account::{Account, Cause, CauseKind, NewGrant};
 use domain::calendar::{Anchor, Zone};
 use domain::grant::GrantSource;
+use domain::id::GrantId;
 use domain::money::DiscountBps;
+use domain::month_share::MonthShare;
 use domain::subscription::{Event, Status, after};
-use domain::{Refusal, Timestamp};
+use domain::term::Term;
+use domain::{Credits, Refusal, Timestamp};
 
-use crate::subscription::{Purchase, PurchaseKind, PurchaseStatus, Running, Subscription};
+use crate::subscription::{Purchase, PurchaseEvent, PurchaseKind, Running, Subscription};
 
 /// Whether the money of a purchase still buys anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,10 +45,19 @@ pub fn take(
         PurchaseKind::Renewal => renew(subscription, purchase, account, at, now)?,
     };
     if effect == Effect::Taken {
-        purchase.status = PurchaseStatus::Applied;
+        purchase.status = purchase.status.after(PurchaseEvent::TookEffect);
         purchase.granted_at.get_or_insert(now);
     }
     Ok(effect)
+}
+
+/// What the payment of a purchase is to its subscription; none for an upgrade, which changes no status.
+pub fn paid_event(kind: PurchaseKind) -> Option<Event> {
+    match kind {
+        PurchaseKind::FirstCycle => Some(Event::FirstPaid),
+        PurchaseKind::Renewal => Some(Event::RenewalPaid),
+        PurchaseKind::Upgrade => None,
+    }
 }
 
 /// The cycle starts at the payment's instant, and the plan's Credits are granted.
@@ -60,11 +72,12 @@ fn activate(
     if subscription.status != Status::Incomplete {
         return Ok(Effect::TooLate);
     }
-    let anchor = Anchor::new(at, zone);
+    let anchor = Anchor::of_kind(subscription.anchor_kind, at, zone);
     let cycle = anchor.cycle(0)?;
     issue(account, purchase, GrantSource::Plan, at, cycle.end, now)?;
     account.set_refills_at(Some(cycle.end));
     subscription.status = after(subscription.status, Event::FirstPaid)?;
+    subscription.annual_from = (subscription.term == Term::Annual).then_some(cycle.number);
     subscription.running = Some(Running { anchor, cycle });
     Ok(Effect::Taken)
 }
@@ -134,16 +147,41 @@ pub fn grant_on_invoice(
 /// When the pool of a subscription whose cycle is paid fills again: at the cycle's end, unless it
 /// ends there (R-33a).
 pub fn refills_at(subscription: &Subscription) -> Option<Timestamp> {
-    subscription.cycle().filter(|_| !subscription.cancel_at_cycle_end).map(|cycle| cycle.end)
+    let ends_there = subscription.cancel_at_cycle_end && subscription.is_last_of_term();
+    subscription.cycle().filter(|_| !ends_there).map(|cycle| cycle.end)
 }
 
-/// Moves a subscription into its next cycle, at list price.
+/// Grants the pool of a cycle that its year has paid for (R-22b), under the id that the cycle's row keeps.
+pub fn grant_within_year(
+    subscription: &Subscription,
+    pool: Credits,
+    grant: GrantId,
+    account: &mut Account,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    let cycle = subscription.cycle().ok_or(Refusal::SubscriptionIncomplete)?;
+    let new = NewGrant {
+        id: grant,
+        source: GrantSource::Plan,
+        credits: pool,
+        effective_at: cycle.start,
+        expires_at: Some(cycle.end),
+    };
+    account.issue(new, Cause { kind: CauseKind::Cycle, id: grant.uuid() }, now)?;
+    account.set_refills_at(refills_at(subscription));
+    Ok(())
+}
+
+/// Renews a subscription: it moves into the next cycle, at list price, and a year begins with it.
 pub fn enter(subscription: &mut Subscription, running: Running, plan_code: String, catalog_version: u32) {
     subscription.running = Some(running);
     subscription.plan_code = plan_code;
     subscription.catalog_version = catalog_version;
     subscription.discount = DiscountBps::NONE;
+    subscription.share = MonthShare::WHOLE;
     subscription.scheduled_plan_code = None;
+    subscription.migrates = false;
+    subscription.annual_from = (subscription.term == Term::Annual).then_some(running.cycle.number);
 }
 
 fn issue(
@@ -167,10 +205,11 @@ fn issue(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::subscription::PurchaseStatus;
+    use domain::Currency;
     use domain::account::AccountHead;
     use domain::calendar::Cycle;
     use domain::id::{CustomerId, InvoiceId, PurchaseId, SubscriptionId, TenantId};
-    use domain::{Credits, Currency};
     use uuid::Uuid;
 
     fn at(text: &str) -> Timestamp {
@@ -188,10 +227,15 @@ mod tests {
             catalog_version: 1,
             currency: Currency::Usd,
             payment_method: "a card".to_owned(),
+            term: Term::Monthly,
+            annual_from: None,
+            anchor_kind: domain::calendar::AnchorKind::Anniversary,
             discount: DiscountBps::NONE,
+            share: MonthShare::WHOLE,
             running: None,
             cancel_at_cycle_end: false,
             scheduled_plan_code: None,
+            migrates: false,
             created_at: at(MADE),
             ended_at: None,
         }

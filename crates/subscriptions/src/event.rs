@@ -24,6 +24,9 @@ pub const CANCEL_SET: &str = "subscription.cancel_set";
 pub const CANCEL_WITHDRAWN: &str = "subscription.cancel_withdrawn";
 pub const DOWNGRADE_SCHEDULED: &str = "subscription.downgrade_scheduled";
 pub const DOWNGRADE_WITHDRAWN: &str = "subscription.downgrade_withdrawn";
+pub const MIGRATION_SCHEDULED: &str = "subscription.migration_scheduled";
+pub const MIGRATION_WITHDRAWN: &str = "subscription.migration_withdrawn";
+pub const MIGRATED: &str = "subscription.migrated";
 pub const PAYMENT_METHOD_SET: &str = "subscription.payment_method_set";
 pub const CYCLE_CLOSED: &str = "cycle.closed";
 pub const CYCLE_OPENED: &str = "cycle.opened";
@@ -32,10 +35,15 @@ pub const INVOICE_ISSUED: &str = "invoice.issued";
 pub const INVOICE_PAID: &str = "invoice.paid";
 pub const INVOICE_VOIDED: &str = "invoice.voided";
 pub const PAYMENT_CREATED: &str = "payment.created";
+/// The customer has to do something: 3-D Secure, or a page of the provider's.
+pub const PAYMENT_REQUIRES_ACTION: &str = "payment.requires_action";
+/// The provider took another amount or currency than was asked for: an operator has to look.
+pub const PAYMENT_MISMATCHED: &str = "payment.mismatched";
 pub const PAYMENT_PENDING: &str = "payment.pending";
 pub const PAYMENT_FAILED: &str = "payment.failed";
 pub const PAYMENT_CANCELED: &str = "payment.canceled";
 pub const PAYMENT_REFUNDED: &str = "payment.refunded";
+pub const TOP_UP_GRANTED: &str = "top_up.granted";
 pub const REFUND_CREATED: &str = "refund.created";
 pub const REFUND_SUCCEEDED: &str = "refund.succeeded";
 pub const REFUND_FAILED: &str = "refund.failed";
@@ -43,8 +51,8 @@ pub const CREDIT_NOTE_ISSUED: &str = "credit_note.issued";
 pub const DISPUTE_OPENED: &str = "dispute.opened";
 pub const DISPUTE_WON: &str = "dispute.won";
 pub const DISPUTE_LOST: &str = "dispute.lost";
-pub const TOP_UP_GRANTED: &str = "top_up.granted";
 pub const CREDITS_GRANTED: &str = "credits.granted";
+pub const CREDITS_CARRIED: &str = "credits.carried";
 pub const CREDITS_EXPIRED: &str = "credits.expired";
 pub const BALANCE_RECOVERED: &str = "balance.recovered";
 

@@ -86,7 +86,9 @@ impl Subscriptions {
                     Started::InFlight { .. } => Err(Refusal::PaymentPending.into()),
                 }
             }
-            PaymentStatus::Created | PaymentStatus::Pending => Err(Refusal::PaymentPending.into()),
+            PaymentStatus::Created | PaymentStatus::RequiresAction | PaymentStatus::Pending => {
+                Err(Refusal::PaymentPending.into())
+            }
             // It counts, or it went back: the stored state answers.
             PaymentStatus::Succeeded | PaymentStatus::Refunded => Ok(()),
         }

@@ -10,7 +10,7 @@ use domain::{Credits, Refusal, TenantScope};
 
 use crate::cancel::sum;
 use crate::next_cycle::{Next, decide};
-use crate::roll_over::BATCH;
+use crate::roll_over::{BATCH, of_the_plan};
 use crate::store::due::After;
 use crate::{Subscriptions, store};
 
@@ -22,6 +22,8 @@ pub struct PlannedRollover {
     pub closes: Cycle,
     /// What its cycle leaves unspent.
     pub credits_expired: Credits,
+    /// What of that is carried into the next ones.
+    pub credits_carried: Credits,
     pub next: Next,
 }
 
@@ -58,12 +60,25 @@ async fn plan(
     let mut accounts = ledger::lock(tx, tenant, &customers).await?;
     let mut planned = Vec::new();
     for subscription in due {
+        let running = subscription.running.ok_or(Refusal::SubscriptionIncomplete)?;
+        let account = accounts.get_mut(subscription.customer)?;
+        let draws = account.expire(scope.now)?;
+        let credits_expired = sum(&draws)?;
+        let rest = sum(&of_the_plan(account, draws))?;
+        let next = decide(scope, history, &subscription, paid.contains(&subscription.id))?;
+        let credits_carried = match (&scope.policies.rollover, &next) {
+            (Some(policy), Next::Opens(_)) => policy
+                .carry(running.anchor, running.cycle, rest, scope.now)?
+                .map_or(Credits::ZERO, |carried| carried.credits),
+            (None, Next::Opens(_)) | (_, Next::Ends { .. }) => Credits::ZERO,
+        };
         planned.push(PlannedRollover {
             subscription: subscription.id,
             customer: subscription.customer,
-            closes: subscription.cycle().ok_or(Refusal::SubscriptionIncomplete)?,
-            credits_expired: sum(&accounts.get_mut(subscription.customer)?.expire(scope.now)?)?,
-            next: decide(scope, history, &subscription, paid.contains(&subscription.id))?,
+            closes: running.cycle,
+            credits_expired,
+            credits_carried,
+            next,
         });
     }
     Ok(planned)

@@ -6,6 +6,7 @@ use domain::calendar::Cycle;
 use domain::catalog::{CatalogHistory, Plan};
 use domain::id::{QuoteId, SubscriptionId};
 use domain::subscription::check_changeable;
+use domain::term::{Term, YearLeft};
 use domain::upgrade::{UpgradePrice, UpgradedCycle, price};
 use domain::{Credits, Money, Refusal, TenantScope, Timestamp};
 use uuid::Uuid;
@@ -91,7 +92,15 @@ pub(crate) async fn offer(
     let catalog = history.at(scope.now).ok_or(Refusal::UnknownPlan)?;
     let from = current_plan(history, subscription)?;
     let to = catalog.plan(plan_code)?;
-    let upgraded = UpgradedCycle { cycle, discount: subscription.discount, currency: subscription.currency };
+    let paid_with = subscription.paid_with().filter(|_| subscription.term == Term::Annual);
+    let upgraded = UpgradedCycle {
+        cycle,
+        discount: subscription.discount,
+        share: subscription.share,
+        year: paid_with.map(|paid_with| YearLeft::of(paid_with, cycle)),
+        renews_at: subscription.renews_at()?.unwrap_or(cycle.end),
+        currency: subscription.currency,
+    };
     let policies = &scope.policies;
     let price = price(from, to, upgraded, policies.upgrade_discount, policies.upgrade_pricing, priced_at)?;
     Ok(Offer { cycle, from: from.clone(), to: to.clone(), catalog_version: catalog.version(), price })

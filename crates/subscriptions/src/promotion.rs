@@ -48,6 +48,14 @@ pub async fn choose<'a>(
     if is_named { Err(Refusal::PromotionUsed { list_price }.into()) } else { Ok(None) }
 }
 
+/// A year has no first-cycle promotion (R-22b). Refused with `unknown-promotion` where one is asked for by its code.
+pub fn none_for_a_year(choice: &PromotionChoice) -> Result<Option<&'static Promotion>> {
+    match choice {
+        PromotionChoice::Best | PromotionChoice::None => Ok(None),
+        PromotionChoice::Code(_) => Err(Refusal::UnknownPromotion.into()),
+    }
+}
+
 /// Reserves it before charging. Refused with `promotion-used` where another customer has used it
 /// with the same card.
 pub async fn reserve(

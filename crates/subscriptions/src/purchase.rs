@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 use crate::effect::{self, Effect};
 use crate::event::About;
-use crate::subscription::{Purchase, PurchaseKind, PurchaseStatus, Subscription};
-use crate::{dunning, event, jobs, store};
+use crate::subscription::{Purchase, PurchaseEvent, PurchaseKind, PurchaseStatus, Subscription};
+use crate::{dunning, event, jobs, status_change, store};
 
 /// How long after its commit a payment is collected by a job, should the process that made it have
 /// died before it could.
@@ -152,9 +152,13 @@ pub async fn take(
     let was_granted = purchase.granted_at.is_some();
     // An account that never had Credits has not recovered.
     let was_empty = account.books().issued != 0 && account.level(now).available.is_zero();
+    let before = subscription.status;
     let effect = effect::take(subscription, purchase, account, scope.zone, at, now)?;
     if effect == Effect::TooLate {
         return Ok(effect);
+    }
+    if let Some(paid) = effect::paid_event(purchase.kind) {
+        status_change::moved(tx, scope, subscription, before, paid).await?;
     }
     invoices::mark_paid(tx, tenant, purchase.invoice, at).await?;
     store::purchases::update(tx, tenant, purchase).await?;
@@ -162,7 +166,7 @@ pub async fn take(
     let kind = match purchase.kind {
         PurchaseKind::FirstCycle => {
             let cycle = subscription.cycle().ok_or(Refusal::SubscriptionIncomplete)?;
-            store::cycles::open(tx, tenant, subscription, cycle, now).await?;
+            store::cycles::open(tx, tenant, subscription, cycle, None, now).await?;
             event::ACTIVATED
         }
         PurchaseKind::Upgrade => event::UPGRADED,
@@ -192,7 +196,7 @@ pub async fn end(
     reason: &'static str,
 ) -> Result<()> {
     void(tx, scope, purchase.invoice).await?;
-    purchase.status = PurchaseStatus::Ended;
+    purchase.status = purchase.status.after(PurchaseEvent::GivenUp);
     store::purchases::update(tx, scope.tenant, purchase).await?;
     dunning::follow(tx, scope, purchase, DunningEvent::GivenUp).await?;
     let mut details = event::purchase(purchase);

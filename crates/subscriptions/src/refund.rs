@@ -17,13 +17,13 @@ use invoices::{Payment, Refund};
 use ledger::Accounts;
 use payments::{GiveBack, ProviderError};
 use scheduler::NewJob;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::buyer::{self, Buyer};
 use crate::collect::unavailable;
 use crate::event::About;
-use crate::paid_for::PaidFor;
-use crate::{Subscriptions, event, jobs};
+use crate::{Subscriptions, event, jobs, store};
 
 /// How long after its commit the provider is asked by a job, should the process that stored the refund
 /// have died before it could ask.
@@ -110,7 +110,8 @@ impl Subscriptions {
                     invoices::record_refund_report(tx, tenant, refund, report, failure_code, scope.now)
                         .await?;
                 if is_new {
-                    settled(tx, scope, &refund).await?;
+                    let buyer = buyer::of_invoice(tx, tenant, refund.invoice).await?;
+                    settled(tx, scope, &buyer, &refund).await?;
                 }
                 Ok(refund.status)
             })
@@ -135,7 +136,7 @@ impl Subscriptions {
             tenant,
             refund: refund.id,
             payment: payment.id,
-            provider_ref: None,
+            provider_ref: payment.provider_ref,
             amount: refund.amount,
         };
         let (report, failure_code) = match self.provider.refund(&request).await {
@@ -174,16 +175,17 @@ async fn by_operator(
     reason: Option<String>,
 ) -> Result<(Refund, Accounts)> {
     let tenant = scope.tenant;
-    let mut paid_for = PaidFor::lock(tx, scope, invoice).await?;
+    let buyer = buyer::lock(tx, tenant, invoice).await?;
     let mut payment = paying(tx, scope, invoice).await?.ok_or(Refusal::InvoiceNotPaid)?;
     if invoices::is_disputed(tx, tenant, invoice).await? {
         return Err(Refusal::PaymentDisputed.into());
     }
     let amount = amount(amount_minor, payment.amount, payment.refunded.amount_minor)?;
-    let mut accounts = paid_for.accounts(tx, scope).await?;
-    let account = accounts.get_mut(paid_for.customer)?;
+    let grant = store::purchases::grant_of_invoice(tx, tenant, invoice).await?;
+    let mut accounts = ledger::lock_for_void(tx, tenant, buyer.customer(), &[grant], scope.now).await?;
+    let account = accounts.get_mut(buyer.customer())?;
     let wanted = Wanted { id, amount, origin: RefundOrigin::Operator, reason };
-    let refund = open(tx, scope, paid_for.about(), &mut payment, account, paid_for.grant, wanted).await?;
+    let refund = open(tx, scope, buyer.about(), &mut payment, account, grant, wanted).await?;
     ledger::write(tx, tenant, &accounts, scope.now).await?;
     Ok((refund, accounts))
 }
@@ -217,7 +219,7 @@ pub(crate) async fn open(
     let refund = stored(tx, scope, payment, wanted, taken, RefundStatus::Created).await?;
     let job = NewJob { run_at: Utc::now() + ASK_AFTER, ..jobs::for_refund(scope.tenant, refund.id) };
     scheduler::enqueue(tx, job, scope.now).await?;
-    emit(tx, scope, event::REFUND_CREATED, about, &refund).await?;
+    about.emit(tx, scope, event::REFUND_CREATED, said(&refund)).await?;
     Ok(refund)
 }
 
@@ -239,7 +241,7 @@ pub(crate) async fn open_too_late(
     let refund =
         stored(tx, scope, &mut payment, wanted, Revocation::default(), RefundStatus::Created).await?;
     scheduler::enqueue(tx, jobs::for_refund(scope.tenant, refund.id), scope.now).await?;
-    emit(tx, scope, event::REFUND_CREATED, about, &refund).await
+    about.emit(tx, scope, event::REFUND_CREATED, said(&refund)).await
 }
 
 async fn as_told(
@@ -251,7 +253,7 @@ async fn as_told(
 ) -> Result<Option<Accounts>> {
     let tenant = scope.tenant;
     let invoice = invoices::payment(tx, tenant, payment).await?.invoice;
-    let mut paid_for = PaidFor::lock(tx, scope, invoice).await?;
+    let buyer = buyer::lock(tx, tenant, invoice).await?;
     invoices::lock(tx, tenant, invoice).await?;
     let mut payment = invoices::lock_payment(tx, tenant, payment).await?;
     if refunded_total.currency != payment.amount.currency {
@@ -264,7 +266,11 @@ async fn as_told(
         PaymentStatus::Succeeded => {}
         // All of it is on its way back already.
         PaymentStatus::Refunded => return Ok(None),
-        PaymentStatus::Created | PaymentStatus::Pending | PaymentStatus::Failed | PaymentStatus::Canceled => {
+        PaymentStatus::Created
+        | PaymentStatus::RequiresAction
+        | PaymentStatus::Pending
+        | PaymentStatus::Failed
+        | PaymentStatus::Canceled => {
             return Err(Refusal::InvoiceNotPaid.into());
         }
     }
@@ -272,20 +278,21 @@ async fn as_told(
     if unknown.is_zero() {
         return Ok(None);
     }
-    let mut accounts = paid_for.accounts(tx, scope).await?;
-    let account = accounts.get_mut(paid_for.customer)?;
+    let grant = store::purchases::grant_of_invoice(tx, tenant, invoice).await?;
+    let mut accounts = ledger::lock_for_void(tx, tenant, buyer.customer(), &[grant], scope.now).await?;
+    let account = accounts.get_mut(buyer.customer())?;
     let wanted = Wanted {
         id: RefundId::from_uuid(Uuid::now_v7()),
         amount: unknown,
         origin: RefundOrigin::Provider,
         reason: None,
     };
-    let taken = take_back(account, &payment, paid_for.grant, &wanted, scope.now)?;
+    let taken = take_back(account, &payment, grant, &wanted, scope.now)?;
     let scope_then =
         TenantScope { now: domain::time::truncate_to_micros(at).min(scope.now), ..scope.clone() };
     let refund = stored(tx, &scope_then, &mut payment, wanted, taken, RefundStatus::Succeeded).await?;
-    emit(tx, scope, event::REFUND_CREATED, paid_for.about(), &refund).await?;
-    settled(tx, scope, &refund).await?;
+    buyer.about().emit(tx, scope, event::REFUND_CREATED, said(&refund)).await?;
+    settled(tx, scope, &buyer, &refund).await?;
     ledger::write(tx, tenant, &accounts, scope.now).await?;
     Ok(Some(accounts))
 }
@@ -337,14 +344,13 @@ async fn stored(
 }
 
 /// What follows once the provider has decided.
-async fn settled(tx: &mut Connection, scope: &TenantScope, refund: &Refund) -> Result<()> {
-    let paid_for = PaidFor::find(tx, scope, refund.invoice).await?;
-    let about = paid_for.about();
+async fn settled(tx: &mut Connection, scope: &TenantScope, buyer: &Buyer, refund: &Refund) -> Result<()> {
+    let about = buyer.about();
     match refund.status {
         RefundStatus::Created => Ok(()),
-        RefundStatus::Failed => emit(tx, scope, event::REFUND_FAILED, about, refund).await,
+        RefundStatus::Failed => about.emit(tx, scope, event::REFUND_FAILED, said(refund)).await,
         RefundStatus::Succeeded => {
-            emit(tx, scope, event::REFUND_SUCCEEDED, about, refund).await?;
+            about.emit(tx, scope, event::REFUND_SUCCEEDED, said(refund)).await?;
             match refund.origin {
                 // Its invoice is void: there is nothing to credit.
                 RefundOrigin::TooLate => Ok(()),
@@ -364,14 +370,9 @@ async fn settled(tx: &mut Connection, scope: &TenantScope, refund: &Refund) -> R
     }
 }
 
-async fn emit(
-    tx: &mut Connection,
-    scope: &TenantScope,
-    kind: &'static str,
-    about: About<'_>,
-    refund: &Refund,
-) -> Result<()> {
-    let details = json!({
+/// What an event about a refund says of it.
+fn said(refund: &Refund) -> Value {
+    json!({
         "refund": refund.id,
         "invoice": refund.invoice,
         "payment": refund.payment,
@@ -380,6 +381,5 @@ async fn emit(
         "credits_revoked": refund.credits_revoked,
         "credits_short": refund.credits_short,
         "failure_code": refund.failure_code,
-    });
-    about.emit(tx, scope, kind, details).await
+    })
 }

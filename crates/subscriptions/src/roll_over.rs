@@ -8,24 +8,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use db::{Connection, Result};
-use domain::account::Account;
+use domain::account::{Account, Cause, CauseKind, Draw, NewGrant};
 use domain::catalog::CatalogHistory;
-use domain::id::{CustomerId, InvoiceId, PurchaseId, RolloverId, SubscriptionId};
+use domain::grant::GrantSource;
+use domain::id::{CustomerId, GrantId, InvoiceId, PurchaseId, RolloverId, SubscriptionId};
 use domain::policy::RenewalGrant;
 use domain::subscription::{Event, after};
-use domain::{Credits, Refusal, TenantScope};
+use domain::{Credits, Money, Refusal, TenantScope};
 use futures_util::{StreamExt, stream};
 use ledger::Accounts;
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::cancel::sum;
-use crate::next_cycle::{EndReason, Next, Opening, decide};
+use crate::next_cycle::{Charge, EndReason, Migration, Next, Opening, decide};
 use crate::purchase::{self, NewPurchase};
 use crate::store::due::Locked;
-use crate::subscribe::plan_line;
+use crate::subscribe::term_line;
 use crate::subscription::{Purchase, PurchaseKind, Subscription};
-use crate::{Subscriptions, effect, event, store};
+use crate::{Subscriptions, effect, event, status_change, store};
 
 /// Subscriptions, or accounts, a transaction.
 pub const BATCH: u32 = 50;
@@ -145,13 +146,14 @@ async fn roll(
     for mut subscription in due {
         let next = decide(scope, history, &subscription, paid.contains(&subscription.id))?;
         let account = batch.accounts.get_mut(subscription.customer)?;
-        close(tx, scope, &subscription, account, &mut batch.progress).await?;
+        let rest = close(tx, scope, &subscription, account, &mut batch.progress).await?;
         match next {
             Next::Ends { reason } => {
                 end(tx, scope, &mut subscription, account, reason).await?;
                 batch.progress.subscriptions_ended += 1;
             }
             Next::Opens(opening) => {
+                carry(tx, scope, &subscription, account, rest).await?;
                 let invoice =
                     open(tx, scope, &mut subscription, account, &opening, &mut batch.progress).await?;
                 batch.to_collect.extend(invoice);
@@ -178,21 +180,62 @@ async fn expire_others(tx: &mut Connection, scope: &TenantScope, limit: u32) -> 
     Ok(Batch { progress, accounts, to_collect: Vec::new() })
 }
 
-/// Closes the cycle that is over, and expires what it leaves.
+/// Closes the cycle that is over, and expires what it leaves: how much of that was its plan's.
 async fn close(
     tx: &mut Connection,
     scope: &TenantScope,
     subscription: &Subscription,
     account: &mut Account,
     progress: &mut Progress,
-) -> Result<()> {
+) -> Result<Credits> {
     let cycle = subscription.cycle().ok_or(Refusal::SubscriptionIncomplete)?;
-    let expired = sum(&account.expire(scope.now)?)?;
+    let draws = account.expire(scope.now)?;
+    let expired = sum(&draws)?;
     store::cycles::close(tx, scope.tenant, subscription, cycle.number, scope.now).await?;
     progress.cycles_closed += 1;
     progress.expired(expired);
     let details = json!({"cycle": cycle, "credits_expired": expired});
-    event::emit(tx, scope, event::CYCLE_CLOSED, subscription, details).await
+    event::emit(tx, scope, event::CYCLE_CLOSED, subscription, details).await?;
+    Ok(sum(&of_the_plan(account, draws))?)
+}
+
+/// What grants of the plan lost, of what all lost.
+pub(crate) fn of_the_plan(account: &Account, mut draws: Vec<Draw>) -> Vec<Draw> {
+    draws.retain(|draw| account.source_of(draw.grant).is_some_and(GrantSource::is_the_plans));
+    draws
+}
+
+/// Carries a part of what the closed cycle left into the next ones, as a grant of its own. Nothing where the
+/// tenant does not, or where the subscription ends.
+async fn carry(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    subscription: &Subscription,
+    account: &mut Account,
+    rest: Credits,
+) -> Result<()> {
+    let (Some(policy), Some(running)) = (&scope.policies.rollover, subscription.running) else {
+        return Ok(());
+    };
+    let Some(carried) = policy.carry(running.anchor, running.cycle, rest, scope.now)? else {
+        return Ok(());
+    };
+    let id = GrantId::from_uuid(Uuid::now_v7());
+    let grant = NewGrant {
+        id,
+        source: GrantSource::Rollover,
+        credits: carried.credits,
+        effective_at: carried.effective_at,
+        expires_at: Some(carried.expires_at),
+    };
+    account.issue(grant, Cause { kind: CauseKind::Cycle, id: id.uuid() }, scope.now)?;
+    store::cycles::carried(tx, scope.tenant, subscription.id, running.cycle.number, id).await?;
+    let details = json!({
+        "cycle": running.cycle.number,
+        "credits": carried.credits,
+        "expires_at": carried.expires_at,
+    });
+    event::emit(tx, scope, event::CREDITS_CARRIED, subscription, details).await
 }
 
 async fn end(
@@ -202,7 +245,9 @@ async fn end(
     account: &mut Account,
     reason: EndReason,
 ) -> Result<()> {
-    subscription.status = after(subscription.status, Event::EndedForGood)?;
+    let before = subscription.status;
+    subscription.status = after(before, Event::EndedForGood)?;
+    status_change::moved(tx, scope, subscription, before, Event::EndedForGood).await?;
     subscription.ended_at = subscription.cycle().map(|cycle| cycle.end);
     account.set_refills_at(None);
     // What was suspended is over.
@@ -232,13 +277,63 @@ async fn open(
         let details = json!({"scheduled_plan": plan, "reason": "no-longer-sold"});
         event::emit(tx, scope, event::DOWNGRADE_WITHDRAWN, subscription, details).await?;
     }
+    let Charge::Renewal(price) = opening.charge else {
+        open_within_year(tx, scope, subscription, account, opening).await?;
+        progress.cycles_opened += 1;
+        return Ok(None);
+    };
     effect::enter(subscription, opening.running(running), opening.plan.code.clone(), opening.catalog_version);
-    store::cycles::open(tx, tenant, subscription, opening.cycle, now).await?;
+    store::cycles::open(tx, tenant, subscription, opening.cycle, None, now).await?;
     progress.cycles_opened += 1;
     event::emit(tx, scope, event::CYCLE_OPENED, subscription, json!({"cycle": opening.cycle})).await?;
+    tell_of_migration(tx, scope, subscription, opening).await?;
     // Nothing refills until this is paid (R-33a).
     account.set_refills_at(None);
-    invoice(tx, scope, subscription, account, opening).await
+    invoice(tx, scope, subscription, account, opening, price).await
+}
+
+/// A cycle that its year has paid for: its Credits are there at once, and there is no invoice (R-22b).
+async fn open_within_year(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    subscription: &mut Subscription,
+    account: &mut Account,
+    opening: &Opening,
+) -> Result<()> {
+    let running = subscription.running.ok_or(Refusal::SubscriptionIncomplete)?;
+    subscription.running = Some(opening.running(running));
+    let pool = opening.plan.credits_per_cycle;
+    let grant = (!pool.is_zero()).then(|| GrantId::from_uuid(Uuid::now_v7()));
+    store::cycles::open(tx, scope.tenant, subscription, opening.cycle, grant, scope.now).await?;
+    event::emit(tx, scope, event::CYCLE_OPENED, subscription, json!({"cycle": opening.cycle})).await?;
+    match grant {
+        None => account.set_refills_at(effect::refills_at(subscription)),
+        Some(grant) => {
+            effect::grant_within_year(subscription, pool, grant, account, scope.now)?;
+            let details = json!({"cycle": opening.cycle.number, "plan": opening.plan.code, "credits": pool});
+            event::emit(tx, scope, event::CREDITS_GRANTED, subscription, details).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn tell_of_migration(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    subscription: &Subscription,
+    opening: &Opening,
+) -> Result<()> {
+    let (kind, details) = match opening.migration {
+        None => return Ok(()),
+        Some(Migration::From(before)) => {
+            (event::MIGRATED, json!({"from_version": before, "to_version": opening.catalog_version}))
+        }
+        Some(Migration::NotSold) => (
+            event::MIGRATION_WITHDRAWN,
+            json!({"version": opening.catalog_version, "reason": "no-longer-sold"}),
+        ),
+    };
+    event::emit(tx, scope, kind, subscription, details).await
 }
 
 async fn invoice(
@@ -247,6 +342,7 @@ async fn invoice(
     subscription: &mut Subscription,
     account: &mut Account,
     opening: &Opening,
+    price: Money,
 ) -> Result<Option<InvoiceId>> {
     let (tenant, now) = (scope.tenant, scope.now);
     let renewal = NewPurchase {
@@ -256,7 +352,7 @@ async fn invoice(
         plan_code: opening.plan.code.clone(),
         catalog_version: opening.catalog_version,
         credits: opening.plan.credits_per_cycle,
-        lines: vec![plan_line(&opening.plan, opening.price)],
+        lines: vec![term_line(subscription.term, &opening.plan, price)],
         payment_method: subscription.payment_method.clone(),
         // A renewal can be paid until its cycle is over.
         expires_at: opening.cycle.end,

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::event::About;
 use crate::purchase::{start_payment, void};
-use crate::subscription::PurchaseStatus;
+use crate::subscription::{PurchaseEvent, PurchaseStatus};
 use crate::{event, store};
 
 /// What was sold.
@@ -158,7 +158,7 @@ pub async fn take(
     if let Sold::TopUp(top_up) = &sale.sold {
         issue(account, sale.id, top_up, at, now)?;
     }
-    sale.status = PurchaseStatus::Applied;
+    sale.status = sale.status.after(PurchaseEvent::TookEffect);
     sale.granted_at = Some(now);
     invoices::mark_paid(tx, tenant, sale.invoice, at).await?;
     store::sales::update(tx, tenant, sale).await?;
@@ -206,7 +206,7 @@ pub async fn end(
     reason: &'static str,
 ) -> Result<()> {
     void(tx, scope, sale.invoice).await?;
-    sale.status = PurchaseStatus::Ended;
+    sale.status = sale.status.after(PurchaseEvent::GivenUp);
     store::sales::update(tx, scope.tenant, sale).await?;
     let mut details = sale.details();
     details["reason"] = json!(reason);

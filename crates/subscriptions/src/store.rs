@@ -8,6 +8,7 @@ pub mod purchases;
 pub mod quotes;
 pub mod rollovers;
 pub mod sales;
+pub mod statuses;
 pub mod subscriptions;
 
 use db::{Error, Result};

@@ -1,10 +1,13 @@
 //! Buys a plan.
 
 use db::{Connection, Result};
+use domain::calendar::AnchorKind;
 use domain::catalog::{Catalog, Plan, Promotion};
 use domain::id::{CustomerId, InvoiceId, PurchaseId, SubscriptionId};
 use domain::money::DiscountBps;
+use domain::month_share::MonthShare;
 use domain::subscription::Status;
+use domain::term::Term;
 use domain::{Currency, Money, Refusal, TenantScope};
 use idempotency::{Claim, RequestKey};
 use invoices::{Line, LineKind};
@@ -16,13 +19,14 @@ use crate::purchase::{self, NewPurchase};
 use crate::store::promotions::Use;
 use crate::subscription::{PurchaseKind, Subscription};
 use crate::view::Purchased;
-use crate::{Subscriptions, event, store};
+use crate::{Subscriptions, event, status_change, store};
 
 /// What a customer wants to buy.
 #[derive(Debug, Clone)]
 pub struct NewSubscription {
     pub customer: CustomerId,
     pub plan_code: String,
+    pub term: Term,
     pub currency: Currency,
     pub payment_method: String,
     pub promotion: PromotionChoice,
@@ -93,11 +97,19 @@ async fn create(
         return Err(Refusal::AlreadySubscribed { subscription }.into());
     }
     let plan = catalog.plan(&new.plan_code)?;
-    let list_price = plan.price(new.currency)?;
-    let promotion =
-        promotion::choose(tx, scope, catalog, new.customer, &plan.code, &new.promotion, list_price).await?;
+    let (anchor_kind, share) = first_cut(scope, new.term);
+    let list_price = share.of_money(new.term.price(plan, new.currency)?)?;
+    let promotion = match new.term {
+        Term::Monthly => {
+            promotion::choose(tx, scope, catalog, new.customer, &plan.code, &new.promotion, list_price)
+                .await?
+        }
+        Term::Annual => promotion::none_for_a_year(&new.promotion)?,
+    };
     let mut subscription = incomplete(scope, catalog, id, new, promotion);
+    (subscription.anchor_kind, subscription.share) = (anchor_kind, share);
     store::subscriptions::insert(tx, tenant, &subscription).await?;
+    status_change::created(tx, scope, &subscription).await?;
     event::emit(tx, scope, event::CREATED, &subscription, serde_json::json!({})).await?;
     if let Some(promotion) = promotion {
         let used =
@@ -112,6 +124,19 @@ async fn create(
         None => purchase::settle(tx, scope, &mut subscription, &mut opened.purchase, scope.now).await?,
     };
     Ok(Bought { invoice: opened.invoice.id, accounts })
+}
+
+/// Where the cycles will be cut, and the part of a month that the first one costs: a year is always one of whole
+/// cycles, from its activation.
+fn first_cut(scope: &TenantScope, term: Term) -> (AnchorKind, MonthShare) {
+    match (term, scope.policies.cycle_anchor) {
+        (Term::Monthly, AnchorKind::CalendarMonth) => {
+            (AnchorKind::CalendarMonth, MonthShare::left(scope.zone, scope.now))
+        }
+        (Term::Monthly, AnchorKind::Anniversary) | (Term::Annual, _) => {
+            (AnchorKind::Anniversary, MonthShare::WHOLE)
+        }
+    }
 }
 
 fn incomplete(
@@ -129,10 +154,15 @@ fn incomplete(
         catalog_version: catalog.version(),
         currency: new.currency,
         payment_method: new.payment_method.clone(),
+        term: new.term,
+        annual_from: None,
+        anchor_kind: AnchorKind::Anniversary,
+        share: MonthShare::WHOLE,
         discount: promotion.map_or(DiscountBps::NONE, |promotion| promotion.first_cycle_discount_bps),
         running: None,
         cancel_at_cycle_end: false,
         scheduled_plan_code: None,
+        migrates: false,
         created_at: scope.now,
         ended_at: None,
     }
@@ -153,16 +183,25 @@ fn first_cycle(
         cycle_number: 0,
         plan_code: plan.code.clone(),
         catalog_version: catalog.version(),
-        credits: plan.credits_per_cycle,
-        lines: lines(plan, list_price, promotion)?,
+        credits: subscription.share.of_credits(plan.credits_per_cycle)?,
+        lines: lines(subscription, plan, list_price, promotion)?,
         payment_method: subscription.payment_method.clone(),
         expires_at: scope.now.checked_add_signed(life).ok_or(Refusal::AmountOverflow)?,
     })
 }
 
 /// The plan at list price, and what the promotion takes off.
-fn lines(plan: &Plan, list_price: Money, promotion: Option<&Promotion>) -> Result<Vec<Line>> {
-    let mut lines = vec![plan_line(plan, list_price)];
+fn lines(
+    subscription: &Subscription,
+    plan: &Plan,
+    list_price: Money,
+    promotion: Option<&Promotion>,
+) -> Result<Vec<Line>> {
+    let mut lines = vec![term_line(subscription.term, plan, list_price)];
+    let share = subscription.share;
+    if !share.is_whole() {
+        lines[0].description = format!("{}, {} of {} days", plan.name, share.days(), share.of());
+    }
     if let Some(promotion) = promotion {
         let price = promotion.first_cycle_discount_bps.apply(list_price);
         let off = price.amount_minor.checked_sub(list_price.amount_minor).ok_or(Refusal::AmountOverflow)?;
@@ -175,11 +214,15 @@ fn lines(plan: &Plan, list_price: Money, promotion: Option<&Promotion>) -> Resul
     Ok(lines)
 }
 
-/// A cycle of a plan at list price.
-pub(crate) fn plan_line(plan: &Plan, list_price: Money) -> Line {
+/// A term of a plan at list price.
+pub(crate) fn term_line(term: Term, plan: &Plan, list_price: Money) -> Line {
+    let what = match term {
+        Term::Monthly => "one cycle",
+        Term::Annual => "a year of 12 cycles",
+    };
     Line {
         kind: LineKind::Plan,
-        description: format!("{}, one cycle", plan.name),
+        description: format!("{}, {what}", plan.name),
         amount_minor: list_price.amount_minor,
     }
 }

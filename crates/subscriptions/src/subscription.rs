@@ -1,10 +1,12 @@
 //! A subscription and what was bought for it, as they are stored.
 
-use domain::calendar::{Anchor, Cycle};
+use domain::calendar::{Anchor, AnchorKind, Cycle};
 use domain::id::{CustomerId, GrantId, InvoiceId, PurchaseId, SubscriptionId};
 use domain::money::DiscountBps;
+use domain::month_share::MonthShare;
 use domain::subscription::Status;
-use domain::{Credits, Currency, Timestamp};
+use domain::term::Term;
+use domain::{Credits, Currency, Refusal, Timestamp};
 
 /// A customer's plan, from the first unpaid invoice to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,13 +21,23 @@ pub struct Subscription {
     pub currency: Currency,
     /// The provider's name for what pays the renewals.
     pub payment_method: String,
+    /// What is paid at once (R-22b).
+    pub term: Term,
+    /// Of an annual one that was paid, the cycle that its running year was paid with.
+    pub annual_from: Option<u32>,
+    /// Where its cycles are cut.
+    pub anchor_kind: AnchorKind,
     /// Off this cycle's price.
     pub discount: DiscountBps,
+    /// The part of a month that this cycle covers.
+    pub share: MonthShare,
     /// `None` until the first payment.
     pub running: Option<Running>,
     pub cancel_at_cycle_end: bool,
     /// A lower plan from the next cycle on.
     pub scheduled_plan_code: Option<String>,
+    /// It moves to the newest catalogue version at its next renewal.
+    pub migrates: bool,
     pub created_at: Timestamp,
     pub ended_at: Option<Timestamp>,
 }
@@ -40,6 +52,27 @@ pub struct Running {
 impl Subscription {
     pub fn cycle(&self) -> Option<Cycle> {
         self.running.map(|running| running.cycle)
+    }
+
+    /// The cycle that the running term was paid with, or is to be.
+    pub fn paid_with(&self) -> Option<u32> {
+        self.cycle().map(|cycle| self.annual_from.unwrap_or(cycle.number))
+    }
+
+    /// Whether the term ends with the current cycle: then it is renewed, or a cancel takes effect.
+    pub fn is_last_of_term(&self) -> bool {
+        match (self.cycle(), self.paid_with()) {
+            (Some(cycle), Some(paid_with)) => self.term.is_last(paid_with, cycle.number),
+            _ => true,
+        }
+    }
+
+    /// When the running term ends, and what is scheduled happens: a monthly one with its cycle.
+    pub fn renews_at(&self) -> Result<Option<Timestamp>, Refusal> {
+        match (self.running, self.paid_with()) {
+            (Some(running), Some(paid_with)) => self.term.ends_at(running.anchor, paid_with).map(Some),
+            _ => Ok(None),
+        }
     }
 }
 
@@ -82,6 +115,29 @@ impl PurchaseStatus {
             PurchaseStatus::Pending => "pending",
             PurchaseStatus::Applied => "applied",
             PurchaseStatus::Ended => "ended",
+        }
+    }
+}
+
+/// What happens to a purchase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PurchaseEvent {
+    /// Its invoice was paid in time.
+    TookEffect,
+    /// Its time is over, it was withdrawn, or its payment came too late to buy anything.
+    GivenUp,
+}
+
+impl PurchaseStatus {
+    /// The status after an event: decided once (R-10a).
+    pub fn after(self, event: PurchaseEvent) -> PurchaseStatus {
+        match (self, event) {
+            (PurchaseStatus::Pending, PurchaseEvent::TookEffect) => PurchaseStatus::Applied,
+            (PurchaseStatus::Pending, PurchaseEvent::GivenUp) => PurchaseStatus::Ended,
+            (
+                PurchaseStatus::Applied | PurchaseStatus::Ended,
+                PurchaseEvent::TookEffect | PurchaseEvent::GivenUp,
+            ) => self,
         }
     }
 }

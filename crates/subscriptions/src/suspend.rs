@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::subscription::Subscription;
 use crate::view::{SubscriptionView, one};
-use crate::{Subscriptions, event, is_repeat, store};
+use crate::{Subscriptions, event, is_repeat, status_change, store};
 
 impl Subscriptions {
     /// Suspends. One that is suspended stays so. Refused: `not-found`, `subscription-incomplete`,
@@ -91,6 +91,7 @@ pub(crate) async fn suspend(
     }
     account.set_suspended(true);
     store::subscriptions::update(tx, scope.tenant, subscription).await?;
+    status_change::moved(tx, scope, subscription, before, Event::Suspended).await?;
     event::emit(tx, scope, event::SUSPENDED, subscription, details).await
 }
 
@@ -103,10 +104,14 @@ async fn lift(
     if subscription.status != Status::Suspended {
         return Err(Refusal::SubscriptionNotSuspended.into());
     }
-    subscription.status = after(subscription.status, Event::Lifted)?;
+    let before = subscription.status;
+    subscription.status = after(before, Event::Lifted)?;
+    status_change::moved(tx, scope, subscription, before, Event::Lifted).await?;
     let is_paid = !store::purchases::with_paid_cycle(tx, scope.tenant, &[subscription.id]).await?.is_empty();
     if !is_paid {
-        subscription.status = after(subscription.status, Event::RenewalFailed)?;
+        let lifted = subscription.status;
+        subscription.status = after(lifted, Event::RenewalFailed)?;
+        status_change::moved(tx, scope, subscription, lifted, Event::RenewalFailed).await?;
     }
     account.set_suspended(false);
     store::subscriptions::update(tx, scope.tenant, subscription).await?;

@@ -5,7 +5,9 @@ use domain::calendar::Cycle;
 use domain::id::{CustomerId, InvoiceId, PurchaseId, SubscriptionId};
 use domain::invoice::{InvoiceStatus, PaymentStatus};
 use domain::money::DiscountBps;
+use domain::month_share::MonthShare;
 use domain::subscription::{Status, check_changeable};
+use domain::term::Term;
 use domain::{Credits, Currency, Refusal, TenantScope, Timestamp};
 use invoices::InvoiceView;
 
@@ -27,11 +29,19 @@ pub struct SubscriptionView {
     pub payment_method: String,
     /// The current or last cycle; `None` before the first payment.
     pub cycle: Option<Cycle>,
+    /// What is paid at once (R-22b).
+    pub term: Term,
+    /// When the term ends that is paid, or to be paid: what is scheduled happens then. `None` before the first payment.
+    pub renews_at: Option<Timestamp>,
+    /// The part of a month that this cycle covers.
+    pub share: MonthShare,
     /// Off the price of this cycle.
     pub discount: DiscountBps,
     pub cancel_at_cycle_end: bool,
     /// The plan from the next cycle on, where that is another one.
     pub scheduled_plan_code: Option<String>,
+    /// It moves to the newest catalogue version at its next renewal.
+    pub migrates: bool,
     /// The unpaid invoice of the current cycle.
     pub open_invoice: Option<InvoiceId>,
     pub pending_upgrade: Option<PendingUpgrade>,
@@ -83,6 +93,8 @@ pub(crate) struct SoldToCustomer {
 pub enum Settlement {
     /// The invoice is paid, and what it was for has taken effect.
     Paid,
+    /// The customer has to do something first; the payment says what.
+    RequiresAction,
     /// The provider has not decided yet.
     Pending,
 }
@@ -121,7 +133,7 @@ impl Subscriptions {
                     false => ledger::version(tx, tenant, customer).await?,
                 };
                 let view = |subscription| view(subscription, &pending, &dunnings, version);
-                Ok(found.into_iter().map(view).collect())
+                found.into_iter().map(view).collect()
             })
             .await
     }
@@ -181,8 +193,9 @@ fn settlement(
     if invoice.invoice.status == InvoiceStatus::Paid {
         return Ok(Settlement::Paid);
     }
-    if invoice.in_flight().is_some() {
-        return Ok(Settlement::Pending);
+    if let Some(payment) = invoice.in_flight() {
+        let is_customers_turn = payment.status == PaymentStatus::RequiresAction;
+        return Ok(if is_customers_turn { Settlement::RequiresAction } else { Settlement::Pending });
     }
     if invoice.payments.iter().any(|payment| payment.status == PaymentStatus::Refunded) {
         check_changeable(subscription.status, subscription.cycle.map(|cycle| cycle.end), scope.now)?;
@@ -201,7 +214,7 @@ pub async fn one(
     let pending = store::purchases::pending(tx, scope.tenant, &[subscription.id]).await?;
     let dunnings = store::dunnings::open(tx, scope.tenant, &[subscription.id]).await?;
     let version = ledger::version(tx, scope.tenant, subscription.customer).await?;
-    Ok(view(subscription, &pending, &dunnings, version))
+    view(subscription, &pending, &dunnings, version)
 }
 
 fn view(
@@ -209,17 +222,21 @@ fn view(
     pending: &[Purchase],
     dunnings: &[Dunning],
     account_version: i64,
-) -> SubscriptionView {
+) -> Result<SubscriptionView> {
     let mut own = pending.iter().filter(|purchase| purchase.subscription == subscription.id);
     let upgrade = own.clone().find(|purchase| purchase.kind == PurchaseKind::Upgrade);
     let cycle = own.find(|purchase| purchase.kind != PurchaseKind::Upgrade);
-    SubscriptionView {
+    Ok(SubscriptionView {
         id: subscription.id,
         customer: subscription.customer,
         status: subscription.status,
         catalog_version: subscription.catalog_version,
         currency: subscription.currency,
         cycle: subscription.cycle(),
+        term: subscription.term,
+        renews_at: subscription.renews_at()?,
+        share: subscription.share,
+        migrates: subscription.migrates,
         discount: subscription.discount,
         cancel_at_cycle_end: subscription.cancel_at_cycle_end,
         open_invoice: cycle.map(|purchase| purchase.invoice),
@@ -237,5 +254,5 @@ fn view(
         plan_code: subscription.plan_code,
         payment_method: subscription.payment_method,
         scheduled_plan_code: subscription.scheduled_plan_code,
-    }
+    })
 }

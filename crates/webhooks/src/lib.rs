@@ -33,7 +33,9 @@
 //! became of it), one to release; nothing is locked while a request is under way.
 //!
 //! All instants here are real ones, by the database's clock: other people's servers do not live by a
-//! test clock. Only an event's own `timestamp` is its tenant's.
+//! test clock. Two things are the tenant's: an event's own `timestamp`, and that a failed delivery is due
+//! too once a test clock has passed its pause. The next tick makes that attempt; a clock that has
+//! been advanced further is not stopped for the ones after it.
 
 mod address;
 mod create_endpoint;

@@ -160,7 +160,8 @@ pub(crate) async fn endpoints_due_all_tenants(tx: &mut Connection) -> Result<Vec
              and exists ( \
                  select 1 from webhook_deliveries d \
                  where d.tenant_id = e.tenant_id and d.endpoint_id = e.endpoint_id \
-                     and d.state = 'waiting' and d.due_at <= now())",
+                     and d.state = 'waiting' and (d.due_at <= now() or d.due_by_clock <= ( \
+                         select clock_at from tenants t where t.tenant_id = d.tenant_id)))",
     )
     .load(tx)
     .await?;
@@ -261,7 +262,7 @@ impl TryFrom<DeliveryRow> for Delivery {
     }
 }
 
-/// What is due to the endpoint, the longest due first.
+/// What is due to the endpoint, by real time or by its tenant's test clock, the longest due first.
 pub(crate) async fn due(
     tx: &mut Connection,
     tenant: TenantId,
@@ -271,7 +272,8 @@ pub(crate) async fn due(
     let rows: Vec<DeliveryRow> = db::sql_query(
         "select event_id, attempts, kind, subject, payload, occurred_at \
          from webhook_deliveries join outbox using (tenant_id, event_id) \
-         where tenant_id = $1 and endpoint_id = $2 and state = 'waiting' and due_at <= now() \
+         where tenant_id = $1 and endpoint_id = $2 and state = 'waiting' \
+             and (due_at <= now() or due_by_clock <= (select clock_at from tenants where tenant_id = $1)) \
          order by due_at, event_id limit $3",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
@@ -336,6 +338,8 @@ pub(crate) async fn record(
         "update webhook_deliveries d \
          set attempts = d.attempts + 1, state = a.state, last_status = a.status, last_error = a.error, \
              due_at = now() + a.pause_ms * interval '1 millisecond', \
+             due_by_clock = (select clock_at from tenants where tenant_id = $1) \
+                 + a.pause_ms * interval '1 millisecond', \
              settled_at = case when a.state <> 'waiting' then now() end \
          from unnest($3, $4, $5, $6, $7, $8) as a (event_id, attempts, state, status, error, pause_ms) \
          where d.tenant_id = $1 and d.endpoint_id = $2 and d.event_id = a.event_id \

@@ -3,7 +3,7 @@
 
 use domain::model::calendar::{DAY, HOUR, MINUTE, Micros};
 use domain::model::holds::Hold;
-use domain::model::tenant::Subscription;
+use domain::model::tenant::{Bought, Subscription};
 use domain::model::{Ask, Command, Counted, Event, Model};
 
 use super::random::Random;
@@ -14,7 +14,7 @@ const NOWHERE: usize = 1_000_000;
 const CUSTOMERS_MAX: usize = 3;
 
 /// How often each kind is chosen.
-const WEIGHTS: [(u64, &str); 24] = [
+const WEIGHTS: [(u64, &str); 26] = [
     (3, "create-customer"),
     (6, "subscribe"),
     (3, "preview-upgrade"),
@@ -23,6 +23,8 @@ const WEIGHTS: [(u64, &str); 24] = [
     (2, "withdraw-cancel"),
     (3, "schedule-plan"),
     (2, "withdraw-plan"),
+    (2, "migrate"),
+    (1, "withdraw-migration"),
     (3, "set-method"),
     (6, "pay-invoice"),
     (2, "price"),
@@ -87,6 +89,7 @@ impl Generator {
                     2 => Some("lite-only".to_owned()),
                     _ => None,
                 },
+                annual: self.random.percent(25),
             },
             "preview-upgrade" => {
                 let subscription = self.subscription(model);
@@ -106,6 +109,11 @@ impl Generator {
             "withdraw-plan" => {
                 let subscription = self.one_that(model, |own| own.scheduled.is_some());
                 Command::WithdrawPlan { subscription }
+            }
+            "migrate" => Command::Migrate { subscription: self.subscription(model) },
+            "withdraw-migration" => {
+                let subscription = self.one_that(model, |own| own.migrates);
+                Command::WithdrawMigration { subscription }
             }
             "set-method" => {
                 Command::SetMethod { subscription: self.subscription(model), method: self.method() }
@@ -217,10 +225,10 @@ impl Generator {
             (0..model.invoices.len()).filter(|number| model.invoices[*number].status == "open").collect();
         let invoice = if !open.is_empty() && self.random.percent(85) {
             self.random.of(&open)
-        } else if model.invoices.is_empty() || self.random.percent(15) {
-            NOWHERE
         } else {
-            self.random.index(model.invoices.len())
+            let seen = |number: &usize| model.invoices[*number].bought != Bought::WithinYear;
+            let seen: Vec<usize> = (0..model.invoices.len()).filter(seen).collect();
+            if seen.is_empty() || self.random.percent(15) { NOWHERE } else { self.random.of(&seen) }
         };
         let method = if self.random.percent(70) { Some(self.method()) } else { None };
         Command::PayInvoice { invoice, method }

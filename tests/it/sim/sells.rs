@@ -19,7 +19,7 @@ pub const MODELS: [(u64, &str); 6] = [
     (2, "mimo-v9"),
 ];
 
-/// The second version as a file. Other prices and pools; `max` is no longer sold in CNY; a promotion for
+/// The second version as a file. Other prices and pools; `max` is no longer sold in CNY, nor by the year, and `pro` by the year in USD only; a promotion for
 /// one plan that is better than the one for all; rates by token kind, one kind without any; a cap on
 /// output; a bound that belongs to the band above; rates that end on 2026-05-01.
 pub const SECOND: &str = r#"
@@ -29,18 +29,21 @@ name = "Lite"
 rank = 1
 credits_per_cycle = 65_000_000
 prices_minor = { USD = 7_01, CNY = 45_03 }
+annual_prices_minor = { USD = 70_11, CNY = 450_35 }
 [[plans]]
 code = "standard"
 name = "Standard"
 rank = 2
 credits_per_cycle = 200_000_000
 prices_minor = { USD = 16_00, CNY = 99_00 }
+annual_prices_minor = { USD = 160_00, CNY = 990_00 }
 [[plans]]
 code = "pro"
 name = "Pro"
 rank = 3
 credits_per_cycle = 650_000_001
 prices_minor = { USD = 49_99, CNY = 329_00 }
+annual_prices_minor = { USD = 499_93 }
 [[plans]]
 code = "max"
 name = "Max"
@@ -100,10 +103,10 @@ fn first() -> ModelCatalog {
         version: 1,
         effective: START,
         plans: vec![
-            plan("lite", 1, 60_000_000, &[("USD", 600), ("CNY", 3_900)]),
-            plan("standard", 2, 200_000_000, &[("USD", 1_600), ("CNY", 9_900)]),
-            plan("pro", 3, 700_000_000, &[("USD", 5_000), ("CNY", 32_900)]),
-            plan("max", 4, 1_600_000_000, &[("USD", 10_000), ("CNY", 65_900)]),
+            by_year("lite", 1, 60_000_000, &[("USD", 600, 6_000), ("CNY", 3_900, 39_000)]),
+            by_year("standard", 2, 200_000_000, &[("USD", 1_600, 16_000), ("CNY", 9_900, 99_000)]),
+            by_year("pro", 3, 700_000_000, &[("USD", 5_000, 50_000), ("CNY", 32_900, 329_000)]),
+            by_year("max", 4, 1_600_000_000, &[("USD", 10_000, 100_000), ("CNY", 65_900, 659_000)]),
         ],
         promotions: vec![promotion],
         models: vec![
@@ -130,9 +133,12 @@ fn second() -> ModelCatalog {
         version: 2,
         effective: SECOND_FROM,
         plans: vec![
-            plan("lite", 1, 65_000_000, &[("USD", 701), ("CNY", 4_503)]),
-            plan("standard", 2, 200_000_000, &[("USD", 1_600), ("CNY", 9_900)]),
-            plan("pro", 3, 650_000_001, &[("USD", 4_999), ("CNY", 32_900)]),
+            by_year("lite", 1, 65_000_000, &[("USD", 701, 7_011), ("CNY", 4_503, 45_035)]),
+            by_year("standard", 2, 200_000_000, &[("USD", 1_600, 16_000), ("CNY", 9_900, 99_000)]),
+            ModelPlan {
+                annual_prices: vec![("USD", 49_993)],
+                ..plan("pro", 3, 650_000_001, &[("USD", 4_999), ("CNY", 32_900)])
+            },
             plan("max", 4, 1_700_000_000, &[("USD", 11_000)]),
         ],
         promotions: vec![for_all, for_lite],
@@ -146,7 +152,15 @@ fn second() -> ModelCatalog {
 }
 
 fn plan(code: &'static str, rank: u32, credits: i64, prices: &[(&'static str, i64)]) -> ModelPlan {
-    ModelPlan { code, rank, credits, prices: prices.to_vec() }
+    ModelPlan { code, rank, credits, prices: prices.to_vec(), annual_prices: vec![] }
+}
+
+/// With the price of a cycle and that of a year.
+fn by_year(code: &'static str, rank: u32, credits: i64, prices: &[(&'static str, i64, i64)]) -> ModelPlan {
+    let of = |price: fn(&(&'static str, i64, i64)) -> i64| {
+        prices.iter().map(|each| (each.0, price(each))).collect()
+    };
+    ModelPlan { code, rank, credits, prices: of(|each| each.1), annual_prices: of(|each| each.2) }
 }
 
 fn rates(model: &'static str, bands: Vec<ModelBand>) -> ModelRates {

@@ -127,9 +127,12 @@ impl Ids {
             Command::CreateCustomer { external_id } => {
                 post("/v1/customers".to_owned(), json!({ "external_id": external_id }))
             }
-            Command::Subscribe { customer: whose, plan, currency, method, promotion } => {
+            Command::Subscribe { customer: whose, plan, currency, method, promotion, annual } => {
                 let mut body = json!({"customer": customer(whose), "plan": plan, "currency": currency,
                     "payment_method": method});
+                if *annual {
+                    body["term"] = json!("annual");
+                }
                 set(&mut body, "promotion", promotion.as_deref());
                 post("/v1/subscriptions".to_owned(), body)
             }
@@ -151,6 +154,10 @@ impl Ids {
             }
             Command::WithdrawPlan { subscription } => {
                 bare(Method::DELETE, of(subscription, "/scheduled-plan"))
+            }
+            Command::Migrate { subscription } => bare(Method::PUT, of(subscription, "/migration")),
+            Command::WithdrawMigration { subscription } => {
+                bare(Method::DELETE, of(subscription, "/migration"))
             }
             Command::SetMethod { subscription, method } => {
                 put(of(subscription, "/payment-method"), json!({ "payment_method": method }))

@@ -45,6 +45,10 @@ struct PlanTerms {
     credits_per_cycle: Credits,
     #[serde(deserialize_with = "object")]
     prices_minor: PricesMinor,
+    /// Of twelve cycles that are paid at once; not sold so where left out.
+    #[serde(default, deserialize_with = "present_object", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    annual_prices_minor: Option<PricesMinor>,
 }
 
 /// A discount on a customer's first cycle.
@@ -237,16 +241,7 @@ impl From<CatalogDocument> for model::CatalogDocument {
     fn from(document: CatalogDocument) -> Self {
         let CatalogDocument { plans, promotions, top_ups, models } = document;
         model::CatalogDocument {
-            plans: plans
-                .into_iter()
-                .map(|PlanTerms { code, name, rank, credits_per_cycle, prices_minor }| model::Plan {
-                    code,
-                    name,
-                    rank,
-                    credits_per_cycle,
-                    prices_minor: prices_minor.into(),
-                })
-                .collect(),
+            plans: plans.into_iter().map(model::Plan::from).collect(),
             promotions: promotions
                 .into_iter()
                 .map(|PromotionTerms { code, first_cycle_discount_bps, plans }| model::Promotion {
@@ -272,6 +267,19 @@ impl From<CatalogDocument> for model::CatalogDocument {
                     bands: bands.into_iter().map(model::Band::from).collect(),
                 })
                 .collect(),
+        }
+    }
+}
+
+impl From<PlanTerms> for model::Plan {
+    fn from(plan: PlanTerms) -> Self {
+        model::Plan {
+            code: plan.code,
+            name: plan.name,
+            rank: plan.rank,
+            credits_per_cycle: plan.credits_per_cycle,
+            prices_minor: plan.prices_minor.into(),
+            annual_prices_minor: plan.annual_prices_minor.map(BTreeMap::from).unwrap_or_default(),
         }
     }
 }
@@ -334,6 +342,8 @@ impl From<&model::CatalogDocument> for CatalogDocument {
             rank: plan.rank,
             credits_per_cycle: plan.credits_per_cycle,
             prices_minor: PricesMinor::of(&plan.prices_minor),
+            annual_prices_minor: (!plan.annual_prices_minor.is_empty())
+                .then(|| PricesMinor::of(&plan.annual_prices_minor)),
         };
         let promotion = |promotion: &model::Promotion| PromotionTerms {
             code: promotion.code.clone(),

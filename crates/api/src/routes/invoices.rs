@@ -125,12 +125,36 @@ struct Payment {
     refunded: Money,
     /// The provider's name of what pays.
     method: String,
+    /// What the customer has to do, where the status is `requires_action`.
+    #[schema(required)]
+    action: Option<PaymentAction>,
     /// The provider's reason, where it failed.
     #[schema(required)]
     failure_code: Option<String>,
     created_at: Instant,
     #[schema(required)]
     succeeded_at: Option<Instant>,
+}
+
+/// What a customer has to do before a payment goes on, such as 3-D Secure; good for this payment only.
+#[derive(Debug, Serialize, ToSchema)]
+struct PaymentAction {
+    /// What the provider's own script in the customer's browser finishes the payment with.
+    #[schema(required)]
+    client_secret: Option<String>,
+    /// A page of the provider's to send the customer to.
+    #[schema(required)]
+    redirect_url: Option<String>,
+}
+
+/// What paying an invoice came to.
+#[derive(Debug, Serialize, ToSchema)]
+struct InvoicePayment {
+    /// Null where the invoice is of what was bought without one: a top-up, or pay-as-you-go usage.
+    #[schema(required)]
+    subscription: Option<Subscription>,
+    invoice: Invoice,
+    payment_status: PaymentStatus,
 }
 
 /// A payment that the customer's bank wants back.
@@ -150,16 +174,6 @@ struct Dispute {
     /// When the bank had decided.
     #[schema(required)]
     closed_at: Option<Instant>,
-}
-
-/// What paying an invoice came to.
-#[derive(Debug, Serialize, ToSchema)]
-struct InvoicePayment {
-    /// Null where the invoice is of what was bought without one: a top-up, or pay-as-you-go usage.
-    #[schema(required)]
-    subscription: Option<Subscription>,
-    invoice: Invoice,
-    payment_status: PaymentStatus,
 }
 
 /// How to pay an invoice.
@@ -248,7 +262,7 @@ pub(super) async fn read_invoice(
     request_body = Pay,
     responses(
         (status = 200, description = "Paid", body = InvoicePayment),
-        (status = 202, description = "The payment is pending", body = InvoicePayment),
+        (status = 202, description = "The payment is pending, or the customer has to act first", body = InvoicePayment),
         (status = 402, description = "`payment-declined`, with `subscription` and `invoice`; `subscription-suspended`", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`invoice-not-open`, `payment-pending`, `promotion-used`", body = Problem, content_type = "application/problem+json"),
     ),
@@ -365,6 +379,10 @@ impl From<invoices::Payment> for Payment {
             amount: payment.amount.into(),
             refunded: payment.refunded.into(),
             method: payment.method,
+            action: payment.action.map(|action| PaymentAction {
+                client_secret: action.client_secret,
+                redirect_url: action.redirect_url,
+            }),
             failure_code: payment.failure_code,
             created_at: Instant(payment.created_at),
             succeeded_at: payment.succeeded_at.map(Instant),

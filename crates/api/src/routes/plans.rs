@@ -41,6 +41,8 @@ struct Plan {
     credits_per_cycle: i64,
     /// The list price a cycle, once for each currency that it is sold in.
     prices: Vec<Money>,
+    /// The list price of twelve cycles that are paid at once, once for each currency that it is sold so in.
+    annual_prices: Vec<Money>,
 }
 
 /// A discount on a customer's first cycle.
@@ -210,15 +212,16 @@ impl PlanList {
 
 impl From<&model::Plan> for Plan {
     fn from(plan: &model::Plan) -> Self {
-        let prices = plan.prices_minor.iter().map(|(currency, amount_minor)| {
+        let money = |(currency, amount_minor): (&domain::Currency, &i64)| {
             Money::from(domain::Money { amount_minor: *amount_minor, currency: *currency })
-        });
+        };
         Plan {
             code: plan.code.clone(),
             name: plan.name.clone(),
             rank: plan.rank,
             credits_per_cycle: plan.credits_per_cycle.get(),
-            prices: prices.collect(),
+            prices: plan.prices_minor.iter().map(money).collect(),
+            annual_prices: plan.annual_prices_minor.iter().map(money).collect(),
         }
     }
 }

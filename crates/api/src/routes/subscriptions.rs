@@ -33,12 +33,25 @@ struct Subscribe {
     customer: CustomerId,
     #[schema(value_type = String, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:-]+$", example = "standard")]
     plan: ExternalId,
+    /// What is paid at once: a cycle, or a year of twelve.
+    #[serde(default, deserialize_with = "word")]
+    term: Term,
     #[serde(deserialize_with = "word")]
     currency: Currency,
     payment_method: PaymentMethod,
     /// A promotion's code, or `none` for the list price. The best one there is where left out.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:-]+$", example = "none")]
     promotion: Option<ExternalId>,
+}
+
+/// `monthly`: each cycle is paid for. `annual`: twelve cycles are paid at once, without a first-cycle promotion; each
+/// grants its Credits when it begins.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Term {
+    #[default]
+    Monthly,
+    Annual,
 }
 
 /// A customer's plan.
@@ -59,12 +72,22 @@ pub(super) struct Subscription {
     /// The current or last cycle; null before the first payment.
     #[schema(required)]
     cycle: Option<Cycle>,
+    term: Term,
+    /// When the term ends that is paid or to be paid, and what is scheduled happens; null before the first payment.
+    #[schema(required)]
+    renews_at: Option<Instant>,
+    /// Where cycles are calendar months, the part of the first one that this cycle covers and costs; else null.
+    #[schema(required)]
+    month_share: Option<MonthShare>,
     /// Off this cycle's list price, in basis points.
     discount_bps: u16,
+    /// It ends when its term does: with this cycle, or with its year.
     cancel_at_cycle_end: bool,
-    /// The plan from the next cycle on, where that is another one.
+    /// The plan from the next renewal on, where that is another one.
     #[schema(required)]
     scheduled_plan: Option<String>,
+    /// It moves to the newest catalogue version at its next renewal.
+    migrates: bool,
     /// The unpaid invoice of the current cycle.
     #[schema(value_type = Option<schema::InvoiceId>, required)]
     open_invoice: Option<InvoiceId>,
@@ -87,6 +110,15 @@ struct Cycle {
     number: u32,
     start: Instant,
     end: Instant,
+}
+
+/// Days of a month.
+#[derive(Debug, Serialize, ToSchema)]
+struct MonthShare {
+    /// The days that are covered, the one of the purchase included.
+    days: u16,
+    /// The days of that month.
+    of: u16,
 }
 
 /// An upgrade that waits for its payment.
@@ -119,11 +151,13 @@ struct Purchase {
     payment_status: PaymentStatus,
 }
 
-/// `paid`: what was bought has taken effect. `pending`: the provider has not decided yet.
+/// `paid`: what was bought has taken effect. `requires_action`: the customer has to do something first,
+/// as the payment's `action` says. `pending`: the provider has not decided yet.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum PaymentStatus {
     Paid,
+    RequiresAction,
     Pending,
 }
 
@@ -212,7 +246,7 @@ struct SubscriptionsQuery {
     request_body = Subscribe,
     responses(
         (status = 201, description = "Paid and active", body = Purchase),
-        (status = 202, description = "The payment is pending", body = Purchase),
+        (status = 202, description = "The payment is pending, or the customer has to act first", body = Purchase),
         (status = 402, description = "`payment-declined`, with `subscription` and `invoice`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such customer", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`already-subscribed`, `promotion-used`, `no-price-in-currency`", body = Problem, content_type = "application/problem+json"),
@@ -327,7 +361,7 @@ pub(super) async fn preview_upgrade(
     request_body = Upgrade,
     responses(
         (status = 200, description = "Paid and in effect", body = Purchase),
-        (status = 202, description = "The payment is pending", body = Purchase),
+        (status = 202, description = "The payment is pending, or the customer has to act first", body = Purchase),
         (status = 402, description = "`payment-declined`, with `subscription` and `invoice`; `subscription-suspended`", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`not-an-upgrade`, `downgrade-within-cycle` with `effective_at`, `quote-not-valid`, `upgrade-pending` and others", body = Problem, content_type = "application/problem+json"),
     ),
@@ -350,7 +384,7 @@ pub(super) async fn upgrade_subscription(
 
 /// Schedule a lower plan
 ///
-/// From the next cycle on. Replaces what was scheduled before; an upgrade withdraws it.
+/// From the next cycle on; of a year that was paid, from its end on. Replaces what was scheduled before; an upgrade withdraws it.
 #[utoipa::path(
     tag = "Subscriptions",
     security(("bearer" = ["billing"])),
@@ -413,7 +447,7 @@ pub(super) async fn withdraw_scheduled_plan(
 
 /// Cancel
 ///
-/// At the cycle's end, and the Credits stay usable until then. A subscription that waits for its first
+/// At the cycle's end, and the Credits stay usable until then. A year that was paid goes on to its own end. A subscription that waits for its first
 /// payment ends at once.
 #[utoipa::path(
     tag = "Subscriptions",
@@ -523,6 +557,7 @@ pub(super) async fn set_payment_method(
 pub(super) fn settled(settlement: Settlement, paid: StatusCode) -> (StatusCode, PaymentStatus) {
     match settlement {
         Settlement::Paid => (paid, PaymentStatus::Paid),
+        Settlement::RequiresAction => (StatusCode::ACCEPTED, PaymentStatus::RequiresAction),
         Settlement::Pending => (StatusCode::ACCEPTED, PaymentStatus::Pending),
     }
 }
@@ -549,6 +584,10 @@ impl From<Subscribe> for NewSubscription {
         NewSubscription {
             customer: new.customer,
             plan_code: new.plan.to_string(),
+            term: match new.term {
+                Term::Monthly => domain::term::Term::Monthly,
+                Term::Annual => domain::term::Term::Annual,
+            },
             currency: new.currency.into(),
             payment_method: new.payment_method.into(),
             promotion,
@@ -577,6 +616,14 @@ impl From<SubscriptionView> for Subscription {
             currency: view.currency.into(),
             payment_method: view.payment_method,
             cycle: view.cycle.map(Cycle::from),
+            term: match view.term {
+                domain::term::Term::Monthly => Term::Monthly,
+                domain::term::Term::Annual => Term::Annual,
+            },
+            renews_at: view.renews_at.map(Instant),
+            month_share: (!view.share.is_whole())
+                .then(|| MonthShare { days: view.share.days(), of: view.share.of() }),
+            migrates: view.migrates,
             discount_bps: view.discount.get(),
             cancel_at_cycle_end: view.cancel_at_cycle_end,
             scheduled_plan: view.scheduled_plan_code,

@@ -20,7 +20,7 @@ pub(crate) const I01_TRANSFERS: Check = Check::new(
                  ('expiry', 'available', 'expired', false), ('cancel', 'available', 'revoked', false),
                  ('void', 'spent', 'available', true), ('void', 'spent', 'overage', true),
                  ('void', 'available', 'expired', false), ('refund', 'available', 'revoked', false),
-                 ('dispute', 'available', 'revoked', false)))",
+                 ('dispute', 'available', 'revoked', false), ('cycle', 'issued', 'available', false)))",
 );
 
 /// Zero over all books of an account (R-26). That the transfers come to zero needs no query: each
@@ -205,6 +205,7 @@ pub(crate) const I09_CAUSES: Check = Check::new(
              when 'void' then 'a voided event of this customer'
              when 'refund' then 'a refund of what had paid for that grant'
              when 'dispute' then 'a lost dispute of what had paid for that grant'
+             when 'cycle' then 'a grant of a cycle of this customer'
              else 'a canceled subscription of this customer' end as expected
      from transfers t
      left join (select p.purchase_id as id, p.customer_id from purchases p
@@ -229,9 +230,18 @@ pub(crate) const I09_CAUSES: Check = Check::new(
              where d.tenant_id = $1 and d.state <> 'open') b
          on t.cause_kind in ('refund', 'dispute') and b.id = t.cause_id and b.purchase_id = t.grant_id
              and b.credits_revoked = t.credits and t.credit = 'revoked'
+     left join (select coalesce(k.grant_id, k.carried_grant_id) as id, s.customer_id
+             from (select tenant_id, subscription_id, grant_id, null::uuid as carried_grant_id from cycles
+                   where tenant_id = $1 and grant_id is not null
+                   union all
+                   select tenant_id, subscription_id, null, carried_grant_id from cycles
+                   where tenant_id = $1 and carried_grant_id is not null) k
+             join subscriptions s on s.tenant_id = k.tenant_id and s.subscription_id = k.subscription_id) y
+         on t.cause_kind = 'cycle' and y.id = t.cause_id and y.id = t.grant_id
+             and y.customer_id = t.customer_id
      where t.tenant_id = $1 and ($2::uuid is null or t.customer_id = $2)
          and p.id is null and e.identity is null and g.grant_id is null and c.subscription_id is null
-         and v.identity is null and b.id is null
+         and v.identity is null and b.id is null and y.id is null
          and not (t.cause_kind = 'usage' and t.event_time < usage_kept_from())",
 );
 

@@ -74,7 +74,7 @@ pub(crate) const I19_CURRENT: Check = Check::new(
 );
 
 /// A plan's or a top-up's grant has a purchase that was paid for, or that the tenant trusted its customer with
-/// (policy `renewal_grant = on_invoice`), and what that bought.
+/// (policy `renewal_grant = on_invoice`), and what that bought; or it is of a cycle that its year has paid for.
 pub(crate) const I20_GRANTS: Check = Check::new(
     20,
     "grants",
@@ -88,12 +88,59 @@ pub(crate) const I20_GRANTS: Check = Check::new(
      left join invoices i on i.tenant_id = g.tenant_id and i.invoice_id = p.invoice_id
      where g.tenant_id = $1 and ($2::uuid is null or g.customer_id = $2)
          and g.source in ('plan', 'upgrade', 'top_up')
+         and not exists (select from cycles c where c.tenant_id = g.tenant_id and c.grant_id = g.grant_id)
          and (p.credits is distinct from g.amount or p.customer_id is distinct from g.customer_id
              or i.customer_id is distinct from g.customer_id
              or (g.source = 'top_up') is distinct from (p.kind = 'top_up')
              or not coalesce(p.status = 'applied' and i.status = 'paid'
                  or p.kind = 'renewal' and p.granted_at is not null
                      and t.policies ->> 'renewal_grant' = 'on_invoice', false))",
+);
+
+/// A cycle has a grant of its own exactly where its year had paid for it with an earlier one: of the subscription's
+/// customer, for as long as the cycle lasts. What it carried was left by it (R-20, R-22b).
+pub(crate) const I20_CYCLES: Check = Check::new(
+    20,
+    "cycles",
+    "select s.customer_id, 'cycles' as in_table,
+         'sub_' || translate(c.subscription_id::text, '-', '') || ', number ' || c.number as row_key,
+         case when c.grant_id is null then 'no grant of its own'
+             else 'a grant of ' || coalesce(g.amount::text, 'nothing') || ' until '
+                 || coalesce(g.expires_at::text, 'no time') end as found,
+         'a grant of its own until ' || c.ends_at || ' exactly where its year has paid for it' as expected
+     from cycles c
+     join subscriptions s on s.tenant_id = c.tenant_id and s.subscription_id = c.subscription_id
+     left join grants g on g.tenant_id = c.tenant_id and g.grant_id = c.grant_id
+     left join purchases p on p.tenant_id = c.tenant_id and p.subscription_id = c.subscription_id
+         and p.cycle_number = c.number and p.kind in ('first_cycle', 'renewal')
+     where c.tenant_id = $1 and ($2::uuid is null or s.customer_id = $2) and c.state <> 'skipped'
+         and case when c.grant_id is null then p.purchase_id is null and exists (
+                 select from purchases q where q.tenant_id = c.tenant_id and q.subscription_id = c.subscription_id
+                     and q.kind in ('first_cycle', 'renewal') and q.status = 'applied' and q.credits > 0
+                     and q.cycle_number < c.number and q.plan_code = c.plan_code)
+             else p.purchase_id is not null or s.term <> 'annual' or g.customer_id is distinct from s.customer_id
+                 or g.source is distinct from 'plan' or g.expires_at is distinct from c.ends_at
+                 or not exists (select from purchases q
+                     where q.tenant_id = c.tenant_id and q.subscription_id = c.subscription_id
+                         and q.kind in ('first_cycle', 'renewal') and q.status = 'applied'
+                         and q.cycle_number between c.number - 11 and c.number - 1) end
+     union all
+     select s.customer_id, 'cycles',
+         'sub_' || translate(c.subscription_id::text, '-', '') || ', number ' || c.number,
+         'a carried grant of ' || coalesce(g.amount::text, 'nothing') || ' from '
+             || coalesce(g.effective_at::text, 'no time'),
+         'at most what expired of its own at ' || c.ends_at
+     from cycles c
+     join subscriptions s on s.tenant_id = c.tenant_id and s.subscription_id = c.subscription_id
+     left join grants g on g.tenant_id = c.tenant_id and g.grant_id = c.carried_grant_id
+     where c.tenant_id = $1 and ($2::uuid is null or s.customer_id = $2) and c.carried_grant_id is not null
+         and (g.source is distinct from 'rollover' or g.customer_id is distinct from s.customer_id
+             or g.effective_at is distinct from c.ends_at
+             or g.amount > (select coalesce(sum(t.credits), 0) from transfers t
+                 join grants o on o.tenant_id = t.tenant_id and o.grant_id = t.grant_id
+                     and o.source in ('plan', 'upgrade') and o.expires_at = c.ends_at
+                 where t.tenant_id = c.tenant_id and t.customer_id = s.customer_id
+                     and t.cause_kind = 'expiry'))",
 );
 
 /// A paid invoice's purchase has taken effect, and has its grant; no other has.
@@ -168,6 +215,80 @@ pub(crate) const I23_STATUSES: Check = Check::new(
              when 'canceled' then e.activated and e.canceled and not e.expired
              when 'past_due' then e.activated and e.past_due and not (e.canceled or e.expired)
              else e.activated and not (e.canceled or e.expired) end, false)",
+);
+
+/// The history begins with how a subscription was made, goes on from where it was, by allowed edges alone, and leads to
+/// the status that it has; nothing follows an end.
+pub(crate) const I23_HISTORY: Check = Check::new(
+    23,
+    "status history",
+    "with steps as (
+         select h.*, lag(h.to_status) over (partition by h.subscription_id order by h.position) as before,
+             lag(h.changed_at) over (partition by h.subscription_id order by h.position) as before_at,
+             row_number() over (partition by h.subscription_id order by h.position) - 1 as place,
+             lead(h.position) over (partition by h.subscription_id order by h.position) is null as is_last
+         from subscription_statuses h where h.tenant_id = $1)
+     select s.customer_id, 'subscription_statuses' as in_table,
+         'sub_' || translate(s.subscription_id::text, '-', '') || ', position '
+             || coalesce(h.position::text, 'none') as row_key,
+         coalesce(h.from_status, 'nothing') || ', by ' || coalesce(h.cause, 'nothing') || ', to '
+             || coalesce(h.to_status, 'nothing') as found,
+         'an edge of the machine on from ' || coalesce(h.before, 'nothing')
+             || case when h.is_last then ', to ' || s.status else '' end as expected
+     from subscriptions s
+     left join steps h on h.subscription_id = s.subscription_id
+     where s.tenant_id = $1 and ($2::uuid is null or s.customer_id = $2)
+         and (h.position is null or h.position <> h.place or h.from_status is distinct from h.before
+             or h.before in ('canceled', 'expired') or h.changed_at < h.before_at
+             or h.is_last and h.to_status <> s.status
+             or not coalesce(case when h.position = 0
+                 then h.cause = 'kept' or h.cause = 'created' and h.to_status = 'incomplete'
+                 else (h.from_status, h.cause, h.to_status) in (
+                     ('incomplete', 'first_paid', 'active'), ('incomplete', 'purchase_ended', 'expired'),
+                     ('incomplete', 'canceled_at_once', 'expired'),
+                     ('active', 'renewal_failed', 'past_due'), ('past_due', 'renewal_paid', 'active'),
+                     ('active', 'suspended', 'suspended'), ('past_due', 'suspended', 'suspended'),
+                     ('suspended', 'lifted', 'active'),
+                     ('active', 'ended_for_good', 'canceled'), ('active', 'canceled_at_once', 'canceled'),
+                     ('past_due', 'ended_for_good', 'canceled'),
+                     ('past_due', 'canceled_at_once', 'canceled'),
+                     ('suspended', 'ended_for_good', 'canceled'),
+                     ('suspended', 'canceled_at_once', 'canceled')) end, false))",
+);
+
+/// An unpaid renewal is dunned for as long as it may be paid, and no longer (R-22): open exactly while its purchase is
+/// pending, a try due only while none is in flight.
+pub(crate) const I23_DUNNINGS: Check = Check::new(
+    23,
+    "dunnings",
+    "select s.customer_id, 'dunnings' as in_table, 'pur_' || translate(d.purchase_id::text, '-', '') as row_key,
+         d.stage || ' after ' || d.failed_tries || ' tries, the next one at '
+             || coalesce(d.next_try_at::text, 'no time') || ', its renewal ' || p.status as found,
+         case p.status when 'pending' then case when y.tries_in_flight > 0 then 'trying' else 'waiting' end
+             when 'applied' then 'recovered' else 'lost' end || ' after ' || y.failed || ' tries' as expected
+     from dunnings d
+     join subscriptions s on s.tenant_id = d.tenant_id and s.subscription_id = d.subscription_id
+     join purchases p on p.tenant_id = d.tenant_id and p.purchase_id = d.purchase_id
+     cross join lateral (select count(*) filter (where y.status in ('created', 'pending')) as tries_in_flight,
+             count(*) filter (where y.status in ('failed', 'canceled')) as failed
+         from payments y where y.tenant_id = d.tenant_id and y.invoice_id = p.invoice_id) y
+     where d.tenant_id = $1 and ($2::uuid is null or s.customer_id = $2)
+         and (p.kind <> 'renewal' or p.subscription_id <> d.subscription_id
+             or d.stage <> case p.status when 'applied' then 'recovered' when 'ended' then 'lost'
+                 else case when y.tries_in_flight > 0 then 'trying' else 'waiting' end end
+             or d.next_try_at is not null and (p.status <> 'pending' or y.tries_in_flight > 0)
+             or p.status = 'pending' and d.failed_tries <> y.failed)
+     union all
+     select s.customer_id, 'dunnings', 'pur_' || translate(p.purchase_id::text, '-', ''),
+         'none', 'one: a payment of this renewal has failed'
+     from purchases p
+     join subscriptions s on s.tenant_id = p.tenant_id and s.subscription_id = p.subscription_id
+     where p.tenant_id = $1 and ($2::uuid is null or s.customer_id = $2)
+         and p.kind = 'renewal' and p.status = 'pending' and s.status = 'past_due'
+         and exists (select from payments y where y.tenant_id = p.tenant_id and y.invoice_id = p.invoice_id
+             and y.status = 'failed')
+         and not exists (select from dunnings d
+             where d.tenant_id = p.tenant_id and d.purchase_id = p.purchase_id)",
 );
 
 /// A paid invoice has one payment that succeeded, of exactly its amount and currency; no other invoice

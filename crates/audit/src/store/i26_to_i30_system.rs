@@ -224,7 +224,7 @@ pub(crate) const I30_LATE: Check = Check::late(
              and not exists (select from purchases p join payments y
                  on y.tenant_id = p.tenant_id and y.invoice_id = p.invoice_id
                  where p.tenant_id = $1 and p.subscription_id = s.subscription_id
-                     and y.status in ('created', 'pending'))
+                     and y.status in ('created', 'requires_action', 'pending'))
          union all
          select g.customer_id, 'grants', 'gra_' || translate(g.grant_id::text, '-', ''),
              g.remaining || ' remaining', g.expires_at
@@ -233,7 +233,7 @@ pub(crate) const I30_LATE: Check = Check::late(
                  on y.tenant_id = p.tenant_id and y.invoice_id = p.invoice_id
                  join purchases o on o.tenant_id = p.tenant_id and o.subscription_id = p.subscription_id
                  where p.tenant_id = $1 and o.purchase_id = g.purchase_id
-                     and y.status in ('created', 'pending')))
+                     and y.status in ('created', 'requires_action', 'pending')))
      select o.customer_id, o.in_table, o.row_key, o.found, 'done at ' || o.due_at as expected
      from overdue o
      join tenants t on t.tenant_id = $1

@@ -244,6 +244,8 @@ pub(crate) struct CycleRow {
     pub(crate) anchor_at: Option<Timestamp>,
     #[diesel(sql_type = Nullable<Text>)]
     pub(crate) anchor_zone: Option<String>,
+    #[diesel(sql_type = Text)]
+    pub(crate) anchor_kind: String,
 }
 
 pub(crate) async fn cycles_page(
@@ -254,7 +256,8 @@ pub(crate) async fn cycles_page(
     limit: i64,
 ) -> Result<Vec<CycleRow>> {
     let rows = diesel::sql_query(
-        "select s.customer_id, c.subscription_id, c.number, c.starts_at, c.ends_at, s.anchor_at, s.anchor_zone
+        "select s.customer_id, c.subscription_id, c.number, c.starts_at, c.ends_at, s.anchor_at, s.anchor_zone,
+             s.anchor_kind
          from cycles c
          join subscriptions s on s.tenant_id = c.tenant_id and s.subscription_id = c.subscription_id
          where c.tenant_id = $1 and (c.subscription_id, c.number) > ($2, $3)
@@ -296,6 +299,18 @@ pub(crate) struct PurchaseRow {
     pub(crate) currency: String,
     #[diesel(sql_type = Nullable<Text>)]
     pub(crate) promotion_code: Option<String>,
+    #[diesel(sql_type = Text)]
+    pub(crate) term: String,
+    /// The part of a month that the subscription's current cycle costs.
+    #[diesel(sql_type = Integer)]
+    pub(crate) share_days: i32,
+    #[diesel(sql_type = Integer)]
+    pub(crate) share_of: i32,
+    /// Whether its current cycle is the purchase's.
+    #[diesel(sql_type = Bool)]
+    pub(crate) is_current: bool,
+    #[diesel(sql_type = Text)]
+    pub(crate) anchor_kind: String,
 }
 
 /// Where a page of purchases begins: after this subscription's cycle and purchase.
@@ -313,7 +328,9 @@ pub(crate) async fn purchases_page(
         "select s.customer_id, p.subscription_id, p.purchase_id, p.kind, p.cycle_number, p.plan_code,
              p.catalog_version, p.credits, i.currency,
              -- The price: what is paid without the tax that came on top.
-             i.total_minor - case when i.tax_is_included then 0 else i.tax_minor end as total_minor, u.promotion_code
+             i.total_minor - case when i.tax_is_included then 0 else i.tax_minor end as total_minor, u.promotion_code,
+             s.term, s.share_days::int as share_days, s.share_of::int as share_of,
+             s.cycle_number is not distinct from p.cycle_number as is_current, s.anchor_kind
          from purchases p
          join subscriptions s on s.tenant_id = p.tenant_id and s.subscription_id = p.subscription_id
          join invoices i on i.tenant_id = p.tenant_id and i.invoice_id = p.invoice_id

@@ -21,7 +21,7 @@ pub struct Kind {
 
 /// All kinds.
 pub fn kinds(cast: &Cast) -> Vec<Kind> {
-    let Cast { tenant, other_tenant, ada, bob, carol, grace, erin, ivan, .. } = *cast;
+    let Cast { tenant, other_tenant, ada, bob, carol, grace, erin, ivan, judy, kate, .. } = *cast;
     let t = tenant.uuid();
     let own = |customer: CustomerId| format!("tenant_id = '{t}' and customer_id = '{}'", customer.uuid());
     let (of_ada, of_bob, of_grace, of_ivan) = (own(ada), own(bob), own(grace), own(ivan));
@@ -487,6 +487,30 @@ pub fn kinds(cast: &Cast) -> Vec<Kind> {
             purchase(grace, "invoice_id")
         ),
     );
+    add(
+        20,
+        "a cycle whose year has paid for it without its grant",
+        Some(judy),
+        "cycles",
+        "number 1",
+        format!(
+            "update cycles set grant_id = null where tenant_id = '{t}' and number = 1 and subscription_id = {}",
+            subscription(judy)
+        ),
+    );
+    add(
+        20,
+        "a cycle that was paid for twice",
+        Some(judy),
+        "cycles",
+        "number 0",
+        format!(
+            "update cycles set grant_id = (select grant_id from cycles where tenant_id = '{t}' and number = 1
+                and subscription_id = {s})
+            where tenant_id = '{t}' and number = 0 and subscription_id = {s}",
+            s = subscription(judy)
+        ),
+    );
     add(21, "an upgrade a cent cheaper, everywhere", Some(ada), "purchases", "pur_",
         format!("with i as (select invoice_id as id from purchases where tenant_id = '{t}' and kind = 'upgrade'),
                 l as (update invoice_lines set amount_minor = amount_minor - 1 where tenant_id = '{t}' and invoice_id in (select id from i)),
@@ -518,6 +542,58 @@ pub fn kinds(cast: &Cast) -> Vec<Kind> {
         "subscriptions",
         "sub_",
         format!("update subscriptions set status = 'active', ended_at = null where {}", own(carol)),
+    );
+    let of_kate = format!("tenant_id = '{t}' and subscription_id = {}", subscription(kate));
+    add(
+        23,
+        "a history that has lost its end",
+        Some(kate),
+        "subscription_statuses",
+        "position 1",
+        format!("delete from subscription_statuses where {of_kate} and position = 2"),
+    );
+    add(
+        23,
+        "a change by what cannot cause it",
+        Some(kate),
+        "subscription_statuses",
+        "position 2",
+        format!(
+            "{} update subscription_statuses set cause = 'renewal_paid' where {of_kate} and position = 2",
+            unchecked("subscription_statuses")
+        ),
+    );
+    add(
+        23,
+        "a way out of an end",
+        Some(carol),
+        "subscription_statuses",
+        "position 3",
+        format!(
+            "{} insert into subscription_statuses select tenant_id, subscription_id, 3, 'canceled', 'active',
+                'renewal_paid', changed_at from subscription_statuses
+            where tenant_id = '{t}' and subscription_id = {} and position = 2",
+            unchecked("subscription_statuses"),
+            subscription(carol)
+        ),
+    );
+    add(
+        23,
+        "an unpaid renewal that is said to be paid",
+        Some(kate),
+        "dunnings",
+        "pur_",
+        format!(
+            "update dunnings set stage = 'recovered', next_try_at = null, ended_at = now() where {of_kate}"
+        ),
+    );
+    add(
+        23,
+        "an unpaid renewal that nobody tries again",
+        Some(kate),
+        "dunnings",
+        "pur_",
+        format!("delete from dunnings where {of_kate}"),
     );
     add(
         24,

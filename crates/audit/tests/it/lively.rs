@@ -13,6 +13,7 @@ use domain::credits::RateMilli;
 use domain::id::{CustomerId, SubscriptionId, TenantId};
 use domain::policy::Policies;
 use domain::scope::TenantMode;
+use domain::term::Term;
 use domain::usage::{Outcome, TokenCounts, UsageSource};
 use domain::{Currency, TenantScope, Timestamp};
 use hot_balances::HotBalances;
@@ -120,9 +121,21 @@ impl Services {
         plan: &str,
         method: &str,
     ) -> Option<SubscriptionId> {
+        self.subscribe_for(tenant, customer, plan, Term::Monthly, method).await
+    }
+
+    pub async fn subscribe_for(
+        &self,
+        tenant: TenantId,
+        customer: CustomerId,
+        plan: &str,
+        term: Term,
+        method: &str,
+    ) -> Option<SubscriptionId> {
         let new = NewSubscription {
             customer,
             plan_code: plan.to_owned(),
+            term,
             currency: Currency::Usd,
             payment_method: method.to_owned(),
             promotion: PromotionChoice::Best,
@@ -201,11 +214,15 @@ pub struct Cast {
     pub erin: CustomerId,
     /// Had usage voided: in its cycle, after it, and more than there was.
     pub ivan: CustomerId,
+    /// Paid for a year.
+    pub judy: CustomerId,
+    /// Her card does not pay the second renewal.
+    pub kate: CustomerId,
 }
 
 const GOOD: &str = "pm_sandbox_succeeds";
 
-/// Two tenants, nine customers, two cycles and a bit.
+/// Two tenants, eleven customers, two cycles and a bit.
 pub async fn live(services: &Services) -> Cast {
     let tenant = services.tenant("Lively", "2026-01-31T10:00:00Z").await;
     let ada = services.customer(tenant, "ada").await;
@@ -225,6 +242,11 @@ pub async fn live(services: &Services) -> Cast {
 
     let ivan = services.customer(tenant, "ivan").await;
     services.subscribe(tenant, ivan, "lite", &format!("{GOOD}:ivan")).await.unwrap();
+
+    let judy = services.customer(tenant, "judy").await;
+    services.subscribe_for(tenant, judy, "lite", Term::Annual, &format!("{GOOD}:judy")).await.unwrap();
+    let kate = services.customer(tenant, "kate").await;
+    let kate_buys = services.subscribe(tenant, kate, "lite", &format!("{GOOD}:kate")).await.unwrap();
 
     services.advance(tenant, "2026-02-02T08:00:00Z").await;
     services.authorize(tenant, ada, "hold-1").await;
@@ -300,6 +322,8 @@ pub async fn live(services: &Services) -> Cast {
     late.time = Some(at("2026-02-28T10:00:00Z") - TimeDelta::minutes(5));
     services.record(tenant, vec![late]).await;
     services.void(tenant, "ivan-late").await;
+    let (scope, declines) = (services.scope(tenant).await, "pm_sandbox_declines");
+    services.subscriptions.set_payment_method(&scope, kate_buys, declines, &key()).await.unwrap();
     services.advance(tenant, "2026-04-02T08:00:00Z").await;
     services.record(tenant, vec![event(ada, "ada-april", PRO, tokens(10_000, 0))]).await;
     services.record(tenant, vec![event(ada, "ada-last", PRO, tokens(20_000, 0))]).await;
@@ -308,7 +332,7 @@ pub async fn live(services: &Services) -> Cast {
     let fay = services.customer(other_tenant, "fay").await;
     services.subscribe(other_tenant, fay, "pro", GOOD).await.unwrap();
     services.record(other_tenant, vec![event(fay, "fay-1", PRO, tokens(10_000, 0))]).await;
-    Cast { tenant, other_tenant, ada, bob, carol, grace, heidi, erin, ivan }
+    Cast { tenant, other_tenant, ada, bob, carol, grace, heidi, erin, ivan, judy, kate }
 }
 
 /// A database to copy, that nobody is connected to.

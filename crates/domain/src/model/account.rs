@@ -10,6 +10,8 @@ const GRACE: Micros = 60 * MINUTE;
 pub struct Grant {
     /// The number of the invoice that paid for it.
     pub invoice: usize,
+    /// `purchase`, or `cycle` where its year had paid for it.
+    pub cause: &'static str,
     /// `plan` or `upgrade`.
     pub source: &'static str,
     pub amount: i64,
@@ -120,7 +122,7 @@ impl Account {
             credit: "available",
             grant: Some(grant.invoice),
             credits: grant.amount,
-            cause: "purchase",
+            cause: grant.cause,
             event_time: grant.effective,
             recorded: grant.created,
             reverses: None,
@@ -375,6 +377,7 @@ mod tests {
                         let expiry = now + lives * MINUTE;
                         own.issue(Grant {
                             invoice: index,
+                            cause: "purchase",
                             source: if is_upgrade { "upgrade" } else { "plan" },
                             amount,
                             spent: 0,

@@ -15,6 +15,8 @@ pub enum Command {
         currency: &'static str,
         method: String,
         promotion: Option<String>,
+        /// For a year instead of a cycle.
+        annual: bool,
     },
     PreviewUpgrade {
         subscription: usize,
@@ -38,6 +40,12 @@ pub enum Command {
         plan: String,
     },
     WithdrawPlan {
+        subscription: usize,
+    },
+    Migrate {
+        subscription: usize,
+    },
+    WithdrawMigration {
         subscription: usize,
     },
     SetMethod {
@@ -103,7 +111,7 @@ pub enum Command {
 
 impl Command {
     /// The names of all kinds.
-    pub const KINDS: [&'static str; 24] = [
+    pub const KINDS: [&'static str; 26] = [
         "create-customer",
         "subscribe",
         "preview-upgrade",
@@ -112,6 +120,8 @@ impl Command {
         "withdraw-cancel",
         "schedule-plan",
         "withdraw-plan",
+        "migrate",
+        "withdraw-migration",
         "set-method",
         "pay-invoice",
         "price",
@@ -141,6 +151,8 @@ impl Command {
             Command::WithdrawCancel { .. } => "withdraw-cancel",
             Command::SchedulePlan { .. } => "schedule-plan",
             Command::WithdrawPlan { .. } => "withdraw-plan",
+            Command::Migrate { .. } => "migrate",
+            Command::WithdrawMigration { .. } => "withdraw-migration",
             Command::SetMethod { .. } => "set-method",
             Command::PayInvoice { .. } => "pay-invoice",
             Command::Price { .. } => "price",
@@ -169,6 +181,8 @@ impl Command {
             | Command::WithdrawCancel { .. }
             | Command::SchedulePlan { .. }
             | Command::WithdrawPlan { .. }
+            | Command::Migrate { .. }
+            | Command::WithdrawMigration { .. }
             | Command::SetMethod { .. }
             | Command::PayInvoice { .. } => true,
             Command::CreateCustomer { .. }

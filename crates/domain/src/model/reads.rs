@@ -1,7 +1,7 @@
 //! What is shown of it all.
 
 use super::command::{Answer, Fact, Noun, Plain};
-use super::tenant::Model;
+use super::tenant::{Bought, Model};
 
 impl Model {
     pub(super) fn read_balance(&self, customer: usize) -> Answer {
@@ -79,6 +79,7 @@ impl Model {
         }
         let of = |number: &usize| self.subscriptions[self.invoices[*number].subscription].customer;
         let own = (0..self.invoices.len()).filter(|number| of(number) == customer);
+        let own = own.filter(|number| self.invoices[*number].bought != Bought::WithinYear);
         list(own.map(|number| self.invoice_facts(number)))
     }
 

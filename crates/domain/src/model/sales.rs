@@ -49,7 +49,7 @@ impl Model {
         &mut self,
         customer: usize,
         plan: &str,
-        currency: &'static str,
+        (currency, is_annual): (&'static str, bool),
         method: &str,
         promotion: Option<&str>,
     ) -> Answer {
@@ -68,13 +68,16 @@ impl Model {
                 .with("/subscription", Plain::Id(Noun::Subscription, live));
         }
         let Some(bought) = catalog.plan(plan) else { return Answer::no(422, "unknown-plan") };
-        let Some(list_price) = bought.price(currency) else {
+        let Some(list_price) = bought.price(currency, is_annual) else {
             return Answer::no(409, "no-price-in-currency");
         };
         let fitting =
             catalog.promotions.iter().filter(|p| p.plans.is_empty() || p.plans.contains(&bought.code));
         let mut chosen = match promotion {
             Some("none") => None,
+            // A year has none (R-22b).
+            None if is_annual => None,
+            Some(_) if is_annual => return Answer::no(422, "unknown-promotion"),
             None => fitting.max_by_key(|promotion| promotion.off_bps),
             Some(code) => match fitting.into_iter().find(|promotion| promotion.code == code) {
                 None => return Answer::no(422, "unknown-promotion"),
@@ -102,6 +105,9 @@ impl Model {
             discount,
             anchor: None,
             cycle: None,
+            is_annual,
+            annual_from: None,
+            migrates: false,
             cancels_at_end: false,
             scheduled: None,
             created: self.now,
@@ -224,15 +230,22 @@ impl Model {
         let to = catalog.plan(plan).ok_or_else(|| Answer::no(422, "unknown-plan"))?;
         if to.rank < from.rank {
             let no = Answer::no(409, "downgrade-within-cycle");
-            return Err(no.with("/effective_at", Plain::At(cycle.end)));
+            return Err(no.with("/effective_at", Plain::At(own.renews().unwrap_or(cycle.end))));
         }
         if to.rank == from.rank {
             return Err(Answer::no(409, "not-an-upgrade"));
         }
-        let (Some(old), Some(new)) = (from.price(own.currency), to.price(own.currency)) else {
+        let (Some(old), Some(new)) =
+            (from.price(own.currency, own.is_annual), to.price(own.currency, own.is_annual))
+        else {
             return Err(Answer::no(409, "no-price-in-currency"));
         };
-        let amount = discounted(new, own.discount) - discounted(old, own.discount);
+        let amount = if own.is_annual {
+            let left = i64::from(own.renewal() - cycle.number);
+            twelfths(if new < old { 0 } else { new - old }, left)
+        } else {
+            discounted(new, own.discount) - discounted(old, own.discount)
+        };
         let credits = to.credits - from.credits;
         Ok(Offer {
             cycle,
@@ -320,6 +333,7 @@ impl Model {
             }
             (Some(Payment::Declines) | None, Bought::FirstCycle) => {}
             (Some(Payment::Declines) | None, Bought::Upgrade) => self.invoices[number].status = "void",
+            (Some(Payment::Declines) | None, Bought::WithinYear) => {}
             (Some(Payment::Declines) | None, Bought::Renewal) => {
                 self.subscriptions[subscription].status = "past_due";
                 self.try_ended(number);
@@ -343,6 +357,7 @@ impl Model {
                 own.status = "active";
                 own.anchor = Some(now);
                 own.cycle = Some(Cycle { number: 0, start: now, end: months_after(now, 1) });
+                own.annual_from = if own.is_annual { Some(0) } else { None };
             }
             Bought::Upgrade => {
                 own.plan = invoice.plan.clone();
@@ -350,12 +365,14 @@ impl Model {
                 own.scheduled = None;
             }
             Bought::Renewal => own.status = "active",
+            Bought::WithinYear => {}
         }
         let Some(cycle) = own.cycle else { return };
         let source = if invoice.bought == Bought::Upgrade { "upgrade" } else { "plan" };
         let customer = own.customer;
         self.customers[customer].account.issue(Grant {
             invoice: number,
+            cause: "purchase",
             source,
             amount: invoice.credits,
             spent: 0,
@@ -385,6 +402,12 @@ impl Model {
             .with_all("/subscription", self.subscription_facts(invoice.subscription))
             .with_all("/invoice", self.invoice_facts(number))
     }
+}
+
+/// So many twelfths of an amount; a half goes to the even side.
+fn twelfths(amount: i64, count: i64) -> i64 {
+    let (whole, rest) = (amount * count / 12, amount * count % 12);
+    if rest > 6 || rest == 6 && whole % 2 == 1 { whole + 1 } else { whole }
 }
 
 fn earlier(one: Micros, other: Micros) -> Micros {

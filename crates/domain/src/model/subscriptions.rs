@@ -1,5 +1,6 @@
 //! What becomes of a subscription after it was bought.
 
+use super::account::Grant;
 use super::calendar::{DAY, Micros, months_after};
 use super::command::{Answer, Fact, Noun, Plain};
 use super::tenant::{Bought, Cycle, Invoice, Model};
@@ -87,7 +88,7 @@ impl Model {
         let Some(to) = self.catalog_at(self.now).and_then(|catalog| catalog.plan(plan)) else {
             return Answer::no(422, "unknown-plan");
         };
-        if to.price(own.currency).is_none() {
+        if to.price(own.currency, own.is_annual).is_none() {
             return Answer::no(409, "no-price-in-currency");
         }
         if to.rank >= self.plan_of(&own.plan, own.catalog).rank {
@@ -108,6 +109,35 @@ impl Model {
             return Answer::no(409, "nothing-scheduled");
         }
         self.shown(subscription)
+    }
+
+    pub(super) fn migrate(&mut self, subscription: usize) -> Answer {
+        if let Err(no) = self.check_runs(subscription) {
+            return no;
+        }
+        self.subscriptions[subscription].migrates = true;
+        self.shown(subscription)
+    }
+
+    pub(super) fn withdraw_migration(&mut self, subscription: usize) -> Answer {
+        if let Err(no) = self.check_runs(subscription) {
+            return no;
+        }
+        if !self.subscriptions[subscription].migrates {
+            return Answer::no(409, "nothing-scheduled");
+        }
+        self.subscriptions[subscription].migrates = false;
+        self.shown(subscription)
+    }
+
+    /// Whether it may renew.
+    fn check_runs(&self, subscription: usize) -> Result<(), Answer> {
+        match self.subscriptions.get(subscription).map(|own| own.status) {
+            None => Err(Answer::no(404, "not-found")),
+            Some("active" | "past_due") => Ok(()),
+            Some("incomplete") => Err(Answer::no(409, "subscription-incomplete")),
+            Some(_) => Err(Answer::no(409, "subscription-ended")),
+        }
     }
 
     pub(super) fn set_method(&mut self, subscription: usize, method: &str) -> Answer {
@@ -215,7 +245,7 @@ impl Model {
                 Bought::FirstCycle => self.give_up_first(subscription),
                 Bought::Upgrade => self.invoices[number].status = "void",
                 // It ends with its cycle, below.
-                Bought::Renewal => {}
+                Bought::Renewal | Bought::WithinYear => {}
             }
             self.invoices[number].is_in_flight = false;
         }
@@ -232,22 +262,65 @@ impl Model {
     }
 
     fn close(&mut self, subscription: usize, cycle: Cycle) {
-        let is_paid = self.is_paid(subscription, cycle.number);
+        let is_paid = self.is_paid(subscription, self.subscriptions[subscription].paid_with());
+        let is_last = self.subscriptions[subscription].is_last_of_term();
         self.void_open(subscription);
         let now = self.now;
         let customer = self.subscriptions[subscription].customer;
         self.customers[customer].account.expire(now);
-        if self.subscriptions[subscription].cancels_at_end || !is_paid {
-            let own = &mut self.subscriptions[subscription];
-            own.status = "canceled";
-            own.ended = Some(cycle.end);
-            return;
-        }
         let mut next = self.cycle_after(subscription, cycle);
         while next.end <= now {
             next = self.cycle_after(subscription, next);
         }
-        self.open(subscription, next);
+        let own = &mut self.subscriptions[subscription];
+        let renews = is_last || next.number >= own.renewal();
+        if own.cancels_at_end && renews || !is_paid {
+            own.status = "canceled";
+            own.ended = Some(cycle.end);
+        } else if renews {
+            self.open(subscription, next);
+        } else {
+            self.open_within_year(subscription, next);
+        }
+    }
+
+    /// The next cycle of a year: its Credits, and nothing to pay (R-22b).
+    fn open_within_year(&mut self, subscription: usize, cycle: Cycle) {
+        let now = self.now;
+        let own = &mut self.subscriptions[subscription];
+        own.cycle = Some(cycle);
+        let (plan, catalog, customer) = (own.plan.clone(), own.catalog, own.customer);
+        let credits = self.plan_of(&plan, catalog).credits;
+        let number = self.open_invoice(Invoice {
+            subscription,
+            bought: Bought::WithinYear,
+            cycle: cycle.number,
+            plan,
+            catalog,
+            credits,
+            list_price: 0,
+            total: 0,
+            status: "paid",
+            is_in_flight: false,
+            created: now,
+            expires: cycle.end,
+            paid: Some(now),
+            next_try: None,
+            failed_tries: 0,
+        });
+        self.customers[customer].account.issue(Grant {
+            invoice: number,
+            cause: "cycle",
+            source: "plan",
+            amount: credits,
+            spent: 0,
+            expired: 0,
+            revoked: 0,
+            effective: cycle.start,
+            expiry: cycle.end,
+            created: now,
+            expired_by: None,
+        });
     }
 
     fn is_paid(&self, subscription: usize, cycle: u32) -> bool {
@@ -255,6 +328,7 @@ impl Model {
             invoice.subscription == subscription
                 && invoice.cycle == cycle
                 && invoice.bought != Bought::Upgrade
+                && invoice.bought != Bought::WithinYear
                 && invoice.status == "paid"
         })
     }
@@ -268,15 +342,17 @@ impl Model {
     /// The next cycle, invoiced at list price.
     fn open(&mut self, subscription: usize, cycle: Cycle) {
         let own = &self.subscriptions[subscription];
-        let (currency, method) = (own.currency, own.method.clone());
-        let scheduled = own.scheduled.as_deref().and_then(|plan| {
+        let (currency, method, is_annual) = (own.currency, own.method.clone(), own.is_annual);
+        let sold_now = |plan: &str| {
             let catalog = self.catalog_at(cycle.start)?;
             let plan = catalog.plan(plan)?;
-            plan.price(currency).map(|_| (plan.code.to_owned(), catalog.version))
-        });
-        let (plan, catalog) = scheduled.unwrap_or((own.plan.clone(), own.catalog));
+            plan.price(currency, is_annual).map(|_| (plan.code.to_owned(), catalog.version))
+        };
+        let scheduled = own.scheduled.as_deref().and_then(sold_now);
+        let migrated = if own.migrates { sold_now(&own.plan) } else { None };
+        let (plan, catalog) = scheduled.or(migrated).unwrap_or((own.plan.clone(), own.catalog));
         let sold = self.plan_of(&plan, catalog);
-        let (credits, price) = (sold.credits, sold.price(currency));
+        let (credits, price) = (sold.credits, sold.price(currency, is_annual));
         let price = price.unwrap_or_else(|| panic!("{plan} of version {catalog} was bought in {currency}"));
         let own = &mut self.subscriptions[subscription];
         own.cycle = Some(cycle);
@@ -284,6 +360,8 @@ impl Model {
         own.catalog = catalog;
         own.discount = 0;
         own.scheduled = None;
+        own.migrates = false;
+        own.annual_from = if is_annual { Some(cycle.number) } else { None };
         let invoice = self.open_invoice(Invoice {
             subscription,
             bought: Bought::Renewal,
@@ -308,8 +386,8 @@ impl Model {
     pub(super) fn resets_at(&self, customer: usize) -> Option<Micros> {
         let mut own = self.subscriptions.iter().enumerate().filter(|(_, own)| own.customer == customer);
         let (number, own) = own.find(|(_, own)| own.is_live())?;
-        let cycle = own.cycle?;
-        (self.is_paid(number, cycle.number) && !own.cancels_at_end).then_some(cycle.end)
+        let ends = own.cancels_at_end && own.is_last_of_term();
+        (self.is_paid(number, own.paid_with()) && !ends).then_some(own.cycle?.end)
     }
 
     fn shown(&self, subscription: usize) -> Answer {
@@ -335,6 +413,9 @@ impl Model {
                 fact("/cycle/end", Plain::At(cycle.end));
             }
         }
+        fact("/term", if own.is_annual { "annual" } else { "monthly" }.into());
+        fact("/renews_at", own.renews().map_or(Plain::Null, Plain::At));
+        fact("/migrates", own.migrates.into());
         fact("/discount_bps", own.discount.into());
         fact("/cancel_at_cycle_end", own.cancels_at_end.into());
         fact("/scheduled_plan", own.scheduled.as_deref().into());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::account::Account;
-use super::calendar::Micros;
+use super::calendar::{Micros, months_after};
 use super::command::{Answer, Command, Noun, Plain};
 use super::holds::Hold;
 use super::rates::ModelBand;
@@ -17,11 +17,14 @@ pub struct ModelPlan {
     pub credits: i64,
     /// Currency and minor units a cycle.
     pub prices: Vec<(&'static str, i64)>,
+    /// The same of a year of twelve cycles.
+    pub annual_prices: Vec<(&'static str, i64)>,
 }
 
 impl ModelPlan {
-    pub(super) fn price(&self, currency: &str) -> Option<i64> {
-        self.prices.iter().find(|(code, _)| *code == currency).map(|(_, price)| *price)
+    pub(super) fn price(&self, currency: &str, is_annual: bool) -> Option<i64> {
+        let prices = if is_annual { &self.annual_prices } else { &self.prices };
+        prices.iter().find(|(code, _)| *code == currency).map(|(_, price)| *price)
     }
 }
 
@@ -90,6 +93,12 @@ pub struct Subscription {
     /// When it was activated: what its cycles are counted from.
     pub anchor: Option<Micros>,
     pub cycle: Option<Cycle>,
+    /// Paid for by the year.
+    pub is_annual: bool,
+    /// The cycle that the running year was paid with.
+    pub annual_from: Option<u32>,
+    /// It moves to the version in force at its next renewal.
+    pub migrates: bool,
     pub cancels_at_end: bool,
     pub scheduled: Option<String>,
     pub created: Micros,
@@ -103,6 +112,26 @@ impl Subscription {
     pub fn is_live(&self) -> bool {
         self.status == "incomplete" || self.status == "active" || self.status == "past_due"
     }
+
+    /// The cycle that what is paid for began with.
+    pub(super) fn paid_with(&self) -> u32 {
+        self.annual_from.or(self.cycle.map(|cycle| cycle.number)).unwrap_or(0)
+    }
+
+    /// The first cycle that is not paid for any more.
+    pub(super) fn renewal(&self) -> u32 {
+        self.paid_with() + if self.is_annual { 12 } else { 1 }
+    }
+
+    /// Whether what is paid for ends with the current cycle (R-22b).
+    pub(super) fn is_last_of_term(&self) -> bool {
+        self.cycle.is_none_or(|cycle| cycle.number + 1 >= self.renewal())
+    }
+
+    /// When it does.
+    pub(super) fn renews(&self) -> Option<Micros> {
+        Some(months_after(self.anchor?, self.renewal()))
+    }
 }
 
 /// What an invoice is for.
@@ -111,6 +140,8 @@ pub enum Bought {
     FirstCycle,
     Upgrade,
     Renewal,
+    /// A cycle that its year had paid for: no invoice that anybody sees, but the grant is numbered as one.
+    WithinYear,
 }
 
 /// An invoice with the one thing that it is for.
@@ -185,8 +216,8 @@ impl Model {
     pub fn apply(&mut self, command: &Command) -> Answer {
         match command {
             Command::CreateCustomer { external_id } => self.create_customer(external_id),
-            Command::Subscribe { customer, plan, currency, method, promotion } => {
-                self.subscribe(*customer, plan, currency, method, promotion.as_deref())
+            Command::Subscribe { customer, plan, currency, method, promotion, annual } => {
+                self.subscribe(*customer, plan, (*currency, *annual), method, promotion.as_deref())
             }
             Command::PreviewUpgrade { subscription, plan } => self.preview(*subscription, plan),
             Command::Upgrade { subscription, plan, quote, method } => {
@@ -196,6 +227,8 @@ impl Model {
             Command::WithdrawCancel { subscription } => self.withdraw_cancel(*subscription),
             Command::SchedulePlan { subscription, plan } => self.schedule(*subscription, plan),
             Command::WithdrawPlan { subscription } => self.withdraw_plan(*subscription),
+            Command::Migrate { subscription } => self.migrate(*subscription),
+            Command::WithdrawMigration { subscription } => self.withdraw_migration(*subscription),
             Command::SetMethod { subscription, method } => self.set_method(*subscription, method),
             Command::PayInvoice { invoice, method } => self.pay(*invoice, method.as_deref()),
             Command::Price { ask } => self.price(ask),

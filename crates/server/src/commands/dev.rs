@@ -32,6 +32,8 @@ pub(crate) struct Args {
     /// The address of the API; a free port where this one is taken
     #[arg(long, env = "TOLLGATE_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     listen: SocketAddr,
+    #[command(flatten)]
+    stripe: config::StripeApi,
 }
 
 /// A developer's webhook receiver runs on the same machine.
@@ -45,7 +47,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     db::migrate(&stores.postgres.database_url).await?;
 
     let secrets = Secrets::read_or_make(&args.dir)?;
-    let settings = Settings { stores, secrets, webhook_allow: LOOPBACK.parse()? };
+    let webhook_allow = LOOPBACK.parse()?;
+    let settings = Settings { stores, secrets, webhook_allow, stripe_api: args.stripe.stripe_api };
     let requests = Services::new(&settings, For::Requests)?;
     let jobs = Services::new(&settings, For::Jobs)?;
     let demo = Demo::prepare(&jobs, &args.dir).await?;

@@ -4,6 +4,7 @@ pub(crate) mod catalog;
 pub(crate) mod dev;
 pub(crate) mod migrate;
 pub(crate) mod openapi;
+pub(crate) mod provider;
 pub(crate) mod rebuild;
 pub(crate) mod rollover;
 pub(crate) mod serve;

@@ -3,7 +3,7 @@
 use domain::TenantScope;
 use domain::id::TenantId;
 use indicatif::{ProgressBar, ProgressStyle};
-use subscriptions::{BATCH, Next, PlannedRollover, Progress};
+use subscriptions::{BATCH, Charge, Migration, Next, PlannedRollover, Progress};
 
 use crate::config;
 use crate::wiring::{For, Services};
@@ -50,13 +50,14 @@ fn print_plan(scope: &TenantScope, planned: &[PlannedRollover]) {
     println!("{} at {}: {} cycles to close. Nothing is written.", scope.tenant, scope.now, planned.len());
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["subscription", "closes", "Credits expired", "then"]);
+    table.set_header(["subscription", "closes", "Credits expired", "carried over", "then"]);
     for plan in planned {
         let closes = format!("{} at {}", plan.closes.number, plan.closes.end.format("%F %T"));
         table.add_row([
             plan.subscription.to_string(),
             closes,
             plan.credits_expired.to_string(),
+            plan.credits_carried.to_string(),
             describe(&plan.next),
         ]);
     }
@@ -72,7 +73,18 @@ fn describe(next: &Next) -> String {
                 count => format!("{count} skipped, "),
             };
             let (number, end) = (opening.cycle.number, opening.cycle.end.format("%F %T"));
-            format!("{skipped}{number} opens until {end}: {} for {}", opening.plan.code, opening.price)
+            let price = match opening.charge {
+                Charge::Renewal(price) => format!("for {price}"),
+                Charge::Paid => "paid with its year".to_owned(),
+            };
+            let migration = match opening.migration {
+                None => String::new(),
+                Some(Migration::From(before)) => {
+                    format!(", moves from version {before} to {}", opening.catalog_version)
+                }
+                Some(Migration::NotSold) => ", not sold by the newest version: stays on its own".to_owned(),
+            };
+            format!("{skipped}{number} opens until {end}: {} {price}{migration}", opening.plan.code)
         }
     }
 }

@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use domain::Timestamp;
 use domain::calendar::Cycle;
-use domain::id::{CustomerId, SubscriptionId, TenantId};
+use domain::id::{CustomerId, GrantId, SubscriptionId, TenantId};
 use uuid::Uuid;
 
 use super::{to_i32, to_u32};
@@ -25,17 +25,20 @@ struct Row<'a> {
     plan_code: &'a str,
     opened_at: Timestamp,
     closed_at: Option<Timestamp>,
+    /// Its pool, where its year had paid for it.
+    grant_id: Option<Uuid>,
 }
 
-/// Opens a cycle with the subscription's plan.
+/// Opens a cycle with the subscription's plan. `grant` is its pool, where its year had paid for it.
 pub async fn open(
     tx: &mut Connection,
     tenant: TenantId,
     subscription: &Subscription,
     cycle: Cycle,
+    grant: Option<GrantId>,
     now: Timestamp,
 ) -> Result<()> {
-    insert(tx, tenant, subscription, &[cycle], "open", now).await
+    insert(tx, tenant, subscription, &[cycle], ("open", grant), now).await
 }
 
 /// Records cycles that were over before they could be opened.
@@ -46,7 +49,7 @@ pub async fn skip(
     cycles: &[Cycle],
     now: Timestamp,
 ) -> Result<()> {
-    insert(tx, tenant, subscription, cycles, "skipped", now).await
+    insert(tx, tenant, subscription, cycles, ("skipped", None), now).await
 }
 
 async fn insert(
@@ -54,7 +57,7 @@ async fn insert(
     tenant: TenantId,
     subscription: &Subscription,
     cycles: &[Cycle],
-    state: &'static str,
+    (state, grant): (&'static str, Option<GrantId>),
     now: Timestamp,
 ) -> Result<()> {
     let mut rows = Vec::new();
@@ -69,6 +72,7 @@ async fn insert(
             plan_code: &subscription.plan_code,
             opened_at: now,
             closed_at: (state != "open").then_some(now),
+            grant_id: grant.map(GrantId::uuid),
         });
     }
     diesel::insert_into(cycles::table).values(rows).execute(tx).await?;
@@ -94,6 +98,21 @@ pub async fn close(
     } else {
         Err(Error::broken(format!("cycle {number} of {} is not open", subscription.id)))
     }
+}
+
+/// Notes what a closed cycle has left for the next ones.
+pub async fn carried(
+    tx: &mut Connection,
+    tenant: TenantId,
+    subscription: SubscriptionId,
+    number: u32,
+    grant: GrantId,
+) -> Result<()> {
+    diesel::update(cycles::table.find((tenant.uuid(), subscription.uuid(), to_i32(number)?)))
+        .set(cycles::carried_grant_id.eq(grant.uuid()))
+        .execute(tx)
+        .await?;
+    Ok(())
 }
 
 /// The cycle of this number, else the latest; `customer` is the subscription's.

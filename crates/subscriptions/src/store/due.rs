@@ -16,7 +16,7 @@ use super::subscriptions::Row;
 use crate::subscription::{PurchaseKind, PurchaseStatus, Subscription};
 
 /// The states in which cycles run.
-const RUNNING: [Status; 3] = [Status::Active, Status::PastDue, Status::Suspended];
+pub const RUNNING: [Status; 3] = [Status::Active, Status::PastDue, Status::Suspended];
 
 /// Conditions on the subscriptions that are due at `now`.
 macro_rules! is_due {
@@ -37,13 +37,10 @@ macro_rules! is_due {
                     .filter(purchases::cycle_number.eq(subscriptions::cycle_number))
                     .filter(purchases::kind.eq(PurchaseKind::Renewal.name()))
                     .filter(purchases::status.eq(PurchaseStatus::Pending.name()))
-                    .filter(payments::status.eq_any(UNDECIDED.map(PaymentStatus::name))),
+                    .filter(payments::status.eq_any(PaymentStatus::UNDECIDED.map(PaymentStatus::name))),
             )))
     };
 }
-
-/// The states in which the provider may still take a payment.
-const UNDECIDED: [PaymentStatus; 2] = [PaymentStatus::Created, PaymentStatus::Pending];
 
 /// Where a page of due subscriptions begins: after this cycle end and id.
 pub type After = (Timestamp, SubscriptionId);

@@ -4,7 +4,7 @@ use db::schema::{purchases, subscriptions};
 use db::{Connection, Error, Result};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
-use domain::id::{CustomerId, InvoiceId, PurchaseId, SubscriptionId, TenantId};
+use domain::id::{CustomerId, GrantId, InvoiceId, PurchaseId, SubscriptionId, TenantId};
 use domain::{Credits, Refusal, Timestamp};
 use uuid::Uuid;
 
@@ -88,6 +88,19 @@ pub async fn update(tx: &mut Connection, tenant: TenantId, purchase: &Purchase) 
         .execute(tx)
         .await?;
     Ok(())
+}
+
+/// The grant that paying an invoice makes, whatever was bought.
+pub async fn grant_of_invoice(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<GrantId> {
+    let purchase: Uuid = purchases::table
+        .filter(purchases::tenant_id.eq(tenant.uuid()))
+        .filter(purchases::invoice_id.eq(invoice.uuid()))
+        .select(purchases::purchase_id)
+        .first(tx)
+        .await
+        .optional()?
+        .ok_or(Refusal::NotFound { what: "invoice" })?;
+    Ok(GrantId::from_uuid(purchase))
 }
 
 /// The purchase that an invoice was issued for.
@@ -180,9 +193,12 @@ pub async fn with_paid_cycle(
         .inner_join(
             subscriptions::table.on(subscriptions::tenant_id
                 .eq(purchases::tenant_id)
-                .and(subscriptions::subscription_id.nullable().eq(purchases::subscription_id))
-                .and(subscriptions::cycle_number.eq(purchases::cycle_number))),
+                .and(subscriptions::subscription_id.nullable().eq(purchases::subscription_id))),
         )
+        // A year is paid for with its first cycle (R-22b).
+        .filter(subscriptions::annual_from.eq(purchases::cycle_number).or(
+            subscriptions::annual_from.is_null().and(subscriptions::cycle_number.eq(purchases::cycle_number)),
+        ))
         .filter(purchases::tenant_id.eq(tenant.uuid()))
         .filter(purchases::subscription_id.eq_any(ids))
         .filter(purchases::kind.ne(PurchaseKind::Upgrade.name()))

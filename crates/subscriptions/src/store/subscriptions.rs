@@ -4,10 +4,12 @@ use db::schema::{customers, purchases, subscriptions};
 use db::{Connection, Error, Result};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
-use domain::calendar::{Anchor, Cycle};
+use domain::calendar::{Anchor, AnchorKind, Cycle};
 use domain::id::{CustomerId, InvoiceId, SubscriptionId, TenantId};
 use domain::money::DiscountBps;
+use domain::month_share::MonthShare;
 use domain::subscription::Status;
+use domain::term::Term;
 use domain::{Refusal, Timestamp};
 use uuid::Uuid;
 
@@ -36,6 +38,12 @@ pub(super) struct Row {
     scheduled_plan_code: Option<String>,
     created_at: Timestamp,
     ended_at: Option<Timestamp>,
+    term: String,
+    annual_from: Option<i32>,
+    anchor_kind: String,
+    share_days: i16,
+    share_of: i16,
+    migrates: bool,
 }
 
 impl Row {
@@ -50,7 +58,7 @@ impl Row {
             catalog_version: to_i32(subscription.catalog_version)?,
             currency: subscription.currency.code().to_owned(),
             payment_method: subscription.payment_method.clone(),
-            discount_bps: i16::try_from(subscription.discount.get()).map_err(|_| Refusal::AmountOverflow)?,
+            discount_bps: to_i16(subscription.discount.get())?,
             anchor_at: running.map(|running| running.anchor.instant()),
             anchor_zone: running.map(|running| running.anchor.zone().name().to_owned()),
             cycle_number: running.map(|running| to_i32(running.cycle.number)).transpose()?,
@@ -60,6 +68,12 @@ impl Row {
             scheduled_plan_code: subscription.scheduled_plan_code.clone(),
             created_at: subscription.created_at,
             ended_at: subscription.ended_at,
+            term: subscription.term.name().to_owned(),
+            annual_from: subscription.annual_from.map(to_i32).transpose()?,
+            anchor_kind: subscription.anchor_kind.name().to_owned(),
+            share_days: to_i16(subscription.share.days())?,
+            share_of: to_i16(subscription.share.of())?,
+            migrates: subscription.migrates,
         })
     }
 
@@ -77,7 +91,8 @@ impl Row {
             (Some(anchor_at), Some(zone), Some(number), Some(start), Some(end)) => {
                 let zone = zone.parse().map_err(|_| self.broken("an unknown time zone"))?;
                 let cycle = Cycle { number: to_u32(number)?, start, end };
-                Ok(Some(Running { anchor: Anchor::new(anchor_at, zone), cycle }))
+                let kind = by_name(&AnchorKind::ALL, AnchorKind::name, &self.anchor_kind)?;
+                Ok(Some(Running { anchor: Anchor::of_kind(kind, anchor_at, zone), cycle }))
             }
             _ => Err(self.broken("half a cycle")),
         }
@@ -94,6 +109,10 @@ impl TryFrom<Row> for Subscription {
     fn try_from(row: Row) -> Result<Subscription> {
         let running = row.running()?;
         let discount = u16::try_from(row.discount_bps).ok().and_then(DiscountBps::new);
+        let share = match (u16::try_from(row.share_days), u16::try_from(row.share_of)) {
+            (Ok(days), Ok(of)) => MonthShare::new(days, of),
+            _ => None,
+        };
         Ok(Subscription {
             id: SubscriptionId::from_uuid(row.subscription_id),
             customer: CustomerId::from_uuid(row.customer_id),
@@ -101,6 +120,11 @@ impl TryFrom<Row> for Subscription {
             catalog_version: to_u32(row.catalog_version)?,
             currency: row.currency.parse().map_err(|_| row.broken("an unknown currency"))?,
             discount: discount.ok_or_else(|| row.broken("a discount above the price"))?,
+            share: share.ok_or_else(|| row.broken("a part of no month"))?,
+            term: by_name(&Term::ALL, Term::name, &row.term)?,
+            annual_from: row.annual_from.map(to_u32).transpose()?,
+            anchor_kind: by_name(&AnchorKind::ALL, AnchorKind::name, &row.anchor_kind)?,
+            migrates: row.migrates,
             running,
             plan_code: row.plan_code,
             payment_method: row.payment_method,
@@ -110,6 +134,10 @@ impl TryFrom<Row> for Subscription {
             ended_at: row.ended_at,
         })
     }
+}
+
+fn to_i16(number: u16) -> Result<i16> {
+    i16::try_from(number).map_err(|_| Refusal::AmountOverflow.into())
 }
 
 fn not_found() -> Refusal {
@@ -190,7 +218,7 @@ pub async fn lock_by_invoice(
     }
 }
 
-/// The same, unlocked.
+/// The subscription that an invoice is of, unlocked; none of something that was bought without one.
 pub async fn of_invoice(
     tx: &mut Connection,
     tenant: TenantId,
@@ -254,4 +282,38 @@ pub async fn of_customer(
         .load(tx)
         .await?;
     rows.into_iter().map(Subscription::try_from).collect()
+}
+
+/// Has every live subscription of a plan that is not of `version` move to the newest catalogue version at its next
+/// renewal; those that it is new to, locked.
+pub async fn migrate_plan(
+    tx: &mut Connection,
+    tenant: TenantId,
+    plan_code: &str,
+    version: u32,
+) -> Result<Vec<Subscription>> {
+    let rows: Vec<Row> = diesel::update(subscriptions::table)
+        .filter(subscriptions::tenant_id.eq(tenant.uuid()))
+        .filter(subscriptions::plan_code.eq(plan_code))
+        .filter(subscriptions::catalog_version.ne(to_i32(version)?))
+        .filter(subscriptions::status.eq_any(super::due::RUNNING.map(Status::name)))
+        .filter(diesel::dsl::not(subscriptions::migrates))
+        .set(subscriptions::migrates.eq(true))
+        .returning(Row::as_returning())
+        .get_results(tx)
+        .await?;
+    rows.into_iter().map(Subscription::try_from).collect()
+}
+
+/// How many running subscriptions of a plan move at their next renewal.
+pub async fn count_migrating(tx: &mut Connection, tenant: TenantId, plan_code: &str) -> Result<usize> {
+    let count: i64 = subscriptions::table
+        .filter(subscriptions::tenant_id.eq(tenant.uuid()))
+        .filter(subscriptions::plan_code.eq(plan_code))
+        .filter(subscriptions::status.eq_any(super::due::RUNNING.map(Status::name)))
+        .filter(subscriptions::migrates)
+        .count()
+        .get_result(tx)
+        .await?;
+    usize::try_from(count).map_err(|_| Error::broken(format!("{count} subscriptions")))
 }

@@ -1,0 +1,450 @@
+//! What the payment provider tells: signed, stored before it is answered, applied once, in any order.
+
+use std::time::Duration;
+
+use diesel_async::RunQueryDsl;
+use serde_json::{Value, json};
+use stripe_double::{Behaviour, Call, Fault, Plan};
+
+use crate::stripe_shop::{SIGNING_SECRET, Shop, account, eventually};
+use crate::support::Client;
+
+fn now() -> i64 {
+    chrono::Utc::now().timestamp()
+}
+
+/// A purchase whose payment the bank has not decided yet, and its intent.
+async fn processing(shop: &Shop, name: &str, plan: &str) -> (String, Value, String) {
+    let customer = shop.client().customer(name).await;
+    let card = shop.double.card(name, Behaviour::Processes);
+    let bought = shop.subscribe(&customer, plan, &card).await.expect(202);
+    assert_eq!(bought["payment_status"], "pending");
+    let intent = shop.double.intents().last().unwrap()["id"].as_str().unwrap().to_owned();
+    (customer, bought, intent)
+}
+
+/// The event by which the double tells that a payment succeeded.
+fn success(shop: &Shop, intent: &str) -> Value {
+    shop.double.settle(intent, true);
+    let events = shop.double.events();
+    let told = events.into_iter().rev().find(|event| event["type"] == "payment_intent.succeeded");
+    let told = told.unwrap();
+    assert_eq!(told["data"]["object"]["id"], intent);
+    told
+}
+
+/// The same under another id, as an event of its own.
+fn renamed(event: &Value, id: &str) -> Value {
+    let mut event = event.clone();
+    event["id"] = json!(id);
+    event
+}
+
+async fn applied(shop: &Shop, id: &str, state: &str) -> Value {
+    eventually(Duration::from_secs(20), async || {
+        shop.event(id).await.is_some_and(|event| event["state"] != "received")
+    })
+    .await;
+    let event = shop.event(id).await.unwrap();
+    assert_eq!(event["state"], state, "{event}");
+    event
+}
+
+/// The kinds of our own events so far.
+async fn told_by_us(shop: &Shop) -> Vec<String> {
+    #[derive(diesel::QueryableByName)]
+    struct Kind {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        kind: String,
+    }
+    let kinds: Vec<Kind> = diesel::sql_query("select kind from outbox order by event_id")
+        .load(&mut shop.world.stores.superuser().await)
+        .await
+        .unwrap();
+    kinds.into_iter().map(|row| row.kind).collect()
+}
+
+/// A-16 to A-19: what is not signed by Stripe, for this tenant, now, is refused, and nothing is stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_is_not_stripes_is_refused_and_not_stored() {
+    let shop = Shop::open().await;
+    let (_, _, intent) = processing(&shop, "ada", "lite").await;
+    let event = success(&shop, &intent);
+    let body = event.to_string();
+    let sign = |secret: &str, at: i64| stripe_double::signature(secret, at, &body);
+    let good = sign(SIGNING_SECRET, now());
+    let hex = good.split_once("v1=").unwrap().1.to_owned();
+    let t = now();
+    for signature in [
+        String::new(),
+        format!("t={t}"),
+        format!("v1={hex}"),
+        good.replace("v1=", "v0="),
+        sign("whsec_of_somebody_else", t),
+        // A-17, A-18.
+        sign(SIGNING_SECRET, t - 302),
+        sign(SIGNING_SECRET, t + 3_600),
+        // A-19.
+        good.replace(&hex, &hex.to_uppercase()),
+    ] {
+        let answer = shop.tell_raw(&signature, body.clone()).await;
+        answer.expect_problem(400, "invalid-signature");
+    }
+    for changed in [format!("{body} "), format!(" {body}"), serde_json::to_string_pretty(&event).unwrap()] {
+        shop.tell_raw(&good, changed).await.expect_problem(400, "invalid-signature");
+    }
+    let client = shop.client();
+    let unsigned = client.anonymous(reqwest::Method::POST, &shop.webhook_path()).body(body.clone());
+    client.send(unsigned).await.expect_problem(400, "invalid-signature");
+    // A-21: signed for another tenant, or for nobody; the answers do not tell who there is.
+    let other = client.with_key(&shop.world.other_tenant().await);
+    other.put("/v1/payment-provider", account(&["whsec_of_the_other_one"])).await.expect(200);
+    let for_the_other = sign("whsec_of_the_other_one", t);
+    shop.tell_raw(&for_the_other, body.clone()).await.expect_problem(400, "invalid-signature");
+    for nobody in ["ten_00000000000000000000000000000000", "ten_x", "x"] {
+        let request = client.anonymous(reqwest::Method::POST, &format!("/v1/webhooks/stripe/{nobody}"));
+        let answer = client.send(request.header("stripe-signature", &good).body(body.clone())).await;
+        answer.expect_problem(400, "invalid-signature");
+    }
+    // A-23.
+    let large = "x".repeat(10_000_000);
+    shop.tell_raw(&good, large).await.expect_problem(413, "payload-too-large");
+    assert_eq!(shop.all_events().await.len(), 0);
+
+    // A-19: one good signature of several, with either secret while one is being replaced.
+    client.put("/v1/payment-provider", account(&["whsec_the_next_one", SIGNING_SECRET])).await.expect(200);
+    let rotated = format!("t={t},v1={},v1={},v1={hex}", "0".repeat(64), "f".repeat(64))
+        .replace(&hex, sign(SIGNING_SECRET, t).split_once("v1=").unwrap().1);
+    let first = shop.tell_raw(&rotated, body.clone()).await.expect(200);
+    assert_eq!(first["is_new"], true);
+    let again = shop.tell_signed(&event, "whsec_the_next_one").await.expect(200);
+    assert_eq!(again["is_new"], false);
+}
+
+/// A-20 and I-25.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_event_a_hundred_times_at_once_and_one_payment_under_two_events_grants_once() {
+    let shop = Shop::open().await;
+    let _worker = shop.world.work();
+    let client = shop.client();
+    let (customer, _, intent) = processing(&shop, "ada", "standard").await;
+    let event = success(&shop, &intent);
+    let calls = (0..100).map(|_| shop.tell(&event));
+    let answers = futures_util::future::join_all(calls).await;
+    let new = answers.into_iter().filter(|answer| answer.clone().expect(200)["is_new"] == true).count();
+    assert_eq!(new, 1);
+    applied(&shop, event["id"].as_str().unwrap(), "applied").await;
+    shop.tell(&renamed(&event, "evt_another")).await.expect(200);
+    applied(&shop, "evt_another", "applied").await;
+    shop.tell(&event).await.expect(200);
+    assert_eq!(client.available(&customer).await, 200_000_000);
+    assert_eq!(client.grants(&customer).await.len(), 1);
+}
+
+/// A-21 to A-23: signed, and not what it should be.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_does_not_add_up_is_stored_and_grants_nothing() {
+    let shop = Shop::open().await;
+    let _worker = shop.world.work();
+    let client = shop.client();
+    let (customer, bought, intent) = processing(&shop, "ada", "pro").await;
+    let good = success(&shop, &intent);
+    let changed = |id: &str, change: &dyn Fn(&mut Value)| {
+        let mut event = renamed(&good, id);
+        change(&mut event);
+        event
+    };
+    let other_invoice = format!("inv_{}", "0".repeat(32));
+    let other_payment = format!("pay_{}", "0".repeat(32));
+    for (event, state, reason) in [
+        (changed("evt_live", &|event| event["livemode"] = json!(true)), "rejected", "other-mode"),
+        (changed("evt_account", &|event| event["account"] = json!("acct_2")), "rejected", "other-account"),
+        (changed("evt_kind", &|event| event["type"] = json!("payout.paid")), "ignored", "not-acted-on"),
+        (
+            changed("evt_half", &|event| {
+                event["data"]["object"].as_object_mut().unwrap().remove("amount_received");
+            }),
+            "parked",
+            "the event has no amount_received",
+        ),
+        (
+            changed("evt_invoice", &|event| {
+                event["data"]["object"]["metadata"]["tollgate_invoice"] = json!(other_invoice);
+            }),
+            "parked",
+            "another-invoice",
+        ),
+        (
+            changed("evt_payment", &|event| {
+                event["data"]["object"]["metadata"]["tollgate_payment"] = json!(other_payment);
+            }),
+            "parked",
+            "unknown-payment",
+        ),
+        (
+            changed("evt_tenant", &|event| {
+                let tenant = format!("ten_{}", "0".repeat(32));
+                event["data"]["object"]["metadata"]["tollgate_tenant"] = json!(tenant);
+            }),
+            "parked",
+            "another-tenant",
+        ),
+        (
+            changed("evt_charge", &|event| event["data"]["object"]["id"] = json!("pi_2")),
+            "parked",
+            "another-charge",
+        ),
+        (
+            changed("evt_nobody", &|event| {
+                event["data"]["object"]["metadata"] = json!({});
+                event["data"]["object"]["id"] = json!("pi_of_nobody");
+            }),
+            "parked",
+            "unknown-payment",
+        ),
+    ] {
+        let id = event["id"].as_str().unwrap().to_owned();
+        shop.tell(&event).await.expect(200);
+        let settled = applied(&shop, &id, state).await;
+        assert_eq!(settled["reason"], reason, "{id}");
+    }
+    // Signed, and no event at all.
+    let body = r#"{"hello": "world"}"#;
+    let signature = stripe_double::signature(SIGNING_SECRET, now(), body);
+    shop.tell_raw(&signature, body).await.expect(200);
+    assert_eq!(client.available(&customer).await, 0);
+    assert_eq!(shop.status_of(&bought["subscription"]["id"]).await, "incomplete");
+    let parked = client.get("/v1/provider-events?state=parked").await.expect(200);
+    assert_eq!(parked["data"].as_array().unwrap().len(), 7);
+    let alerts = told_by_us(&shop).await.into_iter().filter(|kind| kind == "provider_event.parked").count();
+    assert_eq!(alerts, 7);
+
+    // A-22: less money, or other money, parks the account, and the right one still pays.
+    for (id, change) in [
+        ("evt_less", json!({"amount_received": 599})),
+        ("evt_more", json!({"amount_received": 601})),
+        ("evt_other", json!({"currency": "cny"})),
+        ("evt_foreign", json!({"currency": "jpy"})),
+    ] {
+        let event = changed(id, &|event| {
+            event["data"]["object"].as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        });
+        shop.tell(&event).await.expect(200);
+        let settled = applied(&shop, id, "parked").await;
+        assert_eq!(settled["reason"], "another-amount");
+        assert_eq!(settled["payment"], bought["invoice"]["payments"][0]["id"]);
+    }
+    assert_eq!(client.available(&customer).await, 0);
+    client.authorize("a", &customer, "mimo-v2-pro", 10, 0).await.expect_problem(409, "account-parked");
+    let mismatches = told_by_us(&shop).await.into_iter().filter(|kind| kind == "payment.mismatched").count();
+    assert_eq!(mismatches, 1, "one alarm for one payment");
+    shop.tell(&good).await.expect(200);
+    applied(&shop, good["id"].as_str().unwrap(), "applied").await;
+    assert_eq!(client.available(&customer).await, 700_000_000);
+}
+
+/// The double itself takes another amount than it was asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_charge_over_another_amount_pays_nothing() {
+    let shop = Shop::open().await;
+    let client = shop.client();
+    for (name, fault) in [("less", Fault::TakeInstead(71)), ("other", Fault::TakeIn("eur".to_owned()))] {
+        let customer = client.customer(name).await;
+        let card = shop.double.card(name, Behaviour::Succeeds);
+        shop.double.fault(Call::CreateIntent, fault);
+        let bought = shop.subscribe(&customer, "lite", &card).await.expect(202);
+        assert_eq!(bought["payment_status"], "pending", "{name}");
+        assert_eq!(client.available(&customer).await, 0);
+        client.authorize(name, &customer, "mimo-v2-pro", 10, 0).await.expect_problem(409, "account-parked");
+    }
+}
+
+/// A-23 and R-34: what cannot be stored is not answered for.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_cannot_be_stored_is_sent_again() {
+    let shop = Shop::open().await;
+    let (customer, _, intent) = processing(&shop, "ada", "lite").await;
+    let event = success(&shop, &intent);
+    let mut superuser = shop.world.stores.superuser().await;
+    // A table that nobody gets at stands for a database that is away, for this event alone.
+    for lock in ["begin", "lock table provider_events"] {
+        diesel::sql_query(lock).execute(&mut superuser).await.unwrap();
+    }
+    shop.tell(&event).await.expect_problem(503, "storage-unavailable");
+    diesel::sql_query("rollback").execute(&mut superuser).await.unwrap();
+    let _worker = shop.world.work();
+    let stored = shop.tell(&event).await.expect(200);
+    assert_eq!(stored["is_new"], true);
+    applied(&shop, event["id"].as_str().unwrap(), "applied").await;
+    assert_eq!(shop.client().available(&customer).await, 60_000_000);
+}
+
+/// F-11: no webhook ever arrives.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_never_came_is_found_in_the_providers_list_within_a_minute() {
+    let shop = Shop::open().await;
+    shop.listen(Plan { lost_percent: 100, ..Plan::default() });
+    let _worker = shop.world.work();
+    let client = shop.client();
+    let (customer, bought, intent) = processing(&shop, "ada", "max").await;
+    shop.double.settle(&intent, true);
+    let refused = client.customer("grace").await;
+    let (_, declined, other) = {
+        let card = shop.double.card("grace", Behaviour::Processes);
+        let bought = shop.subscribe(&refused, "lite", &card).await.expect(202);
+        let intent = shop.double.intents().last().unwrap()["id"].as_str().unwrap().to_owned();
+        (refused.clone(), bought, intent)
+    };
+    shop.double.settle(&other, false);
+    // A look each minute, and the time that one takes.
+    eventually(Duration::from_secs(75), async || client.available(&customer).await == 1_600_000_000).await;
+    assert_eq!(shop.status_of(&bought["subscription"]["id"]).await, "active");
+    let path = format!("/v1/invoices/{}", declined["invoice"]["id"].as_str().unwrap());
+    eventually(Duration::from_secs(20), async || {
+        client.get(&path).await.expect(200)["payments"][0]["status"] == "failed"
+    })
+    .await;
+    let events = shop.all_events().await;
+    assert!(!events.is_empty() && events.iter().all(|event| event["came_by"] == "reread"));
+}
+
+/// What there is of a tenant's money, without what was made up: the same for the same story.
+async fn canonical(client: &Client) -> Vec<Value> {
+    let mut all = Vec::new();
+    let customers = client.get("/v1/customers?limit=200").await.expect(200);
+    for customer in customers["data"].as_array().unwrap() {
+        let id = customer["id"].as_str().unwrap();
+        let list = async |path: &str| {
+            let page = client.get(&format!("{path}?customer={id}&limit=200")).await.expect(200);
+            page["data"].as_array().unwrap().clone()
+        };
+        let mut subscriptions = Vec::new();
+        for found in list("/v1/subscriptions").await {
+            subscriptions.push(json!([found["status"], found["plan"], found["cycle"], found["ended_at"]]));
+        }
+        let mut invoices = Vec::new();
+        for found in list("/v1/invoices").await {
+            let path = format!("/v1/invoices/{}", found["id"].as_str().unwrap());
+            let invoice = client.get(&path).await.expect(200);
+            let payments = invoice["payments"].as_array().unwrap().iter();
+            let payments: Vec<Value> = payments
+                .map(|payment| {
+                    json!([
+                        payment["status"],
+                        payment["amount"],
+                        payment["failure_code"],
+                        payment["succeeded_at"]
+                    ])
+                })
+                .collect();
+            invoices.push(json!([invoice["status"], invoice["total"], invoice["paid_at"], payments]));
+        }
+        let grants = client.grants(id).await;
+        let grants: Vec<Value> = grants
+            .iter()
+            .map(|grant| {
+                json!([
+                    grant["source"],
+                    grant["amount"],
+                    grant["spent"],
+                    grant["revoked"],
+                    grant["remaining"],
+                    grant["effective_at"],
+                    grant["expires_at"],
+                ])
+            })
+            .collect();
+        let methods = client.get(&format!("/v1/customers/{id}/payment-methods")).await.expect(200);
+        let cards = methods["data"].as_array().unwrap().len();
+        all.push(json!([customer["external_id"], subscriptions, invoices, grants, cards]));
+    }
+    all
+}
+
+/// One story of many customers: the events that the double would tell, in order. Nothing is told yet.
+async fn story(shop: &Shop) -> Vec<Value> {
+    for number in 0..10 {
+        let name = format!("c{number}");
+        let (_, _, intent) = processing(shop, &name, "pro").await;
+        let double = &shop.double;
+        match number {
+            // Paid.
+            0 | 1 => double.settle(&intent, true),
+            // Declined.
+            2 | 3 => double.settle(&intent, false),
+            // Paid, and half of it given back, in two steps.
+            4 | 5 => {
+                double.settle(&intent, true);
+                double.refund(&intent, 100);
+                double.refund(&intent, 200);
+            }
+            // Paid, and given back as a whole.
+            6 => {
+                double.settle(&intent, true);
+                double.refund(&intent, 600);
+            }
+            // Disputed, and lost.
+            7 => {
+                double.settle(&intent, true);
+                let dispute = double.open_dispute(&intent);
+                double.close_dispute(&dispute, false);
+            }
+            // Disputed, and won: the chargeback may be told after its end.
+            8 => {
+                double.settle(&intent, true);
+                let dispute = double.open_dispute(&intent);
+                double.close_dispute(&dispute, true);
+            }
+            // The card is taken away while the bank thinks.
+            _ => {
+                double.settle(&intent, true);
+                let card = double.intents().last().unwrap()["payment_method"].as_str().unwrap().to_owned();
+                double.detach(&card);
+            }
+        }
+    }
+    shop.double.events()
+}
+
+/// G-9 and F-10: shuffled, tripled, a fifth of them late, and forged ones between them.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_in_any_order_and_number_end_in_the_same_state() {
+    let in_order = Shop::open().await;
+    let _worker = in_order.world.work();
+    for event in story(&in_order).await {
+        in_order.tell(&event).await.expect(200);
+        in_order.settled().await;
+    }
+    let expected = canonical(in_order.client()).await;
+    assert_eq!(expected.len(), 10);
+    in_order.agree().await;
+
+    for seed in 1..=4 {
+        let shop = Shop::open().await;
+        let _worker = shop.world.work();
+        let events = story(&shop).await;
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut told: Vec<&Value> = events.iter().chain(&events).chain(&events).collect();
+        random.shuffle(&mut told);
+        let late = told.len() / 5;
+        let (first, later) = told.split_at(told.len() - late);
+        for event in first {
+            shop.tell(event).await.expect(200);
+            if random.u8(0..10) == 0 {
+                shop.tell_signed(event, "whsec_of_a_forger_0").await.expect_problem(400, "invalid-signature");
+            }
+        }
+        shop.settled().await;
+        for event in later {
+            shop.tell(event).await.expect(200);
+        }
+        shop.settled().await;
+        let parked = shop.client().get("/v1/provider-events?state=parked").await.expect(200);
+        assert_eq!(parked["data"], json!([]), "seed {seed}");
+        let found = canonical(shop.client()).await;
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_eq!(found, expected, "seed {seed}");
+        }
+        shop.agree().await;
+    }
+}

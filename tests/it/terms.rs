@@ -1,0 +1,296 @@
+//! Years paid at once (R-22b), calendar months, Credits carried over, and plans that move to the newest
+//! catalogue version.
+
+use catalog::Catalogs;
+use domain::calendar::AnchorKind;
+use domain::policy::Policies;
+use domain::rollover::RolloverPolicy;
+use domain::{Credits, Currency};
+use serde_json::{Value, json};
+
+use crate::support::{Client, World, events_totalling, subscribe};
+
+fn by_the_year(customer: &str, plan: &str) -> Value {
+    let mut body = subscribe(customer, plan, "pm_sandbox_succeeds");
+    body["term"] = json!("annual");
+    body
+}
+
+fn path_of(bought: &Value) -> String {
+    format!("/v1/subscriptions/{}", bought["subscription"]["id"].as_str().unwrap())
+}
+
+/// The plan, the cycle's number, and what can be spent.
+async fn state(client: &Client, customer: &str, path: &str) -> (String, i64, i64) {
+    let view = client.get(path).await.expect(200);
+    let plan = view["plan"].as_str().unwrap().to_owned();
+    (plan, view["cycle"]["number"].as_i64().unwrap(), client.available(customer).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_year_is_paid_once_and_grants_its_credits_cycle_by_cycle() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let customer = client.customer("ada").await;
+    let bought = client.post("/v1/subscriptions", by_the_year(&customer, "standard")).await.expect(201);
+    assert_eq!(bought["invoice"]["total"]["amount_minor"], 16_000, "10 x 16.00, and no promotion");
+    assert_eq!(bought["invoice"]["lines"].as_array().unwrap().len(), 1);
+    assert_eq!(bought["subscription"]["renews_at"], "2027-01-31T10:00:00.000000Z");
+    assert_eq!(bought["subscription"]["cycle"]["end"], "2026-02-28T10:00:00.000000Z");
+    let path = path_of(&bought);
+    assert_eq!(state(client, &customer, &path).await, ("standard".to_owned(), 0, 200_000_000));
+
+    // The next cycle is there without an invoice, and what the last one left has expired.
+    client.advance_to("2026-02-28T10:00:00Z").await;
+    assert_eq!(state(client, &customer, &path).await, ("standard".to_owned(), 1, 200_000_000));
+    assert_eq!(client.totals(&customer).await, [16_000]);
+    let out_of = client.balance(&customer).await;
+    assert_eq!(out_of["resets_at"], "2026-03-31T10:00:00.000000Z");
+
+    // In the fourth cycle nine are left: (500.00 - 160.00) x 9 / 12.
+    client.advance_to("2026-05-01T00:00:00Z").await;
+    let preview = json!({"plan": "pro"});
+    let quote = client.post(&format!("{path}/upgrade-preview"), preview).await.expect(201);
+    assert_eq!((&quote["amount"]["amount_minor"], &quote["credits"]), (&json!(25_500), &json!(500_000_000)));
+    let confirm = json!({"plan": "pro", "quote": quote["id"]});
+    client.post(&format!("{path}/upgrade"), confirm).await.expect(200);
+    assert_eq!(state(client, &customer, &path).await, ("pro".to_owned(), 3, 700_000_000));
+    // One more within the same year, two cycles later: (1,000.00 - 500.00) x 7 / 12, half to even.
+    client.advance_to("2026-06-30T10:00:00Z").await;
+    assert_eq!(state(client, &customer, &path).await, ("pro".to_owned(), 5, 700_000_000));
+    client.post(&format!("{path}/upgrade"), json!({"plan": "max"})).await.expect(200);
+    assert_eq!(client.totals(&customer).await, [16_000, 25_500, 29_167]);
+    client.advance_to("2026-07-31T10:00:00Z").await;
+    assert_eq!(state(client, &customer, &path).await, ("max".to_owned(), 6, 1_600_000_000));
+
+    // A lower plan comes with the next year.
+    let refused = client.post(&format!("{path}/upgrade"), json!({"plan": "lite"})).await;
+    refused.expect_problem(409, "downgrade-within-cycle");
+    assert_eq!(refused.body["effective_at"], "2027-01-31T10:00:00.000000Z");
+    client.put(&format!("{path}/scheduled-plan"), json!({"plan": "lite"})).await.expect(200);
+    client.advance_to("2027-01-31T09:59:59Z").await;
+    assert_eq!(state(client, &customer, &path).await, ("max".to_owned(), 11, 1_600_000_000));
+    client.advance_to("2027-01-31T10:00:00Z").await;
+    assert_eq!(state(client, &customer, &path).await, ("lite".to_owned(), 12, 60_000_000));
+    assert_eq!(client.totals(&customer).await, [16_000, 25_500, 29_167, 6_000]);
+    world.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_year_that_is_canceled_goes_on_to_its_end() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let customer = client.customer("ada").await;
+    let mut body = by_the_year(&customer, "max");
+    body["currency"] = json!("CNY");
+    let bought = client.post("/v1/subscriptions", body).await.expect(201);
+    assert_eq!(bought["invoice"]["total"], json!({"amount_minor": 659_000, "currency": "CNY"}));
+    let path = path_of(&bought);
+    client.post(&format!("{path}/cancel"), json!({})).await.expect(200);
+    let told = world.events("subscription.cancel_set").await;
+    assert_eq!(told[0]["effective_at"], "2027-01-31T10:00:00Z");
+    client.advance_to("2026-12-31T10:00:00Z").await;
+    assert_eq!(state(client, &customer, &path).await, ("max".to_owned(), 11, 1_600_000_000));
+    assert_eq!(client.balance(&customer).await["resets_at"], Value::Null, "nothing comes after it");
+    client.advance_to("2027-01-31T10:00:00Z").await;
+    let view = client.get(&path).await.expect(200);
+    assert_eq!((&view["status"], client.available(&customer).await), (&json!("canceled"), 0));
+    assert_eq!(client.totals(&customer).await, [659_000]);
+    // The promotion was not used: a month has it.
+    let again = client.subscribe(&customer, "max").await;
+    assert_eq!(again["invoice"]["total"]["amount_minor"], 1_200);
+    world.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_year_has_no_promotion_and_an_unpaid_one_is_dunned_as_a_month_is() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let customer = client.customer("ada").await;
+    let mut named = by_the_year(&customer, "lite");
+    named["promotion"] = json!("first-cycle");
+    client.post("/v1/subscriptions", named).await.expect_problem(422, "unknown-promotion");
+    let bought = client.post("/v1/subscriptions", by_the_year(&customer, "lite")).await.expect(201);
+    let path = path_of(&bought);
+    let method = json!({"payment_method": "pm_sandbox_declines"});
+    client.put(&format!("{path}/payment-method"), method).await.expect(200);
+    client.advance_to("2027-02-01T00:00:00Z").await;
+    let view = client.get(&path).await.expect(200);
+    assert_eq!((&view["status"], client.available(&customer).await), (&json!("past_due"), 0));
+    let pay = format!("/v1/invoices/{}/pay", view["open_invoice"].as_str().unwrap());
+    client.post(&pay, json!({"payment_method": "pm_sandbox_succeeds"})).await.expect(200);
+    client.advance_to("2027-03-31T10:00:00Z").await;
+    assert_eq!(state(client, &customer, &path).await, ("lite".to_owned(), 14, 60_000_000));
+    // And the year after it is not paid at all.
+    client.advance_to("2028-02-07T10:00:00Z").await;
+    assert_eq!(client.get(&path).await.expect(200)["status"], "canceled");
+    world.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_was_away_skips_cycles_of_a_year_and_not_its_end() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let (ada, bob) = (client.customer("ada").await, client.customer("bob").await);
+    let mut paths = Vec::new();
+    for customer in [&ada, &bob] {
+        paths.push(path_of(
+            &client.post("/v1/subscriptions", by_the_year(customer, "lite")).await.expect(201),
+        ));
+    }
+    client.post(&format!("{}/cancel", paths[1]), json!({})).await.expect(200);
+    let roll = || {
+        let command = world.command("rollover").output().unwrap();
+        assert!(command.status.success(), "{}", String::from_utf8_lossy(&command.stderr));
+    };
+    client.set_clock("2026-04-15T00:00:00Z").await;
+    roll();
+    assert_eq!(
+        state(client, &ada, &paths[0]).await,
+        ("lite".to_owned(), 2, 60_000_000),
+        "the second is skipped"
+    );
+    client.set_clock("2027-03-15T00:00:00Z").await;
+    roll();
+    assert_eq!(state(client, &ada, &paths[0]).await, ("lite".to_owned(), 13, 60_000_000));
+    assert_eq!(
+        client.totals(&ada).await,
+        [6_000, 6_000],
+        "a year that begins with the cycle that could be opened"
+    );
+    assert_eq!(client.get(&paths[1]).await.expect(200)["status"], "canceled");
+    world.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calendar_months_begin_with_the_part_that_is_left() {
+    let policies = Policies { cycle_anchor: AnchorKind::CalendarMonth, ..Policies::default() };
+    let world = World::with(policies).await;
+    let server = world.serve().await;
+    let client = &server.client;
+    client.set_clock("2026-02-15T08:00:00Z").await;
+    let (ada, bob) = (client.customer("ada").await, client.customer("bob").await);
+    // 14 of 28 days: half of 6.00, and 12% of that.
+    let bought = client.subscribe(&ada, "lite").await;
+    assert_eq!(bought["invoice"]["lines"][0]["amount_minor"], 300);
+    assert_eq!(bought["invoice"]["lines"][0]["description"], "Lite, 14 of 28 days");
+    assert_eq!(bought["invoice"]["total"]["amount_minor"], 36);
+    assert_eq!(bought["subscription"]["month_share"], json!({"days": 14, "of": 28}));
+    assert_eq!(bought["subscription"]["cycle"]["end"], "2026-03-01T00:00:00.000000Z");
+    assert_eq!(client.available(&ada).await, 30_000_000);
+    let path = path_of(&bought);
+    // Half of 16.00 is 8.00; 12% of that is 0.96.
+    client.post(&format!("{path}/upgrade"), json!({"plan": "standard"})).await.expect(200);
+    assert_eq!((client.totals(&ada).await, client.available(&ada).await), (vec![36, 60], 100_000_000));
+    world.verify().await;
+    // Whole months from then on.
+    client.advance_to("2026-03-01T00:00:00Z").await;
+    assert_eq!(client.totals(&ada).await, [36, 60, 1_600]);
+    let view = client.get(&path).await.expect(200);
+    assert_eq!(
+        (&view["cycle"]["end"], &view["month_share"]),
+        (&json!("2026-04-01T00:00:00.000000Z"), &Value::Null)
+    );
+    assert_eq!(client.available(&ada).await, 200_000_000);
+    // A year is one of twelve whole cycles, whatever the months are.
+    let year = client.post("/v1/subscriptions", by_the_year(&bob, "lite")).await.expect(201);
+    assert_eq!(year["invoice"]["total"]["amount_minor"], 6_000);
+    client.advance_to("2026-05-01T00:00:00Z").await;
+    world.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_share_of_what_is_left_is_carried_and_burns_first() {
+    let rollover =
+        RolloverPolicy { share_bps: 5_000, cap_credits: Some(Credits::new(20_000_000).unwrap()), cycles: 1 };
+    let world = World::with(Policies { rollover: Some(rollover), ..Policies::default() }).await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let customer = client.customer("ada").await;
+    let path = path_of(&client.subscribe(&customer, "lite").await);
+    // 15,000,000 tokens at 2x: 30,000,000 Credits are left, and half of them goes on.
+    let used = events_totalling("a", &customer, "mimo-v2-pro", 15_000_000, 0);
+    client.post("/v1/usage/events", json!(used)).await.expect(200);
+    client.set_clock("2026-02-28T10:00:00Z").await;
+    let dry = world.command("rollover").arg("--dry-run").output().unwrap();
+    let dry = String::from_utf8(dry.stdout).unwrap();
+    assert!(dry.contains("30000000") && dry.contains("15000000"), "{dry}");
+    client.advance_to("2026-02-28T10:00:00Z").await;
+    assert_eq!(client.available(&customer).await, 75_000_000);
+    let carried =
+        client.grants(&customer).await.into_iter().find(|grant| grant["source"] == "rollover").unwrap();
+    assert_eq!(
+        (&carried["amount"], &carried["effective_at"], &carried["expires_at"]),
+        (&json!(15_000_000), &json!("2026-02-28T10:00:00.000000Z"), &json!("2026-03-31T10:00:00.000000Z"))
+    );
+    // It burns before the new pool.
+    let used = events_totalling("b", &customer, "mimo-v2-pro", 1_000_000, 0);
+    client.post("/v1/usage/events", json!(used)).await.expect(200);
+    let rest = |grants: Vec<Value>| -> Vec<(String, i64)> {
+        let open = grants.into_iter().filter(|grant| grant["remaining"] != 0);
+        open.map(|g| (g["source"].as_str().unwrap().to_owned(), g["remaining"].as_i64().unwrap())).collect()
+    };
+    let mut left = rest(client.grants(&customer).await);
+    left.sort();
+    assert_eq!(left, [("plan".to_owned(), 60_000_000), ("rollover".to_owned(), 13_000_000)]);
+    // Half of 60,000,000 is more than the cap, and what was carried once is not carried again.
+    client.advance_to("2026-03-31T10:00:00Z").await;
+    assert_eq!(client.available(&customer).await, 80_000_000);
+    world.verify().await;
+    // Nothing is carried out of the last cycle; what was carried into it ends with it.
+    client.post(&format!("{path}/cancel"), json!({})).await.expect(200);
+    client.advance_to("2026-04-30T10:00:00Z").await;
+    assert_eq!(client.available(&customer).await, 0);
+    world.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscriptions_move_to_the_newest_version_at_their_renewal_and_not_before() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let (ada, bob) = (client.customer("ada").await, client.customer("bob").await);
+    let (ada_path, bob_path) =
+        (path_of(&client.subscribe(&ada, "lite").await), path_of(&client.subscribe(&bob, "lite").await));
+    let mut dearer = catalog::parse(catalog::REFERENCE).unwrap();
+    dearer.plans[0].prices_minor.insert(Currency::Usd, 700);
+    dearer.plans[0].credits_per_cycle = Credits::new(65_000_000).unwrap();
+    let at = |text| domain::time::parse_rfc3339(text).unwrap();
+    let (from, now) = (at("2026-02-10T00:00:00Z"), at("2026-02-01T00:00:00Z"));
+    Catalogs::new(world.stores.db()).publish(world.tenant, dearer, from, now).await.unwrap();
+    // Every server knows it a second later.
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+
+    client.delete(&format!("{ada_path}/migration")).await.expect_problem(409, "nothing-scheduled");
+    client.put(&format!("{ada_path}/migration"), json!({})).await.expect(200);
+    client.advance_to("2026-02-28T09:59:59Z").await;
+    let view = client.get(&ada_path).await.expect(200);
+    assert_eq!((&view["migrates"], &view["catalog_version"]), (&json!(true), &json!(1)), "not before");
+    assert_eq!(client.available(&ada).await, 60_000_000);
+    client.set_clock("2026-02-28T10:00:00Z").await;
+    let dry = world.command("rollover").arg("--dry-run").output().unwrap();
+    let dry = String::from_utf8(dry.stdout).unwrap();
+    assert!(dry.contains("lite for 7.00 USD, moves from version 1 to 2"), "{dry}");
+    assert!(dry.contains("lite for 6.00 USD"), "{dry}");
+    client.advance_to("2026-02-28T10:00:00Z").await;
+    assert_eq!((client.totals(&ada).await, client.available(&ada).await), (vec![72, 700], 65_000_000));
+    assert_eq!((client.totals(&bob).await, client.available(&bob).await), (vec![72, 600], 60_000_000));
+    let moved = world.events("subscription.migrated").await;
+    assert_eq!((moved.len(), &moved[0]["from_version"], &moved[0]["to_version"]), (1, &json!(1), &json!(2)));
+
+    // All of the plan: those that are on the newest version already are not meant.
+    let all = client.post("/v1/plan-migrations", json!({"plan": "lite"})).await.expect(200);
+    assert_eq!(all, json!({"plan": "lite", "to_version": 2, "subscriptions": 1}));
+    client.post("/v1/plan-migrations", json!({"plan": "gold"})).await.expect_problem(422, "unknown-plan");
+    client.delete(&format!("{bob_path}/migration")).await.expect(200);
+    assert_eq!(client.get(&bob_path).await.expect(200)["migrates"], false);
+    client.post("/v1/plan-migrations", json!({"plan": "lite"})).await.expect(200);
+    client.advance_to("2026-03-31T10:00:00Z").await;
+    assert_eq!(client.totals(&bob).await, [72, 600, 700]);
+    assert_eq!(client.get(&bob_path).await.expect(200)["catalog_version"], 2);
+    world.verify().await;
+}
