@@ -8,6 +8,7 @@ mod customers;
 mod documents;
 mod estimates;
 mod health;
+mod invoice_pdfs;
 mod invoices;
 mod ledger;
 mod migrations;
@@ -83,6 +84,7 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(usage::replay_quarantined)
         .service(invoices::list_invoices)
         .service(invoices::read_invoice)
+        .service(invoice_pdfs::read_invoice_pdf)
         .service(invoices::pay_invoice)
         .service(top_ups::buy_top_up)
         .service(top_ups::list_top_ups)
