@@ -237,6 +237,54 @@ async fn however_many_processes_run_each_retry_is_made_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_advance_of_the_clock_visits_whatever_is_due_on_the_way_in_its_order() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    Unlucky::new(client, "ada", "pm_sandbox_declines").await;
+    // Never paid: given up 23 hours later. And a hold and a quote, which end by themselves.
+    let bob = client.customer("bob").await;
+    client.post("/v1/subscriptions", subscribe(&bob, "lite", "pm_sandbox_pends")).await.expect(202);
+    let grace = client.customer("grace").await;
+    let path = client.subscribe(&grace, "lite").await["subscription"]["id"].as_str().unwrap().to_owned();
+    client.authorize("hold", &grace, "mimo-v2-pro", 1_000_000, 0).await.expect(201);
+    let held = client.available(&grace).await;
+    let preview = json!({"plan": "pro"});
+    let quote = client.post(&format!("/v1/subscriptions/{path}/upgrade-preview"), preview).await.expect(201);
+    client.advance_to("2026-01-31T10:20:00Z").await;
+    assert!(held < 60_000_000 && client.available(&grace).await == 60_000_000, "the hold is over");
+    let confirm = json!({"plan": "pro", "quote": quote["id"]});
+    let late = client.post(&format!("/v1/subscriptions/{path}/upgrade"), confirm).await;
+    late.expect_problem(409, "quote-not-valid");
+    client.advance_to("2026-04-01T00:00:00Z").await;
+    let visited: Vec<String> = world
+        .told(&[
+            "subscription.expired",
+            "subscription.renewal_failed",
+            "subscription.canceled",
+            "cycle.opened",
+        ])
+        .await
+        .into_iter()
+        .map(|(kind, at)| format!("{} {kind}", &at[5..16]))
+        .collect();
+    let expected = [
+        "02-01T09:00 subscription.expired",
+        "02-28T10:00 cycle.opened",
+        "02-28T10:00 cycle.opened",
+        "02-28T10:00 subscription.renewal_failed",
+        "03-01T10:00 subscription.renewal_failed",
+        "03-03T10:00 subscription.renewal_failed",
+        "03-05T10:00 subscription.renewal_failed",
+        "03-07T10:00 subscription.renewal_failed",
+        "03-07T10:00 subscription.canceled",
+        "03-31T10:00 cycle.opened",
+    ];
+    assert_eq!(visited, expected);
+    world.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unpaid_first_purchase_is_not_tried_again_by_itself() {
     let world = World::new().await;
     let server = world.serve().await;

@@ -1,8 +1,10 @@
 //! Tollgate from outside: real processes, real HTTP, real PostgreSQL and Redis.
 
+mod a_year;
 mod alerts;
 mod audit;
 mod billing_table;
+mod campaigns;
 mod commands;
 mod concurrency;
 mod deploy;
@@ -15,6 +17,7 @@ mod lifecycle;
 mod openapi;
 mod outages;
 mod parking;
+mod pay_as_you_go;
 mod provider_webhooks;
 mod rate_cards;
 mod refunds;

@@ -256,6 +256,22 @@ async fn a_charge_over_another_amount_pays_nothing() {
         assert_eq!(bought["payment_status"], "pending", "{name}");
         assert_eq!(client.available(&customer).await, 0);
         client.authorize(name, &customer, "mimo-v2-pro", 10, 0).await.expect_problem(409, "account-parked");
+        // An operator gives it back on Stripe's own site: then the invoice can be paid anew.
+        let path = format!("/v1/invoices/{}/pay", bought["invoice"]["id"].as_str().unwrap());
+        let good = shop.double.card(&format!("{name}-good"), Behaviour::Succeeds);
+        let again = json!({"payment_method": good});
+        client.post(&path, again.clone()).await.expect_problem(409, "payment-pending");
+        let wrong = shop.double.intents().last().unwrap().clone();
+        shop.double.refund(wrong["id"].as_str().unwrap(), wrong["amount_received"].as_i64().unwrap());
+        let paid = client.post(&path, again).await.expect(200);
+        let statuses: Vec<&Value> = paid["invoice"]["payments"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|payment| &payment["status"])
+            .collect();
+        assert_eq!(statuses, ["canceled", "succeeded"]);
+        assert_eq!(client.available(&customer).await, 60_000_000);
     }
 }
 

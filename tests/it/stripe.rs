@@ -415,6 +415,38 @@ fn folder() -> std::path::PathBuf {
     dir
 }
 
+/// A-48 through two server processes: the rules hold, and nobody is charged twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_subscribes_and_twenty_accounts_with_one_card_at_once_are_charged_once() {
+    let shop = Shop::open().await;
+    let second = shop.world.serve().await;
+    let clients = [shop.client(), &second.client];
+    let customer = clients[0].customer("ada").await;
+    let card = shop.double.card("ada", Behaviour::Succeeds);
+    let body = subscribe(&customer, "lite", &card);
+    let calls = (0..50).map(|number| clients[number % 2].post("/v1/subscriptions", body.clone()));
+    let answers = futures_util::future::join_all(calls).await;
+    let bought = answers.iter().filter(|answer| answer.status == 201).count();
+    let refused = answers.iter().filter(|answer| answer.status == 409).count();
+    assert_eq!((bought, refused), (1, 49));
+    assert_eq!(shop.double.kept_of("tollgate_customer", &customer), 72);
+
+    let mut bodies = Vec::new();
+    for number in 0..20 {
+        let customer = clients[0].customer(&format!("c{number}")).await;
+        bodies.push(subscribe(&customer, "lite", &shop.double.card("shared", Behaviour::Succeeds)));
+    }
+    let calls = (0..20).map(|number| clients[number % 2].post("/v1/subscriptions", bodies[number].clone()));
+    let answers = futures_util::future::join_all(calls).await;
+    let bought = answers.iter().filter(|answer| answer.status == 201).count();
+    assert_eq!(bought, 1);
+    for refused in answers.iter().filter(|answer| answer.status != 201) {
+        refused.expect_problem(409, "promotion-used");
+    }
+    assert_eq!(shop.double.intents().len(), 2);
+    shop.agree().await;
+}
+
 /// nobody is there when a renewal is charged, so a bank that wants the customer leaves it unpaid.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_that_waits_for_its_customer_is_past_due_until_the_customer_acts_or_the_tries_end() {

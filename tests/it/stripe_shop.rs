@@ -132,8 +132,7 @@ impl Shop {
             .collect();
         there.sort();
         assert_eq!(here, there);
-        let verified = self.world.command("verify").output().unwrap();
-        assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+        self.world.verify().await;
     }
 
     pub async fn status_of(&self, subscription: &Value) -> String {

@@ -130,6 +130,47 @@ impl World {
         rows.into_iter().map(|row| row.payload).collect()
     }
 
+    /// The events of these kinds, in order: each kind and its instant.
+    pub async fn told(&self, kinds: &[&str]) -> Vec<(String, String)> {
+        #[derive(diesel::QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = diesel::sql_types::Text)]
+            kind: String,
+            #[diesel(sql_type = diesel::sql_types::Timestamptz)]
+            occurred_at: domain::Timestamp,
+        }
+        let query =
+            "select kind, occurred_at from outbox where tenant_id = $1 and kind = any($2) order by event_id";
+        let rows: Vec<Row> = diesel::sql_query(query)
+            .bind::<diesel::sql_types::Uuid, _>(self.tenant.uuid())
+            .bind::<diesel::sql_types::Array<diesel::sql_types::Text>, _>(kinds)
+            .load(&mut self.stores.superuser().await)
+            .await
+            .unwrap();
+        rows.into_iter().map(|row| (row.kind, row.occurred_at.to_rfc3339())).collect()
+    }
+
+    /// The status history of the subscription at this path: each cause and what it led to.
+    pub async fn statuses(&self, path: &str) -> Vec<String> {
+        #[derive(diesel::QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = diesel::sql_types::Text)]
+            cause: String,
+            #[diesel(sql_type = diesel::sql_types::Text)]
+            to_status: String,
+        }
+        let id: domain::id::SubscriptionId = path.rsplit('/').next().unwrap().parse().unwrap();
+        let query = "select cause, to_status from subscription_statuses
+                     where tenant_id = $1 and subscription_id = $2 order by position";
+        let rows: Vec<Row> = diesel::sql_query(query)
+            .bind::<diesel::sql_types::Uuid, _>(self.tenant.uuid())
+            .bind::<diesel::sql_types::Uuid, _>(id.uuid())
+            .load(&mut self.stores.superuser().await)
+            .await
+            .unwrap();
+        rows.into_iter().map(|row| format!("{} {}", row.cause, row.to_status)).collect()
+    }
+
     /// Every invariant holds, by the product's own audit.
     pub async fn verify(&self) {
         let output = self.command("verify").output().unwrap();

@@ -11,7 +11,7 @@ use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
-use domain::id::CustomerId;
+use domain::id::{ApiKeyId, CustomerId};
 use domain::{Refusal, TenantScope};
 use tenants::{Access, Principal, Scope, Tenants};
 
@@ -114,6 +114,13 @@ impl Uses {
     }
 }
 
+impl Administers {
+    /// The operator's key: who it was.
+    pub(crate) fn key(&self) -> Result<ApiKeyId, Refusal> {
+        self.0.key.ok_or(Refusal::InsufficientScope { needed: Scope::Admin.name() })
+    }
+}
+
 impl Bills {
     /// Refused unless the key is an operator's.
     pub(crate) fn require_admin(&self) -> Result<(), Refusal> {
@@ -145,7 +152,7 @@ mod tests {
             policies: Arc::default(),
         };
         let request = TestRequest::default().to_http_request();
-        request.extensions_mut().insert(Principal { scope, access });
+        request.extensions_mut().insert(Principal { scope, access, key: None });
         request
     }
 

@@ -280,6 +280,9 @@ fn status_and_members(refusal: &Refusal) -> (StatusCode, Value) {
         | Refusal::AuthorizationForeign
         | Refusal::EventConflict => (S::CONFLICT, Value::Null),
 
+        Refusal::MoreThanRemains { remaining } => (S::CONFLICT, json!({ "remaining": remaining })),
+        Refusal::CampaignDiffers | Refusal::UsageNotInvoiced => (S::CONFLICT, Value::Null),
+
         Refusal::UrlNotAllowed { reason: _ } => (S::UNPROCESSABLE_ENTITY, Value::Null),
 
         Refusal::NotATestTenant | Refusal::ClockMovesBack => (S::CONFLICT, Value::Null),
@@ -424,6 +427,9 @@ mod tests {
             (Refusal::PromotionUsed { list_price }, 409),
             (Refusal::UnknownPromotion, 422),
             (Refusal::UnknownTopUp, 422),
+            (Refusal::MoreThanRemains { remaining: Credits::ZERO }, 409),
+            (Refusal::CampaignDiffers, 409),
+            (Refusal::UsageNotInvoiced, 409),
             (Refusal::QuoteNotValid, 409),
             (Refusal::DowngradeWithinCycle { effective_at }, 409),
             (Refusal::NotAnUpgrade, 409),

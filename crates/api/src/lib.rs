@@ -30,6 +30,7 @@ mod unread;
 mod wire;
 
 use actix_web::web::{Data, ServiceConfig};
+use adjustments::Adjustments;
 use catalog::Catalogs;
 use db::Db;
 use invoices::Invoices;
@@ -54,6 +55,7 @@ pub struct Services {
     pub invoices: Invoices,
     pub usage: Usage,
     pub ledger: Ledger,
+    pub adjustments: Adjustments,
     pub webhooks: Webhooks,
     pub provider_accounts: ProviderAccounts,
     pub provider_events: ProviderEvents,
@@ -64,11 +66,11 @@ pub struct Services {
 /// `HttpServer::new(move || App::new().configure(api.clone()))`.
 pub fn configure(services: Services) -> db::Result<impl Fn(&mut ServiceConfig) + Clone + Send + 'static> {
     let Services { db, tenants, catalogs, subscriptions, invoices, usage, ledger, .. } = services;
-    let Services { webhooks, provider_accounts, provider_events, idempotency, .. } = services;
+    let Services { adjustments, webhooks, provider_accounts, provider_events, idempotency, .. } = services;
     let document = Data::new(openapi::Document::new()?);
     let (db, tenants, catalogs) = (Data::new(db), Data::new(tenants), Data::new(catalogs));
     let (subscriptions, invoices) = (Data::new(subscriptions), Data::new(invoices));
-    let (usage, ledger) = (Data::new(usage), Data::new(ledger));
+    let (usage, ledger, adjustments) = (Data::new(usage), Data::new(ledger), Data::new(adjustments));
     let (webhooks, idempotency) = (Data::new(webhooks), Data::new(idempotency));
     let (provider_accounts, provider_events) = (Data::new(provider_accounts), Data::new(provider_events));
     Ok(move |config: &mut ServiceConfig| {
@@ -81,6 +83,7 @@ pub fn configure(services: Services) -> db::Result<impl Fn(&mut ServiceConfig) +
             .app_data(invoices.clone())
             .app_data(usage.clone())
             .app_data(ledger.clone())
+            .app_data(adjustments.clone())
             .app_data(webhooks.clone())
             .app_data(provider_accounts.clone())
             .app_data(provider_events.clone())

@@ -37,6 +37,7 @@ use crate::routes;
         (name = "Customers", description = "Customers, their Credits and their tokens."),
         (name = "Subscriptions", description = "Plans bought, upgraded and canceled."),
         (name = "Usage", description = "May a request start, and what did it use?"),
+        (name = "Adjustments", description = "What operators give and take by hand, and campaigns that give many customers the same."),
         (name = "Top-ups", description = "Credits apart from a plan: bought, and granted once they are paid."),
         (name = "Invoices", description = "What is owed, and what was paid."),
         (name = "Rollovers", description = "The end of a cycle and the beginning of the next."),
@@ -282,10 +283,17 @@ mod tests {
             .map(|(name, _)| name)
             .collect();
         let expected = [
+            "post /v1/campaigns",
             "post /v1/catalog/versions",
+            "put /v1/customers/{id}/exhaustion",
+            "post /v1/customers/{id}/grants",
+            "post /v1/customers/{id}/grants/{grant}/revoke",
             "post /v1/invoices/{id}/pay",
+            "post /v1/invoices/{id}/refunds",
             "post /v1/subscriptions",
             "post /v1/subscriptions/{id}/cancel",
+            "post /v1/subscriptions/{id}/resume",
+            "post /v1/subscriptions/{id}/suspend",
             "delete /v1/subscriptions/{id}/cancel",
             "put /v1/subscriptions/{id}/payment-method",
             "put /v1/subscriptions/{id}/scheduled-plan",
@@ -338,7 +346,9 @@ mod tests {
         let expected = [
             "post /v1/customers/{id}/tokens",
             "post /v1/invoices/{id}/pay",
+            "post /v1/invoices/{id}/refunds",
             "post /v1/subscriptions/{id}/cancel",
+            "post /v1/subscriptions/{id}/suspend",
         ];
         assert_eq!(optional, expected);
     }

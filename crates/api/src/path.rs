@@ -7,8 +7,8 @@ use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
 use domain::Refusal;
 use domain::id::{
-    ApiKeyId, CustomerId, EndpointId, ExternalId, InvoiceId, PurchaseId, QuarantineId, RolloverId,
-    SubscriptionId,
+    ApiKeyId, CampaignId, CustomerId, EndpointId, ExternalId, InvoiceId, PurchaseId, QuarantineId,
+    RolloverId, SubscriptionId,
 };
 
 use crate::error::Error;
@@ -29,6 +29,10 @@ impl Named for SubscriptionId {
 
 impl Named for InvoiceId {
     const WHAT: &'static str = "invoice";
+}
+
+impl Named for CampaignId {
+    const WHAT: &'static str = "campaign";
 }
 
 /// Of a top-up.

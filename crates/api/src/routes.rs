@@ -1,12 +1,15 @@
 //! The routes, a file a noun. A handler extracts, calls one service and shapes the answer.
 
+mod adjustments;
 mod api_keys;
 mod authorizations;
+mod campaigns;
 mod catalog_document;
 mod catalog_versions;
 mod customers;
 mod documents;
 mod estimates;
+mod exhaustion;
 mod health;
 mod invoice_pdfs;
 mod invoices;
@@ -86,6 +89,13 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(invoices::read_invoice)
         .service(invoice_pdfs::read_invoice_pdf)
         .service(invoices::pay_invoice)
+        .service(exhaustion::set_exhaustion)
+        .service(exhaustion::read_exhaustion)
+        .service(adjustments::grant_credits)
+        .service(adjustments::revoke_grant)
+        .service(campaigns::start_campaign)
+        .service(campaigns::list_campaigns)
+        .service(campaigns::read_campaign)
         .service(top_ups::buy_top_up)
         .service(top_ups::list_top_ups)
         .service(top_ups::read_top_up)

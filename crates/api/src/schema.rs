@@ -25,7 +25,9 @@ macro_rules! ids {
 }
 
 ids! {
+    AdjustmentId
     ApiKeyId
+    CampaignId
     CreditNoteId
     CustomerId
     DisputeId
@@ -104,6 +106,10 @@ names! {
     ProviderEventState = provider_events::State;
     /// By which way it came: the provider's webhook, or a look through its list.
     ProviderEventWay = provider_events::CameBy;
+    /// Whether Credits were given or taken.
+    AdjustmentKind = adjustments::Kind;
+    /// How far a campaign is.
+    CampaignState = adjustments::CampaignState;
     /// How far a run is.
     RolloverState = subscriptions::RolloverState;
 }

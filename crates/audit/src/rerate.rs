@@ -6,9 +6,10 @@ use domain::Timestamp;
 use domain::catalog::CatalogHistory;
 use domain::cycle_rates::{Used, cost_in_cycle, depends_on_cycle};
 use domain::id::{CustomerId, TenantId};
-use domain::rating::{NoCost, Rated, Unrated, rate};
+use domain::payg::price;
+use domain::rating::{NoCost, Rated, Unrated, band_max, rate};
 use domain::usage::{TokenCounts, event_identity};
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::finding::{Finding, Invariant};
@@ -39,14 +40,35 @@ impl Rerate<'_> {
         if !allowed.is_empty() && !allowed.contains(&found) {
             findings.push(self.finding(14, row, found, allowed.join(", or ")));
         }
+        findings.extend(self.wrong_prices(row));
         findings
+    }
+
+    /// A money part is priced by its tokens and a version that was in force, kind by kind.
+    fn wrong_prices(&self, row: &EventRow) -> Option<Finding> {
+        let lines = row.payg_lines.as_ref()?.as_array()?;
+        let priced = |line: &Value| json!([line[0], line[1], line[2]]);
+        let found = Value::Array(lines.iter().map(priced).collect());
+        let (usage, currency) = (counts(row)?, row.payg_currency.as_deref()?.parse().ok()?);
+        let effective = self.history.versions().filter(|catalog| catalog.effective_at() <= row.event_time);
+        let prices =
+            effective.filter_map(|catalog| price(Some(catalog), &row.model, &usage, currency).ok()?);
+        let allowed: Vec<Value> = prices
+            .map(|kinds| kinds.iter().map(|kind| json!([kind.kind, kind.tokens, kind.price_micro])).collect())
+            .collect();
+        (!allowed.contains(&found)).then(|| {
+            let expected = allowed.last().map_or("no price".to_owned(), Value::to_string);
+            self.finding(14, row, format!("money part {found}"), expected)
+        })
     }
 
     /// What the event's receipt may say: one thing, but while a version was being published. Empty where
     /// it waits for another reason than its rate.
     fn allowed(&self, row: &EventRow) -> Vec<String> {
         let waits = |reason: &str| {
-            reason == Unrated::AccountOverflow.code() || reason == Unrated::AccountParked.code()
+            [Unrated::AccountOverflow, Unrated::AccountParked, Unrated::NoPrice]
+                .iter()
+                .any(|why| why.code() == reason)
         };
         if row.unrated_reason.as_deref().is_some_and(waits) {
             return Vec::new();
@@ -97,6 +119,11 @@ impl Rerate<'_> {
         let catalog = version.and_then(|version| self.history.version(version));
         match rate(catalog.map(|catalog| catalog.as_ref()), &row.model, &counts, row.event_time) {
             Ok(rated) => receipt_of(&rated),
+            // Priced in money alone.
+            Err(NoCost::Unrated(Unrated::NoCreditRate)) if row.payg_currency.is_some() => {
+                let band = catalog.and_then(|catalog| band_max(catalog, &row.model, &counts));
+                receipt(0, version.map(i128::from), band.map(i128::from), &json!([]))
+            }
             Err(NoCost::Unrated(why)) => format!("unrated, {}", why.code()),
             Err(NoCost::Refused(refusal)) => format!("refused, {}", refusal.code()),
         }

@@ -51,7 +51,7 @@ impl Check {
 }
 
 /// What is checked of each tenant, in the order of the invariants.
-pub(crate) const OF_A_TENANT: [&Check; 46] = [
+pub(crate) const OF_A_TENANT: [&Check; 50] = [
     &ledger::I01_TRANSFERS,
     &ledger::I02_BOOKS,
     &ledger::I03_BALANCES,
@@ -64,6 +64,7 @@ pub(crate) const OF_A_TENANT: [&Check; 46] = [
     &ledger::I09_EVENTS,
     &ledger::I09_VOIDS,
     &ledger::I09_PURCHASES,
+    &ledger::I09_ADJUSTMENTS,
     &ledger::I09_REFUNDS,
     &ledger::I10_HOLDS,
     &ledger::I10_ACCOUNTS,
@@ -72,6 +73,8 @@ pub(crate) const OF_A_TENANT: [&Check; 46] = [
     &usage::I13_SUMS,
     &usage::I13_RECEIPTS,
     &usage::I13_HOURS,
+    &usage::I13_MONEY,
+    &usage::I13_MONEY_INVOICES,
     &usage::I17_EXPIRIES,
     &usage::I17_CLOSED,
     &usage::I17_ENDS,
@@ -94,6 +97,7 @@ pub(crate) const OF_A_TENANT: [&Check; 46] = [
     &lifecycle::I24_CREDIT_NOTES,
     &lifecycle::I24_CURRENCIES,
     &lifecycle::I25_EFFECTS,
+    &lifecycle::I25_CAMPAIGNS,
     &system::I26_CHANGES,
     &system::I26_EVENTS,
     &system::I28_PARENTS,

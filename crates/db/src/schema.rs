@@ -2,6 +2,21 @@
 //! the two, column by column.
 
 diesel::table! {
+    adjustments (tenant_id, adjustment_id) {
+        tenant_id -> Uuid,
+        adjustment_id -> Uuid,
+        customer_id -> Uuid,
+        kind -> Text,
+        grant_id -> Uuid,
+        credits -> BigInt,
+        reason -> Text,
+        made_by -> Uuid,
+        made_at -> Timestamptz,
+        campaign_tag -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     api_keys (tenant_id, api_key_id) {
         tenant_id -> Uuid,
         api_key_id -> Uuid,
@@ -11,6 +26,36 @@ diesel::table! {
         scopes -> Array<Text>,
         created_at -> Timestamptz,
         revoked_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    campaign_tags (tenant_id, tag) {
+        tenant_id -> Uuid,
+        tag -> Text,
+        credits -> BigInt,
+        expires_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    campaigns (tenant_id, campaign_id) {
+        tenant_id -> Uuid,
+        campaign_id -> Uuid,
+        tag -> Text,
+        reason -> Text,
+        made_by -> Uuid,
+        customers -> Nullable<Array<Uuid>>,
+        plan_code -> Nullable<Text>,
+        status -> Nullable<Text>,
+        used_from -> Nullable<Timestamptz>,
+        used_to -> Nullable<Timestamptz>,
+        state -> Text,
+        done_to -> Uuid,
+        granted -> BigInt,
+        skipped -> BigInt,
+        requested_at -> Timestamptz,
+        finished_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -40,6 +85,13 @@ diesel::table! {
         chain -> Bytea,
         parked_at -> Nullable<Timestamptz>,
         parked_reason -> Nullable<Text>,
+        exhaustion -> Nullable<Text>,
+        payg_currency -> Text,
+        spend_cap_minor -> Nullable<BigInt>,
+        payg_accrued_pico -> Numeric,
+        payg_due_at -> Nullable<Timestamptz>,
+        top_up_at -> Nullable<BigInt>,
+        top_up_blocked_until -> Nullable<Timestamptz>,
         suspended_at -> Nullable<Timestamptz>,
     }
 }
@@ -122,6 +174,19 @@ diesel::table! {
         next_try_at -> Nullable<Timestamptz>,
         started_at -> Timestamptz,
         ended_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    exhaustion_settings (tenant_id, customer_id) {
+        tenant_id -> Uuid,
+        customer_id -> Uuid,
+        payment_method -> Nullable<Text>,
+        top_up_code -> Nullable<Text>,
+        top_up_currency -> Nullable<Text>,
+        per_cycle_max -> Nullable<Integer>,
+        cool_off_minutes -> Nullable<Integer>,
+        updated_at -> Timestamptz,
     }
 }
 
@@ -541,6 +606,25 @@ diesel::table! {
 }
 
 diesel::table! {
+    usage_payg (tenant_id, identity) {
+        tenant_id -> Uuid,
+        identity -> Uuid,
+        customer_id -> Uuid,
+        event_time -> Timestamptz,
+        model -> Text,
+        currency -> Text,
+        credits -> BigInt,
+        pico -> Numeric,
+        past_cap_pico -> Numeric,
+        lines -> Jsonb,
+        unrated_reason -> Nullable<Text>,
+        recorded_at -> Timestamptz,
+        voided_at -> Nullable<Timestamptz>,
+        invoice_id -> Nullable<Uuid>,
+    }
+}
+
+diesel::table! {
     usage_quarantined (tenant_id, identity) {
         tenant_id -> Uuid,
         identity -> Uuid,
@@ -614,7 +698,10 @@ diesel::table! {
 }
 
 diesel::allow_tables_to_appear_in_same_query!(
+    adjustments,
     api_keys,
+    campaign_tags,
+    campaigns,
     catalog_versions,
     credit_accounts,
     credit_note_lines,
@@ -623,6 +710,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     cycles,
     disputes,
     dunnings,
+    exhaustion_settings,
     grants,
     holds,
     hot_state,
@@ -648,6 +736,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     usage_events,
     usage_hours,
     usage_identities,
+    usage_payg,
     usage_quarantined,
     usage_voids,
     webhook_deliveries,

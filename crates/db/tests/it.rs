@@ -82,7 +82,7 @@ async fn the_schema_that_diesel_sees_is_the_schema_of_the_migrations() {
             table = line.trim().split(' ').next().unwrap().to_owned();
         } else if let Some((column, sql_type)) = line.trim().trim_end_matches(',').split_once(" -> ") {
             let (inner, nullable) = match sql_type.strip_prefix("Nullable<") {
-                Some(inner) => (inner.trim_end_matches('>'), "YES"),
+                Some(inner) => (inner.strip_suffix('>').unwrap(), "YES"),
                 None => (sql_type, "NO"),
             };
             let data_type = match inner {
@@ -92,10 +92,11 @@ async fn the_schema_that_diesel_sees_is_the_schema_of_the_migrations() {
                 "Integer" => "integer",
                 "SmallInt" => "smallint",
                 "Bool" => "boolean",
+                "Numeric" => "numeric",
                 "Jsonb" => "jsonb",
                 "Bytea" => "bytea",
                 "Timestamptz" => "timestamp with time zone",
-                "Array<Text>" => "ARRAY",
+                "Array<Text>" | "Array<Uuid>" => "ARRAY",
                 other => panic!("a type that this test does not know: {other}"),
             };
             seen.insert(format!("{table}.{column} {data_type} {nullable}"), ());

@@ -13,8 +13,10 @@ mod void;
 
 use crate::alert::Level;
 use crate::chain::Link;
+use crate::exhaustion::Overflow;
 use crate::grant::{Grant, GrantSource};
 use crate::id::{CustomerId, GrantId, TenantId};
+use crate::payg::Pico;
 use crate::{Credits, Refusal, Timestamp};
 use uuid::Uuid;
 
@@ -61,6 +63,8 @@ pub enum CauseKind {
     Cancel,
     /// An event was voided; the id is the event's identity.
     Void,
+    /// An operator gave or took by hand; the id is the adjustment's.
+    Adjustment,
     /// Money went back; the id is the refund's.
     Refund,
     /// A dispute was lost; the id is the dispute's.
@@ -71,12 +75,13 @@ pub enum CauseKind {
 }
 
 impl CauseKind {
-    pub const ALL: [CauseKind; 8] = [
+    pub const ALL: [CauseKind; 9] = [
         CauseKind::Purchase,
         CauseKind::Usage,
         CauseKind::Expiry,
         CauseKind::Cancel,
         CauseKind::Void,
+        CauseKind::Adjustment,
         CauseKind::Refund,
         CauseKind::Dispute,
         CauseKind::Cycle,
@@ -89,6 +94,7 @@ impl CauseKind {
             CauseKind::Expiry => "expiry",
             CauseKind::Cancel => "cancel",
             CauseKind::Void => "void",
+            CauseKind::Adjustment => "adjustment",
             CauseKind::Refund => "refund",
             CauseKind::Dispute => "dispute",
             CauseKind::Cycle => "cycle",
@@ -195,6 +201,8 @@ pub struct AccountHead {
     pub chain: Link,
     /// Whether it spends nothing until an operator has looked at it.
     pub is_parked: bool,
+    /// How it goes on without Credits.
+    pub overflow: Overflow,
     /// Whether its customer's subscription is suspended.
     pub is_suspended: bool,
 }
@@ -213,6 +221,7 @@ impl AccountHead {
             books,
             chain,
             is_parked,
+            overflow: Overflow::NONE,
             is_suspended,
         }
     }
@@ -245,6 +254,7 @@ pub struct Account {
     changed: std::collections::BTreeSet<GrantId>,
     issued: std::collections::BTreeSet<GrantId>,
     has_other_refill: bool,
+    has_other_overflow: bool,
     has_other_standing: bool,
 }
 
@@ -253,8 +263,18 @@ impl Account {
     /// ended at or after its charge instant as well, and for a void those that had paid.
     pub fn new(head: AccountHead, mut grants: Vec<Grant>) -> Account {
         grants.sort_by_key(Grant::burn_key);
-        let (journal, changed, issued, has_other_refill, has_other_standing) = Default::default();
-        Account { head, grants, journal, changed, issued, has_other_refill, has_other_standing }
+        let (journal, changed, issued) = Default::default();
+        let (has_other_refill, has_other_overflow, has_other_standing) = Default::default();
+        Account {
+            head,
+            grants,
+            journal,
+            changed,
+            issued,
+            has_other_refill,
+            has_other_overflow,
+            has_other_standing,
+        }
     }
 
     pub fn customer(&self) -> CustomerId {
@@ -323,6 +343,46 @@ impl Account {
         self.head.refills_at = refills_at;
     }
 
+    /// How it goes on without Credits.
+    pub fn overflow(&self) -> &Overflow {
+        &self.head.overflow
+    }
+
+    /// Whether that is other than when it was loaded: what is accrued, or until when no top-up buys itself.
+    pub fn has_other_overflow(&self) -> bool {
+        self.has_other_overflow
+    }
+
+    /// Accrues money for usage; what is accrued first says when all of it is due (R-30a).
+    pub fn accrue(&mut self, pico: Pico, due_at: Timestamp) -> Result<(), Refusal> {
+        if !pico.is_zero() {
+            self.head.overflow.accrued = self.head.overflow.accrued.plus(pico)?;
+            self.head.overflow.due_at.get_or_insert(due_at);
+            self.has_other_overflow = true;
+        }
+        Ok(())
+    }
+
+    /// Takes accrued money out: it was invoiced, or what it was for was voided.
+    pub fn take_accrued(&mut self, pico: Pico) {
+        let overflow = &mut self.head.overflow;
+        overflow.accrued = overflow.accrued.minus_floor_zero(pico);
+        overflow.due_at = overflow.due_at.filter(|_| !overflow.accrued.is_zero());
+        self.has_other_overflow = true;
+    }
+
+    /// Puts off when what is accrued is due: too little to be invoiced.
+    pub fn put_accrued_off(&mut self, due_at: Timestamp) {
+        self.head.overflow.due_at = self.head.overflow.due_at.map(|_| due_at);
+        self.has_other_overflow = true;
+    }
+
+    /// Lets no top-up buy itself before `until`.
+    pub fn block_top_ups(&mut self, until: Timestamp) {
+        self.head.overflow.top_up_blocked_until = Some(until);
+        self.has_other_overflow = true;
+    }
+
     pub fn books(&self) -> Books {
         self.head.books
     }
@@ -385,6 +445,17 @@ impl Account {
 
     /// Issues a grant. `amount-overflow`, and nothing changed, where the books would leave their range.
     pub fn issue(&mut self, new: NewGrant, cause: Cause, now: Timestamp) -> Result<(), Refusal> {
+        self.issue_with(new, new.source.priority(), cause, now)
+    }
+
+    /// The same with another priority than the source's own.
+    pub fn issue_with(
+        &mut self,
+        new: NewGrant,
+        priority: i16,
+        cause: Cause,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
         if new.credits.is_zero() {
             return Ok(());
         }
@@ -404,7 +475,7 @@ impl Account {
         self.grants.push(Grant {
             id: new.id,
             source: new.source,
-            priority: new.source.priority(),
+            priority,
             amount: new.credits,
             spent: Credits::ZERO,
             expired: Credits::ZERO,

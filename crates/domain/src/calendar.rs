@@ -46,6 +46,21 @@ impl Zone {
         self.instant_of(self.date_of(instant).and_time(NaiveTime::MIN))
     }
 
+    /// When the local month ends that an instant lies in.
+    pub fn month_end(self, instant: Timestamp) -> Timestamp {
+        let day = instant.with_timezone(&self.0).date_naive();
+        let (year, month) =
+            if day.month() == 12 { (day.year() + 1, 1) } else { (day.year(), day.month() + 1) };
+        let first = NaiveDate::from_ymd_opt(year, month, 1);
+        first.map_or(instant, |first| self.instant_of(first.and_time(NaiveTime::MIN)))
+    }
+
+    /// When the local month began that an instant lies in.
+    pub fn month_start(self, instant: Timestamp) -> Timestamp {
+        let day = instant.with_timezone(&self.0).date_naive();
+        self.instant_of(day.with_day(1).unwrap_or(day).and_time(NaiveTime::MIN))
+    }
+
     /// The UTC instant of a local time. One that does not exist becomes the first instant after
     /// the gap; one that occurs twice, the earlier.
     fn instant_of(self, local: NaiveDateTime) -> Timestamp {

@@ -265,6 +265,12 @@ impl Catalog {
         sold.find(|top_up| top_up.code == code).ok_or(Refusal::UnknownTopUp)
     }
 
+    /// Whether anything has a pay-as-you-go price in the currency.
+    pub fn has_payg_prices(&self, currency: Currency) -> bool {
+        let mut bands = self.document.models.iter().flat_map(|model| &model.bands);
+        bands.any(|band| band.payg_prices_micro.contains_key(&currency))
+    }
+
     /// The promotion of this code.
     pub fn promotion(&self, code: &str) -> Result<&Promotion, Refusal> {
         self.document.promotions.iter().find(|p| p.code == code).ok_or(Refusal::UnknownPromotion)

@@ -66,6 +66,8 @@ pub struct RateMilli(pub u32);
 pub struct MilliCredits(u128);
 
 impl MilliCredits {
+    pub const ZERO: MilliCredits = MilliCredits(0);
+
     /// Adds `tokens` at `rate`. Cannot overflow: a u64 count times a u32 rate fits in 96 bits, which leaves
     /// room for four billion of them.
     pub fn add(&mut self, tokens: u64, rate: RateMilli) {

@@ -94,6 +94,10 @@ ids! {
     /// What is written for a refund as an invoice is for a purchase.
     CreditNoteId = "crn";
     GrantId = "gra";
+    /// What an operator gave or took by hand.
+    AdjustmentId = "adj";
+    /// A run of a campaign.
+    CampaignId = "cam";
     /// A run of the monthly rollover.
     RolloverId = "rol";
     /// A stored domain event.

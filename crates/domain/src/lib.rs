@@ -10,6 +10,7 @@
 //! [`account`], the life of a subscription in [`subscription`], what follows a failed renewal in [`dunning`], what is
 //! paid at once in [`term`], what a month that has begun costs in [`month_share`], what is carried in [`rollover`], of an invoice and its payments in
 //! [`invoice`], its number in [`numbering`], its [`tax`], of money that goes back in [`refund`] and [`dispute`], what a plan would cost in [`advice`],
+//! what pays without Credits in [`exhaustion`] and [`payg`],
 //! and every expected "no" in [`refusal`]. [`model`] is none of them: it is what tests
 //! compare them with.
 
@@ -24,6 +25,7 @@ pub mod credits;
 pub mod cycle_rates;
 pub mod dispute;
 pub mod dunning;
+pub mod exhaustion;
 pub mod grant;
 pub mod hold;
 pub mod id;
@@ -32,6 +34,7 @@ pub mod model;
 pub mod money;
 pub mod month_share;
 pub mod numbering;
+pub mod payg;
 pub mod policy;
 pub mod rating;
 pub mod refund;

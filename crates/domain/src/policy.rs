@@ -4,9 +4,13 @@ use chrono::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::calendar::AnchorKind;
+use crate::exhaustion::Exhaustion;
 use crate::rollover::RolloverPolicy;
 use crate::tax::Tax;
 use crate::{Credits, Timestamp};
+
+/// The highest spend cap, in minor units.
+pub const SPEND_CAP_MINOR_MAX: i64 = 1_000_000_000_000;
 
 /// A tenant's settings. A field that is left out has the rule's default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +53,10 @@ pub struct Policies {
     pub dearer_rates: DearerRates,
     /// The status that answers "out of Credits" (R-33a).
     pub out_of_credits_status: u16,
+    /// What pays once the grants do not, where a customer is not set to anything else.
+    pub exhaustion: Exhaustion,
+    /// The most that a period's pay-as-you-go may come to, in minor units, where a customer has no other cap.
+    pub spend_cap_minor: i64,
     /// The parts of a pool, in percent, at whose use somebody is told.
     pub alert_used_percents: Vec<u8>,
     /// The Credits at which somebody is told that no more are left.
@@ -84,6 +92,8 @@ impl Default for Policies {
             late_usage: LateUsage::Current,
             dearer_rates: DearerRates::AtOnce,
             out_of_credits_status: 402,
+            exhaustion: Exhaustion::Absorb,
+            spend_cap_minor: 0,
             alert_used_percents: vec![50, 80, 95],
             alert_credits_left: Vec::new(),
             upgrade_url: None,
@@ -133,6 +143,10 @@ impl Policies {
         require(
             matches!(self.out_of_credits_status, 402 | 403 | 429),
             "out_of_credits_status must be 402, 403 or 429",
+        );
+        require(
+            (0..=SPEND_CAP_MINOR_MAX).contains(&self.spend_cap_minor),
+            "spend_cap_minor must be 0 to 1000000000000",
         );
         let has_right_percents = self.alert_used_percents.iter().all(|percent| (1..=99).contains(percent));
         require(has_right_percents, "alert_used_percents must be 1 to 99 each");

@@ -29,6 +29,8 @@ pub enum Unrated {
     NoCreditRate,
     CreditRateEnded,
     NoRateForTokenKind,
+    /// No grant covers any of it, and there is no pay-as-you-go price for it (R-30, R-30a).
+    NoPrice,
     /// The account's books would leave the range that Tollgate counts in.
     AccountOverflow,
     /// The account is parked: the event is charged when it is un-parked.
@@ -44,6 +46,7 @@ impl Unrated {
             Unrated::NoCreditRate => "no-credit-rate",
             Unrated::CreditRateEnded => "credit-rate-ended",
             Unrated::NoRateForTokenKind => "no-rate-for-token-kind",
+            Unrated::NoPrice => "no-price",
             Unrated::AccountOverflow => "account-overflow",
             Unrated::AccountParked => "account-parked",
         }
@@ -188,6 +191,15 @@ pub struct Estimate {
 }
 
 impl Estimate {
+    /// Of a request that costs no Credits, because its model is sold for money alone.
+    pub const NOTHING: Estimate = Estimate {
+        full: Credits::ZERO,
+        prompt_only: Credits::ZERO,
+        output_tokens: 0,
+        output_rate: RateMilli(0),
+        prompt_milli: MilliCredits::ZERO,
+    };
+
     /// The most output that `held` Credits pay for after the prompt, up to what was counted
     /// on; `None` where output is free.
     pub fn output_tokens_paid_by(&self, held: Credits) -> Option<u64> {
@@ -243,7 +255,7 @@ pub fn estimate(
     })
 }
 
-fn find_band<'a>(
+pub(crate) fn find_band<'a>(
     catalog: Option<&'a Catalog>,
     model_code: &str,
     prompt_tokens: u64,
@@ -256,6 +268,12 @@ fn find_band<'a>(
         .find(|band| band.reaches(prompt_tokens))
         .ok_or(NoCost::Unrated(Unrated::PromptAboveLastBand))?;
     Ok((catalog, model, band))
+}
+
+/// The upper bound of the band that a prompt lies in, in prompt tokens; none where any length fits, or there is no band.
+pub fn band_max(catalog: &Catalog, model_code: &str, usage: &TokenCounts) -> Option<u64> {
+    let (_, _, band) = find_band(Some(catalog), model_code, usage.prompt().ok()?).ok()?;
+    band.prompt_tokens_max
 }
 
 fn rates_in_force(band: &Band, at: Timestamp) -> Result<&CreditRates, Unrated> {

@@ -147,6 +147,15 @@ pub enum Refusal {
     #[error("this event id was used for other content")]
     EventConflict,
 
+    #[error("usage that is priced in the other currency is not invoiced yet")]
+    UsageNotInvoiced,
+
+    // Adjusting
+    #[error("the grant has {remaining} Credits left to revoke")]
+    MoreThanRemains { remaining: Credits },
+    #[error("the campaign's tag was used with other Credits or another expiry")]
+    CampaignDiffers,
+
     // Webhooks
     #[error("the URL is not allowed: {reason}")]
     UrlNotAllowed { reason: &'static str },
@@ -214,6 +223,9 @@ impl Refusal {
             Refusal::AuthorizationNotRenewable => "authorization-not-renewable",
             Refusal::AuthorizationForeign => "authorization-foreign",
             Refusal::EventConflict => "event-conflict",
+            Refusal::UsageNotInvoiced => "usage-not-invoiced",
+            Refusal::MoreThanRemains { .. } => "more-than-remains",
+            Refusal::CampaignDiffers => "campaign-differs",
             Refusal::UrlNotAllowed { .. } => "url-not-allowed",
             Refusal::NotATestTenant => "not-a-test-tenant",
             Refusal::ClockMovesBack => "clock-moves-back",

@@ -14,6 +14,7 @@ use crate::{Ledger, store};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrantRow {
     pub grant: Grant,
+    /// The purchase, or the adjustment, or whatever else is the cause of its transfer.
     pub purchase_id: Uuid,
     pub created_at: Timestamp,
 }
@@ -63,6 +64,15 @@ impl Ledger {
             })
             .await
     }
+}
+
+/// A grant and whose it is; none where there is none.
+pub async fn grant(
+    tx: &mut db::Connection,
+    tenant: TenantId,
+    grant: GrantId,
+) -> Result<Option<(CustomerId, GrantRow)>> {
+    store::grant(tx, tenant, grant).await
 }
 
 /// The transfers that charged an event, in their order: the last of them is `last_version`, and each grant that it

@@ -15,7 +15,9 @@ pub async fn write(tx: &mut Connection, tenant: TenantId, accounts: &Accounts, n
     store::insert_grants(tx, tenant, &all, now).await?;
     store::update_grants(tx, tenant, &all).await?;
     store::update_accounts(tx, tenant, &all).await?;
-    // Seldom any.
+    // Seldom any, of either.
     let other: Vec<&Account> = all.into_iter().filter(|account| account.has_other_standing()).collect();
-    store::update_standing(tx, tenant, &other, now).await
+    store::update_standing(tx, tenant, &other, now).await?;
+    let other: Vec<&Account> = accounts.iter().filter(|account| account.has_other_overflow()).collect();
+    store::update_overflows(tx, tenant, &other).await
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use adjustments::Adjustments;
 use audit::Audit;
 use catalog::Catalogs;
 use db::Db;
@@ -125,6 +126,10 @@ impl Services {
         }
     }
 
+    fn adjustments(&self) -> Adjustments {
+        Adjustments { db: self.db.clone(), ledger: self.ledger.clone(), tenants: self.tenants.clone() }
+    }
+
     /// What the API's handlers use. Starts gathering usage.
     pub(crate) fn for_api(&self) -> api::Services {
         api::Services {
@@ -135,6 +140,7 @@ impl Services {
             usage: Usage::start(self.db.clone(), self.catalogs.clone(), self.ledger.clone()),
             invoices: Invoices::new(self.db.clone()),
             subscriptions: self.subscriptions.clone(),
+            adjustments: self.adjustments(),
             webhooks: self.webhooks.clone(),
             provider_accounts: self.provider_accounts.clone(),
             provider_events: self.provider_events.clone(),
@@ -158,6 +164,9 @@ impl Services {
         let subscriptions = Arc::new(self.subscriptions.clone());
         let mut worker = Worker::new(self.db.clone(), scheduler::Options::default());
         for (kind, handler) in jobs::handlers(&subscriptions) {
+            worker = worker.on(kind, handler);
+        }
+        for (kind, handler) in adjustments::jobs::handlers(&Arc::new(self.adjustments())) {
             worker = worker.on(kind, handler);
         }
         for (kind, handler) in audit::jobs::handlers(&Arc::new(self.audit())) {

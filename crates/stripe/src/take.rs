@@ -93,7 +93,14 @@ impl Stripe {
             Err(CallError::Denied(_)) => self.intent(key, &known.id).await.map_err(unavailable)?,
             Err(error) => return Err(unavailable(error)),
         };
-        read(&intent, charge)
+        let said = read(&intent, charge)?;
+        // What was taken has gone back as a whole, as after a charge over another amount: it pays nothing.
+        let has_gone_back = said.taken.is_some() && said.taken == intent.refunded();
+        if has_gone_back {
+            Ok(Collected { report: PaymentReport::Canceled, taken: None, ..said })
+        } else {
+            Ok(said)
+        }
     }
 
     /// A payment intent with its charge.

@@ -8,6 +8,7 @@ use domain::invoice::PaymentStatus;
 use payments::Collected;
 
 use crate::apply_payment::{Applied, give_back};
+use crate::auto_top_up::blocked_until;
 use crate::event::About;
 use crate::{effect, event, provider_report, sale, store};
 
@@ -57,6 +58,9 @@ pub(crate) async fn apply_to_sale(
             // Nobody is there to pay it another way: it is tried again later, if it may.
             if sale.is_pending() && sale.is_automatic() {
                 sale::end(tx, scope, &mut sale, "payment-failed").await?;
+                let until = blocked_until(tx, scope, customer).await?;
+                accounts.get_mut(customer)?.block_top_ups(until);
+                ledger::write(tx, tenant, &accounts, scope.now).await?;
             }
         }
         Some(PaymentStatus::Canceled) => {

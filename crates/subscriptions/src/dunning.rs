@@ -234,6 +234,7 @@ async fn end_unpaid(
     let cause = Cause { kind: CauseKind::Cancel, id: subscription.id.uuid() };
     let revoked = sum(&account.revoke_the_plans(cause, now)?)?;
     account.set_refills_at(None);
+    // What was suspended is over.
     account.set_suspended(false);
     ledger::write(tx, tenant, &accounts, now).await?;
     if let Some(cycle) = cycle.filter(|cycle| cycle.end <= now) {

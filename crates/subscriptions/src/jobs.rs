@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use db::{Error, Result};
 use domain::TenantScope;
-use domain::id::{PaymentId, RefundId, RolloverId, TenantId};
+use domain::exhaustion::AUTO_TOP_UP_JOB;
+use domain::id::{CustomerId, PaymentId, RefundId, RolloverId, TenantId};
 use domain::invoice::PaymentStatus;
 use invoices::Payment;
 use scheduler::{Handler, NewJob, handler};
@@ -48,6 +49,7 @@ pub fn handlers(subscriptions: &Arc<Subscriptions>) -> Vec<(&'static str, Handle
         on!(ROLLOVER, rollover_job),
         on!(RUN_DUE, run_due_job),
         on!(FIND_DUE, find_due),
+        on!(AUTO_TOP_UP_JOB, auto_top_up_job),
     ]
 }
 
@@ -78,6 +80,12 @@ struct OfRefund {
 struct OfRollover {
     tenant: TenantId,
     rollover: RolloverId,
+}
+
+#[derive(Deserialize)]
+struct OfCustomer {
+    tenant: TenantId,
+    customer: CustomerId,
 }
 
 #[derive(Deserialize)]
@@ -127,6 +135,11 @@ impl Subscriptions {
     async fn rollover_job(&self, job: OfRollover) -> Result<()> {
         let scope = self.tenants.scope(job.tenant).await?;
         self.run_rollover(&scope, job.rollover).await.map(drop)
+    }
+
+    async fn auto_top_up_job(&self, job: OfCustomer) -> Result<()> {
+        let scope = self.tenants.scope(job.tenant).await?;
+        self.top_up_automatically(&scope, job.customer).await
     }
 
     async fn run_due_job(&self, job: OfTenant) -> Result<()> {

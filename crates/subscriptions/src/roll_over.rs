@@ -26,7 +26,7 @@ use crate::purchase::{self, NewPurchase};
 use crate::store::due::Locked;
 use crate::subscribe::term_line;
 use crate::subscription::{Purchase, PurchaseKind, Subscription};
-use crate::{Subscriptions, effect, event, status_change, store};
+use crate::{Subscriptions, effect, event, status_change, store, usage_invoice};
 
 /// Subscriptions, or accounts, a transaction.
 pub const BATCH: u32 = 50;
@@ -147,6 +147,9 @@ async fn roll(
         let next = decide(scope, history, &subscription, paid.contains(&subscription.id))?;
         let account = batch.accounts.get_mut(subscription.customer)?;
         let rest = close(tx, scope, &subscription, account, &mut batch.progress).await?;
+        // What was used on pay-as-you-go in the cycle is owed, whether another one follows or not.
+        let method = Some(subscription.payment_method.clone());
+        batch.to_collect.extend(usage_invoice::invoice(tx, scope, account, method).await?);
         match next {
             Next::Ends { reason } => {
                 end(tx, scope, &mut subscription, account, reason).await?;

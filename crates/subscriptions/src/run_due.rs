@@ -21,11 +21,13 @@ impl Subscriptions {
 
     pub(crate) async fn run_all(&self, scope: &TenantScope, locked: Locked) -> Result<Progress> {
         self.give_up_overdue(scope).await?;
+        self.invoice_due_usage(scope).await?;
         self.retry_due(scope).await?;
         let mut total = Progress::default();
         loop {
             let progress = self.roll_batch(scope, BATCH, locked, None).await?;
             if progress.is_zero() {
+                self.top_up_all(scope).await?;
                 return Ok(total);
             }
             total.add(&progress);

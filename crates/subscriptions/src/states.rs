@@ -37,6 +37,7 @@ fn tables() -> Vec<(&'static str, String)> {
     let reports = [
         ("succeeded", PaymentReport::Succeeded),
         ("failed", PaymentReport::Failed),
+        ("requires_action", PaymentReport::RequiresAction),
         ("pending", PaymentReport::Pending),
         ("canceled", PaymentReport::Canceled),
     ];

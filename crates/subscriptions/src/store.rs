@@ -3,6 +3,7 @@
 pub mod cycles;
 pub mod due;
 pub mod dunnings;
+pub mod payg;
 pub mod promotions;
 pub mod purchases;
 pub mod quotes;

@@ -34,7 +34,8 @@ impl Tenants {
         if !presented.is_of(&stored.secret_sha256) || presented.mode != stored.settings.mode {
             return Err(refused());
         }
-        Ok(Principal { scope: stored.settings.scope(), access: Access::Key(stored.scopes.clone()) })
+        let access = Access::Key(stored.scopes.clone());
+        Ok(Principal { scope: stored.settings.scope(), access, key: Some(stored.id) })
     }
 
     async fn look_up(&self, prefix: &str) -> Result<Arc<StoredKey>> {
@@ -60,7 +61,7 @@ impl Tenants {
             .transaction(tenant, async |tx| store::settings_with_customer(tx, tenant, customer).await)
             .await?
             .ok_or_else(refused)?;
-        Ok(Principal { scope: settings.scope(), access: Access::Customer(customer) })
+        Ok(Principal { scope: settings.scope(), access: Access::Customer(customer), key: None })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who asks, and what they may.
 
-use domain::id::CustomerId;
+use domain::id::{ApiKeyId, CustomerId};
 use domain::{Refusal, TenantScope};
 
 /// What an API key may be used for.
@@ -61,6 +61,8 @@ pub enum Access {
 pub struct Principal {
     pub scope: TenantScope,
     pub access: Access,
+    /// The key that it is; none for a customer's token.
+    pub key: Option<ApiKeyId>,
 }
 
 impl Principal {
@@ -101,7 +103,7 @@ mod tests {
             now: domain::time::parse_rfc3339("2026-01-31T10:00:00Z").unwrap(),
             policies: Arc::default(),
         };
-        Principal { scope, access }
+        Principal { scope, access, key: None }
     }
 
     #[test]

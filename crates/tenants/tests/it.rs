@@ -143,7 +143,7 @@ async fn a_key_speaks_for_its_tenant_within_its_scopes_and_its_secret_is_not_sto
         let scopes = [Scope::Usage, Scope::Read, Scope::Usage];
         let key = given.tenants.issue_key(tenant, "gateway", &scopes).await.unwrap();
         for server in [&given.tenants, &given.tenants, &given.other_server] {
-            let Principal { scope, access } = server.authenticate(&key.secret).await.unwrap();
+            let Principal { scope, access, .. } = server.authenticate(&key.secret).await.unwrap();
             assert_eq!((scope.tenant, scope.mode), (tenant, mode));
             assert_eq!(access, Access::Key(vec![Scope::Read, Scope::Usage]));
         }
@@ -339,7 +339,7 @@ async fn a_token_speaks_for_its_customer_until_the_customer_is_gone() {
     // Its minute is one of real time, wherever the test clock stands.
     given.tenants.set_clock(&scope, at(500_000_000)).await.unwrap();
     for (token, customer) in [(&token, customer), (&token_of_gone, gone)] {
-        let Principal { scope: seen, access } = given.other_server.authenticate(token).await.unwrap();
+        let Principal { scope: seen, access, .. } = given.other_server.authenticate(token).await.unwrap();
         assert_eq!((seen.tenant, seen.now), (scope.tenant, at(500_000_000)));
         assert_eq!(access, Access::Customer(customer));
     }

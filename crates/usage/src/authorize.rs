@@ -5,12 +5,13 @@ use domain::cycle_rates::{Asked, cost_in_cycle, cost_in_force, depends_on_cycle}
 use domain::hold::{Hold, expires_at, request_fingerprint};
 use domain::id::{CustomerId, ExternalId};
 use domain::policy::DearerRates;
-use domain::rating::{Estimate, NoCost};
+use domain::rating::{Estimate, NoCost, Unrated};
 use domain::usage::TokenCounts;
-use domain::{Refusal, TenantScope, Timestamp};
+use domain::{Credits, Refusal, TenantScope, Timestamp};
 use ledger::{Granted, HoldRequest};
 
 use crate::Usage;
+use crate::overdraft::PaysFor;
 
 /// A request that a gateway is about to forward.
 #[derive(Debug, Clone)]
@@ -36,7 +37,8 @@ pub struct Authorized {
 }
 
 impl Usage {
-    /// Holds a request's estimated cost. Refused: `insufficient_quota` with what is needed and
+    /// Holds a request's estimated cost. Without enough Credits it may start all the same where the customer pays by the token
+    /// and is below the spend cap, or a top-up buys itself: then all that is left is held. Refused: `insufficient_quota` with what is needed and
     /// left, `not-rated`, `amount-overflow`, `authorization-reused`, `authorization-ended`, `account-parked`,
     /// `subscription-suspended`, `not-found`.
     pub async fn authorize(&self, scope: &TenantScope, request: AuthorizeRequest) -> Result<Authorized> {
@@ -46,22 +48,67 @@ impl Usage {
             output_tokens_max: request.output_tokens_max,
             estimate_output_tokens_max: scope.policies.estimate_output_tokens_max,
         };
-        let estimate = self.estimate(scope, Some(request.customer), &asked).await?;
+        let estimate = match self.estimate(scope, Some(request.customer), &asked).await {
+            // A model that is sold for money alone: nothing of it is held in Credits.
+            Err(Error::Refused(Refusal::NotRated { reason })) if reason == Unrated::NoCreditRate.code() => {
+                None
+            }
+            estimate => Some(estimate?),
+        };
         let fingerprint =
             request_fingerprint(request.customer, &request.model, &request.prompt, request.output_tokens_max);
         let wanted = HoldRequest {
             id: request.id,
-            full: estimate.full,
-            prompt_only: estimate.prompt_only,
+            full: estimate.as_ref().map_or(Credits::ZERO, |estimate| estimate.full),
+            prompt_only: estimate.as_ref().map_or(Credits::ZERO, |estimate| estimate.prompt_only),
             now: scope.now,
             expires_at: expires_at(scope.now, scope.policies.hold_minutes),
             fingerprint,
         };
-        let granted = self.parts.ledger.hold(scope, request.customer, &wanted).await?;
+        let Some(estimate) = estimate else {
+            let granted = self.hold_in_money(scope, request.customer, &asked, &wanted).await?;
+            let (estimate, max_output_tokens) = (Estimate::NOTHING, None);
+            return Ok(Authorized {
+                hold: granted.hold,
+                version: granted.version,
+                estimate,
+                max_output_tokens,
+            });
+        };
+        let granted = match self.parts.ledger.hold(scope, request.customer, &wanted).await {
+            Err(Error::Refused(Refusal::OutOfCredits(out))) => {
+                // Boxed: hardly one request runs it.
+                let without = Box::pin(self.hold_without_credits(
+                    scope,
+                    request.customer,
+                    &asked,
+                    &wanted,
+                    PaysFor::Credits,
+                ));
+                let granted = without.await?.ok_or(Refusal::OutOfCredits(out))?;
+                let (hold, version, max_output_tokens) = (granted.hold, granted.version, None);
+                return Ok(Authorized { hold, version, estimate, max_output_tokens });
+            }
+            answer => answer?,
+        };
         let is_partial = granted.hold.credits < estimate.full;
         let max_output_tokens =
             if is_partial { estimate.output_tokens_paid_by(granted.hold.credits) } else { None };
         Ok(Authorized { hold: granted.hold, version: granted.version, estimate, max_output_tokens })
+    }
+
+    /// Starts a request of a model that has no Credit rate, where the customer pays by the token. Refused: `not-rated`.
+    async fn hold_in_money(
+        &self,
+        scope: &TenantScope,
+        customer: CustomerId,
+        asked: &Asked<'_>,
+        wanted: &HoldRequest,
+    ) -> Result<Granted> {
+        let without =
+            Box::pin(self.hold_without_credits(scope, customer, asked, wanted, PaysFor::MoneyAlone));
+        let reason = Unrated::NoCreditRate.code().to_owned();
+        Ok(without.await?.ok_or(Refusal::NotRated { reason })?)
     }
 
     /// What a request would hold, without holding it, for a customer who is in no paid cycle.

@@ -2,11 +2,13 @@
 
 use domain::account::{Account, Cause, CauseKind, EventCost};
 use domain::hold::{Capture, charge_instant};
+use domain::payg::KindAmount;
 use domain::policy::LateRules;
 use domain::rating::{Rated, Unrated};
-use domain::{Credits, Timestamp};
+use domain::{Credits, Refusal, Timestamp};
 use uuid::Uuid;
 
+use crate::payg::{PaygShare, PaygTerms};
 use crate::record::Receipt;
 
 /// An event that was not charged yet.
@@ -18,6 +20,15 @@ pub(crate) struct ToCharge<'a> {
     pub(crate) late: LateRules,
     pub(crate) capture: Capture,
     pub(crate) rated: &'a Result<Rated, Unrated>,
+    /// Where the customer pays by the token what no grant covers.
+    pub(crate) payg: Option<PaygTerms<'a>>,
+}
+
+/// How an event was paid for.
+struct Paid {
+    rated: Rated,
+    charge: domain::account::Charge,
+    payg: Option<PaygShare>,
 }
 
 impl ToCharge<'_> {
@@ -27,22 +38,21 @@ impl ToCharge<'_> {
             Capture::Live { .. } => None,
             Capture::None(no_hold) => Some(no_hold.code().to_owned()),
         };
-        let rated = match self.rated {
+        let charged = match self.rated {
             Ok(_) if account.is_parked() => Err(Unrated::AccountParked),
-            rated => rated.as_ref().map_err(|unrated| *unrated),
+            Ok(rated) => self.pay(account, rated, now),
+            Err(Unrated::NoCreditRate) if !account.is_parked() => self.pay_in_money(account, now),
+            Err(unrated) => Err(*unrated),
         };
-        let charged = rated.and_then(|rated| {
-            let charge = account.charge(&self.cost(rated.credits), now);
-            charge.map(|charge| (rated, charge)).map_err(|_| Unrated::AccountOverflow)
-        });
         match charged {
-            Ok((rated, charge)) => Receipt {
+            Ok(Paid { rated, charge, payg }) => Receipt {
                 credits: rated.credits,
                 overage: charge.overage,
+                payg,
                 unrated_reason: None,
                 catalog_version: Some(rated.catalog_version),
                 band_prompt_tokens_max: rated.band_prompt_tokens_max,
-                rates: rated.rates.clone(),
+                rates: rated.rates,
                 draws: charge.draws,
                 no_hold,
                 balance_after: charge.balance_after,
@@ -51,6 +61,7 @@ impl ToCharge<'_> {
             Err(unrated) => Receipt {
                 credits: Credits::ZERO,
                 overage: Credits::ZERO,
+                payg: None,
                 unrated_reason: Some(unrated.code().to_owned()),
                 catalog_version: None,
                 band_prompt_tokens_max: None,
@@ -61,6 +72,65 @@ impl ToCharge<'_> {
                 version: account.version(),
             },
         }
+    }
+
+    /// By the grants, and what they do not cover as the customer's account goes on without them.
+    fn pay(&self, account: &mut Account, rated: &Rated, now: Timestamp) -> Result<Paid, Unrated> {
+        let overflow = |_| Unrated::AccountOverflow;
+        let cost = self.cost(rated.credits);
+        let bill = match &self.payg {
+            Some(terms) => self.bill(terms, account, &cost, now)?,
+            None => None,
+        };
+        let charge = account.charge(&cost, now).map_err(overflow)?;
+        let payg = match (bill, &self.payg) {
+            (Some(Some(whole)), Some(terms)) => {
+                Some(terms.charge(account, &whole, charge.overage, cost.credits).map_err(overflow)?)
+            }
+            (Some(None), Some(_)) => {
+                let currency = account.overflow().currency;
+                Some(PaygShare::unrated(currency, charge.overage, Unrated::NoPrice.code()))
+            }
+            (None, _) | (_, None) => None,
+        };
+        Ok(Paid { rated: rated.clone(), charge, payg })
+    }
+
+    /// What the uncovered part is billed by: nothing where there is none, no price where there is none for the band. An event
+    /// of which no grant covers anything, and that has no price, is not charged at all yet (R-30a).
+    fn bill(
+        &self,
+        terms: &PaygTerms<'_>,
+        account: &Account,
+        cost: &EventCost,
+        now: Timestamp,
+    ) -> Result<Option<Option<Vec<KindAmount>>>, Unrated> {
+        let uncovered = account.uncovered(cost, now);
+        if uncovered.is_zero() {
+            return Ok(None);
+        }
+        match terms.price(account).map_err(|_: Refusal| Unrated::AccountOverflow)? {
+            None if uncovered == cost.credits => Err(Unrated::NoPrice),
+            whole => Ok(Some(whole)),
+        }
+    }
+
+    /// Wholly in money: of a model that has a price and no Credit rate.
+    fn pay_in_money(&self, account: &mut Account, now: Timestamp) -> Result<Paid, Unrated> {
+        let Some(terms) = &self.payg else { return Err(Unrated::NoCreditRate) };
+        let Some(catalog) = terms.history.at(self.event_time) else { return Err(Unrated::NoCatalog) };
+        let whole = terms.price(account).map_err(|_| Unrated::AccountOverflow)?;
+        let whole = whole.ok_or(Unrated::NoCreditRate)?;
+        let payg = terms.charge(account, &whole, Credits::ZERO, Credits::ZERO);
+        let payg = payg.map_err(|_| Unrated::AccountOverflow)?;
+        let charge = account.charge(&self.cost(Credits::ZERO), now).map_err(|_| Unrated::AccountOverflow)?;
+        let rated = Rated {
+            credits: Credits::ZERO,
+            catalog_version: catalog.version(),
+            band_prompt_tokens_max: domain::rating::band_max(catalog, terms.model, terms.usage),
+            rates: Vec::new(),
+        };
+        Ok(Paid { rated, charge, payg: Some(payg) })
     }
 
     fn cost(&self, credits: Credits) -> EventCost {

@@ -20,8 +20,10 @@ use crate::alerts::Before;
 use crate::charge::ToCharge;
 use crate::cycle_rates;
 use crate::hours::{HourKey, Hours};
+use crate::payg::{PaygTerms, pays_by_the_token};
 use crate::record::{Receipt, latest_version};
-use crate::{Usage, store};
+use crate::store::payg::NewShare;
+use crate::{Usage, overdraft, store};
 
 /// Events a transaction.
 const BATCH: i64 = 500;
@@ -122,6 +124,7 @@ impl Usage {
             }
         }
         let by_cycle = cycle_rates::rate_all(tx, tenant, by_cycle).await?;
+        let is_payg = pays_by_the_token(accounts.get_mut(customer)?, scope);
         let mut receipts = Vec::new();
         for (place, event) in kept.iter().enumerate() {
             let used = Used { model: &event.model, usage: &event.usage };
@@ -138,11 +141,24 @@ impl Usage {
                 late: scope.policies.late_rules(),
                 capture: captured(customer, event, &holds)?,
                 rated,
+                payg: is_payg.then_some(PaygTerms {
+                    scope,
+                    history,
+                    model: &event.model,
+                    usage: &event.usage,
+                    event_time: event.event_time,
+                }),
             };
             receipts.push(to_charge.charge(accounts.get_mut(customer)?, scope.now));
         }
         ledger::write(tx, tenant, &accounts, scope.now).await?;
         store::update_receipts(tx, tenant, customer, &kept, &receipts, latest_version(history)).await?;
+        let shares = kept.iter().zip(&receipts).filter_map(|(event, receipt)| {
+            let (identity, event_time, model) = (event.identity, event.event_time, event.model.as_str());
+            Some(NewShare { identity, customer, event_time, model, share: receipt.payg.as_ref()? })
+        });
+        store::payg::insert(tx, tenant, &shares.collect::<Vec<_>>(), scope.now).await?;
+        overdraft::have_topped_up(tx, scope, &accounts, scope.now).await?;
         let mut hours = Hours::default();
         for (event, receipt) in kept.iter().zip(&receipts) {
             let key = HourKey {

@@ -19,6 +19,8 @@
 //! | keep what is not understood | 0 or 1 |
 //! | write transfers, grants, accounts | at most 3 |
 //! | insert events | 1 |
+//! | write money parts, and what accrued | 0 or 2 |
+//! | have a top-up bought | 0 or 1 an account |
 //! | add to the sums by the hour | 1 |
 //! | end holds | at most 2 |
 //!
@@ -40,6 +42,10 @@
 //! **Void** ([`Usage::void`]): what an event cost goes back to the grants that had paid. It stays counted, so
 //! its id cannot be charged again, and is no part of the sums by the hour any more.
 //!
+//! **Without Credits** (`payg`, `overdraft`): where a customer pays by the token, the part of an event that no grant covers is priced
+//! in money and accrues with the charge, in one more statement for the batches that have such an event. A request that the Credits
+//! do not pay for asks PostgreSQL once whether it may start all the same.
+//!
 //! An event is acknowledged after the commit, so what was accepted is never lost, and its
 //! identity is unique in the database, so it counts once.
 
@@ -54,6 +60,8 @@ mod gather;
 mod hours;
 pub mod jobs;
 mod open_months;
+mod overdraft;
+mod payg;
 mod preview;
 mod quarantine;
 mod read_event;
@@ -74,11 +82,12 @@ pub use authorize::{AuthorizeRequest, Authorized};
 pub use charge_kept::ChargedKept;
 pub use drop_months::MonthsKept;
 pub use hours::UsageSums;
+pub use payg::PaygShare;
 pub use preview::{Preview, PreviewSums};
 pub use quarantine::QuarantinedEvent;
 pub use read_event::RecordedEvent;
 pub use record::{EventResult, Receipt, Reported, UsageEvent};
-pub use report::{Interval, Report, ReportKey, ReportQuery};
+pub use report::{Interval, PaygSum, Report, ReportKey, ReportQuery};
 pub use unrated::UnratedEvent;
 pub use void::EventVoid;
 
@@ -90,6 +99,7 @@ struct Parts {
     db: Db,
     catalogs: Catalogs,
     ledger: Ledger,
+    without_overdraft: overdraft::WithoutOverdraft,
 }
 
 /// The usage service; cheap to clone.
@@ -102,7 +112,7 @@ pub struct Usage {
 impl Usage {
     /// Starts gathering; needs a running tokio runtime.
     pub fn start(db: Db, catalogs: Catalogs, ledger: Ledger) -> Usage {
-        let parts = Arc::new(Parts { db, catalogs, ledger });
+        let parts = Arc::new(Parts { db, catalogs, ledger, without_overdraft: Default::default() });
         Usage { parts: parts.clone(), gatherer: gather::Gatherer::start(parts) }
     }
 }

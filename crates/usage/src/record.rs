@@ -24,7 +24,9 @@ use crate::charge::ToCharge;
 use crate::cycle_rates;
 use crate::gather::Request;
 use crate::hours::{HourKey, Hours};
-use crate::{Parts, Usage, store};
+use crate::payg::{PaygShare, PaygTerms, pays_by_the_token};
+use crate::store::payg::NewShare;
+use crate::{Parts, Usage, overdraft, store};
 
 /// The database drops nothing that is younger than 35 days, and its clock may differ from ours.
 const SURELY_KEPT: TimeDelta = TimeDelta::days(34);
@@ -90,6 +92,8 @@ pub struct Receipt {
     pub credits: Credits,
     /// What no grant paid for.
     pub overage: Credits,
+    /// What of that is billed in money, where the customer pays by the token.
+    pub payg: Option<PaygShare>,
     /// Why it has no price yet.
     pub unrated_reason: Option<String>,
     pub catalog_version: Option<u32>,
@@ -340,6 +344,11 @@ async fn record_in(
         firsts.iter().map(|item| item.identity).filter(|identity| !new.contains(identity)).collect();
     let mut answered = store::answered(tx, tenant, &known).await?;
 
+    // Of customers who pay by the token; nobody else's batch asks for it.
+    let payg = match accounts.iter().any(|account| pays_by_the_token(account, scope)) {
+        true => Some(parts.catalogs.history(tenant).await?),
+        false => None,
+    };
     let mut ends = HoldEnds::default();
     let mut results = Vec::new();
     let mut recorded = Vec::new();
@@ -379,6 +388,15 @@ async fn record_in(
             }
             (Err(_), Reported::Counts(_)) => return Err(Error::broken("counts that are not understood")),
         };
+        let account = accounts.get_mut(item.event.customer)?;
+        let terms = |history| PaygTerms {
+            scope,
+            history,
+            model: &item.event.model,
+            usage: &counted.usage,
+            event_time: item.event_time,
+        };
+        let payg = payg.as_deref().filter(|_| pays_by_the_token(account, scope)).map(terms);
         let to_charge = ToCharge {
             identity: item.identity,
             event_time: item.event_time,
@@ -386,8 +404,9 @@ async fn record_in(
             late: item.late,
             capture: captured(item, hold.as_ref()),
             rated: by_cycle.get(&place).unwrap_or(&counted.rated),
+            payg,
         };
-        let receipt = to_charge.charge(accounts.get_mut(item.event.customer)?, item.now);
+        let receipt = to_charge.charge(account, item.now);
         ends.end(hold.as_ref(), HoldEnd::Captured, now);
         answered.insert(item.identity, (item.content, receipt.clone()));
         results.push(match receipt.unrated_reason {
@@ -406,6 +425,8 @@ async fn record_in(
     }
     ledger::write(tx, tenant, &accounts, now).await?;
     store::insert_events(tx, tenant, &recorded, now).await?;
+    store::payg::insert(tx, tenant, &shares_of(&recorded), now).await?;
+    overdraft::have_topped_up(tx, scope, &accounts, now).await?;
     store::add_to_hours(tx, tenant, &hours_of(&recorded)?).await?;
     before.tell(tx, scope, &accounts, now).await?;
     ledger::end_holds(tx, tenant, &ends.captured, HoldEnd::Captured, now).await?;
@@ -442,6 +463,20 @@ async fn rated_by_cycle(
         }
     }
     cycle_rates::rate_all(tx, tenant, events).await
+}
+
+fn shares_of<'r>(recorded: &'r [Recorded<'_>]) -> Vec<NewShare<'r>> {
+    let shares = recorded.iter().filter_map(|recorded| {
+        let (item, share) = (recorded.item, recorded.receipt.payg.as_ref()?);
+        Some(NewShare {
+            identity: item.identity,
+            customer: item.event.customer,
+            event_time: item.event_time,
+            model: &item.event.model,
+            share,
+        })
+    });
+    shares.collect()
 }
 
 fn hours_of(recorded: &[Recorded<'_>]) -> Result<Hours> {

@@ -7,9 +7,10 @@ use db::Result;
 use domain::calendar::Zone;
 use domain::credits::RateMilli;
 use domain::id::{CustomerId, ExternalId};
+use domain::payg::Pico;
 use domain::rating::by_kind;
 use domain::usage::TokenKind;
-use domain::{Refusal, TenantScope, Timestamp};
+use domain::{Currency, Refusal, TenantScope, Timestamp};
 use uuid::Uuid;
 
 use crate::hours::{HourKey, UsageSums};
@@ -76,7 +77,12 @@ pub struct Report {
     pub to: Timestamp,
     pub rows: Vec<(ReportKey, UsageSums)>,
     pub total: UsageSums,
+    /// What was billed in money, in the same rows: not by kind of token. Empty where the customer paid by Credits alone.
+    pub payg: BTreeMap<ReportKey, PaygSum>,
 }
+
+/// An amount of money, exact.
+pub type PaygSum = (Currency, Pico);
 
 impl Usage {
     /// Sums up what a customer used and was charged for; events that have no rate yet are no part of it.
@@ -104,7 +110,26 @@ impl Usage {
             *row = row.plus(sums)?;
             total = total.plus(sums)?;
         }
-        Ok(Report { from, to, rows: rows.into_iter().collect(), total })
+        let mut payg = BTreeMap::new();
+        for (key, (currency, pico)) in self.payg_by_hour(scope, customer, from, to).await? {
+            let sum = payg.entry(report_key(key, &query, zone)).or_insert((currency, Pico::ZERO));
+            sum.1 = sum.1.plus(pico)?;
+        }
+        Ok(Report { from, to, rows: rows.into_iter().collect(), total, payg })
+    }
+
+    async fn payg_by_hour(
+        &self,
+        scope: &TenantScope,
+        customer: CustomerId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<BTreeMap<HourKey, PaygSum>> {
+        let (tenant, zone) = (scope.tenant, scope.zone);
+        self.parts
+            .db
+            .transaction(tenant, async |tx| store::payg::by_hour(tx, tenant, customer, zone, from, to).await)
+            .await
     }
 
     /// An event is in a row for each kind that it was charged for; in the total it counts once.
@@ -143,7 +168,10 @@ impl Usage {
             }
             match page.last() {
                 Some(last) if page.len() == PAGE => after = last.place,
-                Some(_) | None => return Ok(Report { from, to, rows: rows.into_iter().collect(), total }),
+                Some(_) | None => {
+                    let (rows, payg) = (rows.into_iter().collect(), BTreeMap::new());
+                    return Ok(Report { from, to, rows, total, payg });
+                }
             }
         }
     }

@@ -1,5 +1,6 @@
 //! All SQL of usage.
 
+pub(crate) mod payg;
 pub(crate) mod preview;
 pub(crate) mod receipts;
 pub(crate) mod retention;
@@ -39,13 +40,16 @@ macro_rules! answered {
     ($other_columns:literal, $condition:literal) => {
         concat!(
             "select i.identity, i.content, e.credits, e.overage, e.unrated_reason, e.catalog_version,
-                 e.band_prompt_tokens_max, e.rates, e.draws, e.hold_reason, e.balance_after, e.account_version",
+                 e.band_prompt_tokens_max, e.rates, e.draws, e.hold_reason, e.balance_after, e.account_version,
+                 p.currency as payg_currency, p.credits as payg_credits, p.pico::text as payg_pico,
+                 p.past_cap_pico::text as payg_past_cap, p.lines as payg_lines, p.unrated_reason as payg_unrated",
             $other_columns,
             // One index look-up an event, whatever the planner thinks of a month that is new: hence the offset.
             " from usage_identities i
              cross join lateral (select * from usage_events e
                  where e.tenant_id = i.tenant_id and e.customer_id = i.customer_id and e.event_time = i.event_time
                      and e.identity = i.identity offset 0) e
+             left join usage_payg p on p.tenant_id = i.tenant_id and p.identity = i.identity
              where i.tenant_id = $1 ",
             $condition
         )
@@ -119,6 +123,8 @@ struct AnsweredRow {
     balance_after: i64,
     #[diesel(sql_type = BigInt)]
     account_version: i64,
+    #[diesel(embed)]
+    payg: payg::ShareColumns,
 }
 
 /// The content and the receipt of events that were recorded before.
@@ -146,6 +152,7 @@ impl TryFrom<AnsweredRow> for Receipt {
         Ok(Receipt {
             credits: Credits::new(row.credits)?,
             overage: Credits::new(row.overage)?,
+            payg: row.payg.read()?,
             unrated_reason: row.unrated_reason,
             catalog_version: row.catalog_version.map(u32::try_from).transpose().map_err(out_of_range)?,
             band_prompt_tokens_max: row

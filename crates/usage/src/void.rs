@@ -97,6 +97,12 @@ async fn void_in(
         version: voided.version,
     };
 
+    if event.receipt.payg.is_some()
+        && let Some(pico) = store::payg::void(tx, tenant, identity, now).await?
+    {
+        // What was invoiced is an operator's to give back.
+        accounts.get_mut(customer)?.take_accrued(pico);
+    }
     ledger::write(tx, tenant, &accounts, now).await?;
     store::insert_void(tx, tenant, identity, &event, &void).await?;
     take_from_hours(tx, scope, &event).await?;

@@ -1,10 +1,15 @@
 //! Customers' Credits: balances, grants and the ledger, now and as of a point in the past.
 
+use std::collections::BTreeMap;
+
 use actix_web::get;
 use actix_web::web::{Data, Json};
+use adjustments::{Adjustment, Adjustments};
 use domain::Refusal;
+use domain::account::CauseKind;
 use domain::calendar::Cycle;
-use domain::id::{CustomerId, GrantId, PurchaseId};
+use domain::grant::GrantSource;
+use domain::id::{ApiKeyId, CustomerId, GrantId, PurchaseId};
 use ledger::{AsOf, GrantRow, Ledger, PastBalance, TransferRow};
 use serde::{Deserialize, Deserializer, Serialize};
 use subscriptions::Subscriptions;
@@ -59,7 +64,7 @@ struct Balance {
 
 /// Credits from one source. `amount` is always `spent + expired + revoked + remaining`.
 #[derive(Debug, Serialize, ToSchema)]
-struct Grant {
+pub(super) struct Grant {
     #[schema(value_type = schema::GrantId)]
     id: GrantId,
     source: schema::GrantSource,
@@ -73,9 +78,9 @@ struct Grant {
     effective_at: Instant,
     #[schema(required)]
     expires_at: Option<Instant>,
-    /// What was bought: a cycle or an upgrade.
-    #[schema(value_type = schema::PurchaseId)]
-    purchase: PurchaseId,
+    /// What was bought: a cycle, an upgrade or a top-up. Null where nothing was.
+    #[schema(value_type = Option<schema::PurchaseId>, required)]
+    purchase: Option<PurchaseId>,
     created_at: Instant,
 }
 
@@ -103,9 +108,18 @@ struct Transfer {
 #[derive(Debug, Serialize, ToSchema)]
 struct Cause {
     kind: schema::CauseKind,
-    /// The UUID of what caused it: the purchase, the event that was charged or voided, the grant that expired or the
-    /// subscription that was canceled. In their own ids it is the part after the prefix.
+    /// The UUID of what caused it: the purchase, the event that was charged or voided, the grant that expired, the
+    /// subscription that was canceled or the adjustment. In their own ids it is the part after the prefix.
     id: Uuid,
+    /// Of an adjustment, the API key of the operator who made it.
+    #[schema(value_type = Option<schema::ApiKeyId>, required)]
+    made_by: Option<ApiKeyId>,
+    /// Of an adjustment, the operator's words.
+    #[schema(required)]
+    reason: Option<String>,
+    /// Of an adjustment, the tag of the campaign that it is a part of.
+    #[schema(required)]
+    campaign: Option<String>,
 }
 
 /// A point in an account's past.
@@ -248,6 +262,7 @@ pub(super) async fn list_transfers(
     id: Id<CustomerId>,
     query: Query<LedgerQuery>,
     ledger: Data<Ledger>,
+    adjustments: Data<Adjustments>,
 ) -> Result<Json<Page<Transfer>>, Error> {
     caller.sees(id.0, "customer")?;
     let LedgerQuery { limit, cursor, at, version } = query.0;
@@ -257,7 +272,24 @@ pub(super) async fn list_transfers(
     // Versions begin at 1.
     let after = list.after(cursor.as_deref())?.unwrap_or(0);
     let transfers = ledger.transfers(caller.scope(), id.0, as_of, after, limit.and_one().into()).await?;
-    Ok(Json(list.page(transfers, limit, |transfer| transfer.version.to_string())))
+    let causes = transfers.iter().map(|transfer| transfer.cause);
+    let by_hand = causes.filter(|cause| cause.kind == CauseKind::Adjustment).map(|cause| cause.id);
+    let by_hand = adjustments.of_causes(caller.scope(), &by_hand.collect::<Vec<_>>()).await?;
+    let by_hand: BTreeMap<Uuid, Adjustment> = by_hand.into_iter().map(|one| (one.id.uuid(), one)).collect();
+    let page: Page<Transfer> = list.page(transfers, limit, |transfer| transfer.version.to_string());
+    let named = page.data.into_iter().map(|transfer| transfer.made_by(&by_hand));
+    Ok(Json(Page { data: named.collect(), next_cursor: page.next_cursor }))
+}
+
+impl Transfer {
+    fn made_by(mut self, by_hand: &BTreeMap<Uuid, Adjustment>) -> Transfer {
+        if let Some(adjustment) = by_hand.get(&self.cause.id) {
+            self.cause.made_by = Some(adjustment.made_by);
+            self.cause.reason = Some(adjustment.reason.clone());
+            self.cause.campaign = adjustment.campaign_tag.clone();
+        }
+        self
+    }
 }
 
 impl Balance {
@@ -302,6 +334,7 @@ impl Balance {
 impl From<GrantRow> for Grant {
     fn from(row: GrantRow) -> Self {
         let grant = &row.grant;
+        let is_bought = grant.source.is_the_plans() || grant.source == GrantSource::TopUp;
         Grant {
             id: grant.id,
             source: schema::GrantSource(grant.source),
@@ -313,7 +346,7 @@ impl From<GrantRow> for Grant {
             remaining: grant.remaining().get(),
             effective_at: Instant(grant.effective_at),
             expires_at: grant.expires_at.map(Instant),
-            purchase: PurchaseId::from_uuid(row.purchase_id),
+            purchase: is_bought.then(|| PurchaseId::from_uuid(row.purchase_id)),
             created_at: Instant(row.created_at),
         }
     }
@@ -327,7 +360,13 @@ impl From<TransferRow> for Transfer {
             credit: schema::Book(transfer.credit),
             grant: transfer.grant,
             credits: transfer.credits.get(),
-            cause: Cause { kind: schema::CauseKind(transfer.cause.kind), id: transfer.cause.id },
+            cause: Cause {
+                kind: schema::CauseKind(transfer.cause.kind),
+                id: transfer.cause.id,
+                made_by: None,
+                reason: None,
+                campaign: None,
+            },
             event_time: Instant(transfer.event_time),
             recorded_at: Instant(transfer.recorded_at),
             reverses: transfer.reverses,

@@ -29,6 +29,7 @@ use crate::error::{Error, Problem};
 use crate::page::{List, PageQuery};
 use crate::path::Id;
 use crate::routes::usage_lines::Lines;
+use crate::routes::usage_reports::PaygAmount;
 use crate::schema;
 use crate::unbroken::unbroken;
 use crate::wire::{Instant, Page, Printable, TokenCount, code};
@@ -201,6 +202,9 @@ pub(super) struct Receipt {
     credits: i64,
     /// What no grant paid for, in Credits.
     overage: i64,
+    /// What of that is billed in money, where the customer pays by the token; null where nothing is.
+    #[schema(required)]
+    payg: Option<MoneyPart>,
     /// Why it has no price yet.
     #[schema(required)]
     unrated_reason: Option<String>,
@@ -221,6 +225,33 @@ pub(super) struct Receipt {
     balance_after: i64,
     /// The account's version after it.
     account_version: i64,
+}
+
+/// The part of an event that is billed in money.
+#[derive(Debug, Serialize, ToSchema)]
+struct MoneyPart {
+    /// The part of `overage` that it is for: zero of a model that has no Credit rate.
+    credits: i64,
+    #[serde(flatten)]
+    amount: PaygAmount,
+    /// What the spend cap kept from being billed, in pico-units.
+    past_cap_pico: String,
+    /// By kind of token; they sum to `pico`.
+    lines: Vec<MoneyLine>,
+    /// Why the part has no price; then it comes to nothing yet.
+    #[schema(required)]
+    unrated_reason: Option<String>,
+}
+
+/// What the tokens of one kind add to an event's amount.
+#[derive(Debug, Serialize, ToSchema)]
+struct MoneyLine {
+    kind: schema::TokenKind,
+    tokens: u64,
+    /// Micro-units of the major unit per 1M tokens.
+    #[schema(example = 1_000_000)]
+    price_micro: u64,
+    pico: String,
 }
 
 /// Whether the event captured its authorization.
@@ -823,6 +854,7 @@ impl From<usage::Receipt> for Receipt {
         Receipt {
             credits: receipt.credits.get(),
             overage: receipt.overage.get(),
+            payg: receipt.payg.map(MoneyPart::from),
             unrated_reason: receipt.unrated_reason,
             catalog_version: receipt.catalog_version,
             band_prompt_tokens_max: receipt.band_prompt_tokens_max,
@@ -834,6 +866,24 @@ impl From<usage::Receipt> for Receipt {
             no_hold_reason: receipt.no_hold,
             balance_after: receipt.balance_after.get(),
             account_version: receipt.version,
+        }
+    }
+}
+
+impl From<usage::PaygShare> for MoneyPart {
+    fn from(share: usage::PaygShare) -> Self {
+        let line = |line: &domain::payg::KindAmount| MoneyLine {
+            kind: schema::TokenKind(line.kind),
+            tokens: line.tokens,
+            price_micro: line.price_micro,
+            pico: line.pico.to_string(),
+        };
+        MoneyPart {
+            credits: share.credits.get(),
+            amount: PaygAmount::from((share.currency, share.pico)),
+            past_cap_pico: share.past_cap.to_string(),
+            lines: share.lines.iter().map(line).collect(),
+            unrated_reason: share.unrated_reason,
         }
     }
 }

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use domain::id::{CustomerId, ExternalId};
 use domain::usage::TokenCounts;
 use serde::{Deserialize, Deserializer, Serialize};
-use usage::{Interval, RecordedEvent, ReportKey, ReportQuery, Usage, UsageSums};
+use usage::{Interval, PaygSum, RecordedEvent, ReportKey, ReportQuery, Usage, UsageSums};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::auth::Caller;
@@ -15,7 +15,7 @@ use crate::error::{Error, Problem};
 use crate::path::{Id, decoded_segment};
 use crate::routes::usage::Receipt;
 use crate::schema;
-use crate::wire::{Instant, Printable, code};
+use crate::wire::{Currency, Instant, Printable, code};
 
 /// What a report is about where it does not say.
 const DAYS_BY_DEFAULT: i64 = 30;
@@ -143,6 +143,25 @@ struct Sums {
     credits: i64,
     /// The part of `credits` that no grant paid for.
     overage: i64,
+    /// What was billed in money by the token; left out where nothing was, and by kind of token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    payg: Option<PaygAmount>,
+}
+
+/// An exact amount of money.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PaygAmount {
+    pub(super) currency: Currency,
+    /// In pico-units of the major unit: 1.00 is 1000000000000. A text, because it has more digits than a JSON number keeps.
+    #[schema(example = "1700000000")]
+    pub(super) pico: String,
+}
+
+impl From<PaygSum> for PaygAmount {
+    fn from((currency, pico): PaygSum) -> Self {
+        PaygAmount { currency: currency.into(), pico: pico.to_string() }
+    }
 }
 
 /// Tokens by kind; `reasoning` is a part of `output`.
@@ -194,16 +213,33 @@ pub(super) async fn read_usage(
         by_api_key: group_by.api_key,
         by_kind: group_by.kind,
     };
-    let report = usage.report(scope, id.0, asked).await?;
+    let mut report = usage.report(scope, id.0, asked).await?;
+    let mut total = Sums::from(report.total);
+    total.payg = billed_in_all(&report)?.map(PaygAmount::from);
+    let row = |(key, sums): (ReportKey, UsageSums)| {
+        let payg = report.payg.remove(&key).map(PaygAmount::from);
+        let row = Row::from((key, sums));
+        Row { sums: Sums { payg, ..row.sums }, ..row }
+    };
+    let data = report.rows.into_iter().map(row).collect();
     Ok(Json(Report {
         customer: id.0,
         from: Instant(report.from),
         to: Instant(report.to),
         interval,
         zone: scope.zone.name(),
-        data: report.rows.into_iter().map(Row::from).collect(),
-        total: report.total.into(),
+        data,
+        total,
     }))
+}
+
+/// None where nothing was billed in money. A customer pays by the token in one currency.
+fn billed_in_all(report: &usage::Report) -> Result<Option<PaygSum>, Error> {
+    let mut sums = report.payg.values().copied();
+    let Some((currency, first)) = sums.next() else { return Ok(None) };
+    let same = sums.filter(|(other, _)| *other == currency);
+    let all = same.map(|(_, pico)| pico).try_fold(first, |sum, pico| sum.plus(pico));
+    Ok(Some((currency, all?)))
 }
 
 impl From<(ReportKey, UsageSums)> for Row {
@@ -226,6 +262,7 @@ impl From<UsageSums> for Sums {
             tokens: sums.tokens.into(),
             credits: sums.credits.get(),
             overage: sums.overage.get(),
+            payg: None,
         }
     }
 }

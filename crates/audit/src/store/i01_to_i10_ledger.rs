@@ -19,7 +19,8 @@ pub(crate) const I01_TRANSFERS: Check = Check::new(
                  ('usage', 'overage', 'spent', false), ('usage', 'expired', 'available', true),
                  ('expiry', 'available', 'expired', false), ('cancel', 'available', 'revoked', false),
                  ('void', 'spent', 'available', true), ('void', 'spent', 'overage', true),
-                 ('void', 'available', 'expired', false), ('refund', 'available', 'revoked', false),
+                 ('void', 'available', 'expired', false), ('adjustment', 'issued', 'available', false),
+                 ('adjustment', 'available', 'revoked', false), ('refund', 'available', 'revoked', false),
                  ('dispute', 'available', 'revoked', false), ('cycle', 'issued', 'available', false)))",
 );
 
@@ -203,6 +204,7 @@ pub(crate) const I09_CAUSES: Check = Check::new(
              when 'usage' then 'a charged event of this customer'
              when 'expiry' then 'that grant of this customer'
              when 'void' then 'a voided event of this customer'
+             when 'adjustment' then 'an adjustment of as much of that grant of this customer'
              when 'refund' then 'a refund of what had paid for that grant'
              when 'dispute' then 'a lost dispute of what had paid for that grant'
              when 'cycle' then 'a grant of a cycle of this customer'
@@ -221,6 +223,9 @@ pub(crate) const I09_CAUSES: Check = Check::new(
          and c.subscription_id = t.cause_id and c.customer_id = t.customer_id and c.status = 'canceled'
      left join usage_voids v on t.cause_kind = 'void' and v.tenant_id = $1 and v.identity = t.cause_id
          and v.customer_id = t.customer_id and v.voided_at = t.event_time
+     left join adjustments a on t.cause_kind = 'adjustment' and a.tenant_id = $1 and a.adjustment_id = t.cause_id
+         and (a.customer_id, a.grant_id, a.credits, a.kind) = (t.customer_id, t.grant_id, t.credits,
+             case t.debit when 'issued' then 'grant' else 'revoke' end)
      left join (select r.refund_id as id, b.purchase_id, r.credits_revoked from refunds r
              join purchases b on b.tenant_id = r.tenant_id and b.invoice_id = r.invoice_id
              where r.tenant_id = $1
@@ -241,7 +246,7 @@ pub(crate) const I09_CAUSES: Check = Check::new(
              and y.customer_id = t.customer_id
      where t.tenant_id = $1 and ($2::uuid is null or t.customer_id = $2)
          and p.id is null and e.identity is null and g.grant_id is null and c.subscription_id is null
-         and v.identity is null and b.id is null and y.id is null
+         and v.identity is null and a.adjustment_id is null and b.id is null and y.id is null
          and not (t.cause_kind = 'usage' and t.event_time < usage_kept_from())",
 );
 
@@ -344,6 +349,22 @@ pub(crate) const I09_PURCHASES: Check = Check::new(
      left join issued i on i.customer_id = p.customer_id and i.cause_id = p.purchase_id
      where p.tenant_id = $1 and ($2::uuid is null or p.customer_id = $2) and p.granted_at is not null
          and p.credits <> coalesce(i.credits, 0)",
+);
+
+/// Every adjustment has its transfer, once.
+pub(crate) const I09_ADJUSTMENTS: Check = Check::new(
+    9,
+    "adjustments",
+    "with moved as (
+         select customer_id, cause_id, count(*) as transfers from transfers
+         where tenant_id = $1 and ($2::uuid is null or customer_id = $2) and cause_kind = 'adjustment'
+         group by customer_id, cause_id)
+     select a.customer_id, 'adjustments' as in_table,
+         'adj_' || translate(a.adjustment_id::text, '-', '') as row_key,
+         coalesce(m.transfers, 0) || ' transfers' as found, 'one' as expected
+     from adjustments a
+     left join moved m on m.customer_id = a.customer_id and m.cause_id = a.adjustment_id
+     where a.tenant_id = $1 and ($2::uuid is null or a.customer_id = $2) and m.transfers is distinct from 1",
 );
 
 /// A hold's life is the tenant's to set, and at most two hours (R-28).

@@ -123,6 +123,66 @@ pub(crate) const I13_HOURS: Check = Check::new(
          and coalesce(e.hour, h.hour) >= usage_kept_from()",
 );
 
+/// What an account has accrued is what its events' money parts come to that are neither invoiced nor voided; a part is the
+/// sum of its lines, and of no more Credits than no grant paid for (R-30).
+pub(crate) const I13_MONEY: Check = Check::new(
+    13,
+    "money parts",
+    "with open as (
+         select customer_id, sum(pico) as pico from usage_payg
+         where tenant_id = $1 and ($2::uuid is null or customer_id = $2) and invoice_id is null
+             and voided_at is null
+         group by customer_id)
+     select a.customer_id, 'credit_accounts' as in_table, 'payg_accrued_pico' as row_key,
+         a.payg_accrued_pico::text as found, coalesce(o.pico, 0) || ', the sum of the open money parts' as expected
+     from credit_accounts a
+     left join open o on o.customer_id = a.customer_id
+     where a.tenant_id = $1 and ($2::uuid is null or a.customer_id = $2)
+         and a.payg_accrued_pico <> coalesce(o.pico, 0)
+     union all
+     select p.customer_id, 'usage_payg', 'event ' || p.identity,
+         p.credits || ' Credits, ' || p.pico || ' in ' || p.lines::text,
+         'the sum of the lines, and of at most ' || coalesce(e.overage::text, 'no event') || ' Credits'
+     from usage_payg p
+     left join usage_events e on e.tenant_id = $1 and e.customer_id = p.customer_id
+         and e.event_time = p.event_time and e.identity = p.identity and e.unrated_reason is null
+     where p.tenant_id = $1 and ($2::uuid is null or p.customer_id = $2) and p.event_time >= usage_kept_from()
+         and (p.pico <> (select coalesce(sum((l.line ->> 3)::numeric), 0)
+                 from jsonb_array_elements(p.lines) as l (line))
+             or p.credits > coalesce(e.overage, -1)
+             or (p.voided_at is not null) > exists (select from usage_voids v
+                 where v.tenant_id = $1 and v.identity = p.identity))",
+);
+
+/// An invoice of usage has a line for each model and kind: what its events came to, rounded half to even once.
+pub(crate) const I13_MONEY_INVOICES: Check = Check::new(
+    13,
+    "invoiced usage",
+    "with parts as (
+         select p.customer_id, p.invoice_id, p.model, l.line ->> 0 as kind, sum((l.line ->> 3)::numeric) as pico
+         from usage_payg p cross join lateral jsonb_array_elements(p.lines) as l (line)
+         where p.tenant_id = $1 and ($2::uuid is null or p.customer_id = $2) and p.invoice_id is not null
+         group by 1, 2, 3, 4),
+     due as (
+         select customer_id, invoice_id, count(*) as lines,
+             sum(div(pico, 10000000000) + case when 2 * mod(pico, 10000000000) > 10000000000
+                 or 2 * mod(pico, 10000000000) = 10000000000 and mod(div(pico, 10000000000), 2) = 1
+                 then 1 else 0 end) as minor
+         from parts group by 1, 2),
+     billed as (
+         select i.customer_id, l.invoice_id, count(*) as lines, sum(l.amount_minor) as minor
+         from invoice_lines l
+         join invoices i on i.tenant_id = l.tenant_id and i.invoice_id = l.invoice_id
+         where l.tenant_id = $1 and ($2::uuid is null or i.customer_id = $2) and l.kind = 'usage'
+         group by 1, 2)
+     select coalesce(b.customer_id, d.customer_id) as customer_id, 'invoice_lines' as in_table,
+         'inv_' || translate(coalesce(b.invoice_id, d.invoice_id)::text, '-', '') as row_key,
+         coalesce(b.lines, 0) || ' lines of ' || coalesce(b.minor, 0) as found,
+         coalesce(d.lines, 0) || ' of ' || coalesce(d.minor, 0) as expected
+     from due d full join billed b on b.invoice_id = d.invoice_id
+     where (coalesce(b.lines, 0), coalesce(b.minor, 0)) <> (coalesce(d.lines, 0), coalesce(d.minor, 0))",
+);
+
 /// Never before the expiry, and once a grant.
 pub(crate) const I17_EXPIRIES: Check = Check::new(
     17,

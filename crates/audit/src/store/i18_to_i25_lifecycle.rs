@@ -440,6 +440,29 @@ pub(crate) const I24_CURRENCIES: Check = Check::new(
      where p.tenant_id = $1 and ($2::uuid is null or s.customer_id = $2) and i.currency <> s.currency",
 );
 
+/// A campaign's tag gave a customer once, what the tag gives, and a run counts those that it gave to.
+pub(crate) const I25_CAMPAIGNS: Check = Check::new(
+    25,
+    "campaigns",
+    "select a.customer_id, 'adjustments' as in_table, a.campaign_tag as row_key,
+         count(*) || ' grants of ' || sum(g.amount) as found, 'one of ' || min(t.credits) as expected
+     from adjustments a
+     join campaign_tags t on t.tenant_id = a.tenant_id and t.tag = a.campaign_tag
+     left join grants g on g.tenant_id = a.tenant_id and g.grant_id = a.grant_id
+     where a.tenant_id = $1 and ($2::uuid is null or a.customer_id = $2)
+     group by a.customer_id, a.campaign_tag
+     having count(*) > 1 or sum(g.amount) is distinct from min(t.credits)
+     union all
+     select null, 'campaigns', t.tag, coalesce(r.granted, 0)::text || ' granted by its runs',
+         count(a.adjustment_id) || ' grants'
+     from campaign_tags t
+     left join (select tag, sum(granted) as granted from campaigns where tenant_id = $1 group by tag) r
+         on r.tag = t.tag
+     left join adjustments a on a.tenant_id = t.tenant_id and a.campaign_tag = t.tag
+     where t.tenant_id = $1 and $2::uuid is null
+     group by t.tag, r.granted having coalesce(r.granted, 0) <> count(a.adjustment_id)",
+);
+
 /// One grant a purchase, one purchase an invoice.
 pub(crate) const I25_EFFECTS: Check = Check::new(
     25,

@@ -172,6 +172,12 @@ pub(crate) struct EventRow {
     /// When the paid cycles began that it lies in; more than one where a plan was bought anew.
     #[diesel(sql_type = Array<Timestamptz>)]
     pub(crate) cycle_starts: Vec<Timestamp>,
+    /// The currency of its money part, if it has one.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub(crate) payg_currency: Option<String>,
+    /// That part's lines, where it has a price.
+    #[diesel(sql_type = Nullable<Jsonb>)]
+    pub(crate) payg_lines: Option<Value>,
 }
 
 /// Where a page of events begins: after this customer's time and identity.
@@ -193,7 +199,12 @@ pub(crate) async fn events_page(
                  as charged_at,
              array(select g.effective_at from grants g
                    where g.tenant_id = e.tenant_id and g.customer_id = e.customer_id and g.source = 'plan'
-                       and g.effective_at <= e.event_time and g.expires_at > e.event_time) as cycle_starts
+                       and g.effective_at <= e.event_time and g.expires_at > e.event_time) as cycle_starts,
+             (select p.currency from usage_payg p where p.tenant_id = e.tenant_id and p.identity = e.identity)
+                 as payg_currency,
+             (select p.lines from usage_payg p
+              where p.tenant_id = e.tenant_id and p.identity = e.identity and p.unrated_reason is null)
+                 as payg_lines
          from usage_events e
          where tenant_id = $1 and (customer_id, event_time) >= ($2, $3)
              and (customer_id, event_time, identity) > ($2, $3, $4)

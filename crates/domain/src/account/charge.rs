@@ -76,8 +76,7 @@ impl Account {
     pub fn charge(&mut self, cost: &EventCost, now: Timestamp) -> Result<Charge, Refusal> {
         let recorded_at = self.recording_time(now);
         let payers = self.payers(cost, recorded_at);
-        let paying = || self.grants.iter().filter(|grant| cost.may_be_paid_by(grant, &payers));
-        let overage = cost.credits.minus_floor_zero(sum_of(paying().map(Grant::unspent)));
+        let overage = self.left_by(cost, &payers);
         // The whole charge on a copy first, so that no step after it can be refused. What is taken back
         // fits: it was available before it expired.
         let mut books_after = self.head.books;
@@ -100,6 +99,16 @@ impl Account {
             self.post(cost.spends(Book::Overage, overage), now)?;
         }
         Ok(Charge { draws, overage, balance_after: self.available(recorded_at), version: self.head.version })
+    }
+
+    /// What of an event's cost no grant would cover, without charging it.
+    pub fn uncovered(&self, cost: &EventCost, now: Timestamp) -> Credits {
+        self.left_by(cost, &self.payers(cost, self.recording_time(now)))
+    }
+
+    fn left_by(&self, cost: &EventCost, payers: &Payers) -> Credits {
+        let paying = self.grants.iter().filter(|grant| cost.may_be_paid_by(grant, payers));
+        cost.credits.minus_floor_zero(sum_of(paying.map(Grant::unspent)))
     }
 
     /// Takes `credits` from what the grant has unspent.

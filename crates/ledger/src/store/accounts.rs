@@ -3,15 +3,16 @@
 use db::schema::credit_accounts;
 use db::{Connection, Error, Result};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bytea, Nullable, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bytea, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
-use domain::Timestamp;
 use domain::account::{Account, AccountHead, Books};
 use domain::chain::Link;
+use domain::exhaustion::{Exhaustion, Overflow};
 use domain::id::{CustomerId, TenantId};
+use domain::{Credits, Timestamp};
 use uuid::Uuid;
 
-use super::uuids;
+use super::{by_name, uuids};
 
 #[derive(QueryableByName)]
 #[diesel(table_name = credit_accounts)]
@@ -28,6 +29,14 @@ struct AccountRow {
     overage: i64,
     chain: Vec<u8>,
     parked_at: Option<Timestamp>,
+    exhaustion: Option<String>,
+    payg_currency: String,
+    spend_cap_minor: Option<i64>,
+    #[diesel(sql_type = Text)]
+    payg_accrued: String,
+    payg_due_at: Option<Timestamp>,
+    top_up_at: Option<i64>,
+    top_up_blocked_until: Option<Timestamp>,
     suspended_at: Option<Timestamp>,
 }
 
@@ -51,6 +60,19 @@ impl AccountRow {
             },
             chain: Link(link),
             is_parked: row.parked_at.is_some(),
+            overflow: Overflow {
+                exhaustion: row
+                    .exhaustion
+                    .as_deref()
+                    .map(|name| by_name(&Exhaustion::ALL, Exhaustion::name, name))
+                    .transpose()?,
+                currency: row.payg_currency.parse()?,
+                spend_cap_minor: row.spend_cap_minor,
+                accrued: row.payg_accrued.parse()?,
+                due_at: row.payg_due_at,
+                top_up_at: row.top_up_at.map(Credits::new).transpose()?,
+                top_up_blocked_until: row.top_up_blocked_until,
+            },
             is_suspended: row.suspended_at.is_some(),
         })
     }
@@ -102,7 +124,7 @@ pub(crate) async fn lock_accounts(
     // A join, because `= any` of many ids makes the planner read all accounts of the tenant in order instead, and look
     // for each in the list.
     let rows: Vec<AccountRow> = db::sql_query(
-        "select a.* from unnest($2) as n(id)
+        "select a.*, a.payg_accrued_pico::text as payg_accrued from unnest($2) as n(id)
          join credit_accounts a on a.tenant_id = $1 and a.customer_id = n.id
          order by a.customer_id for update of a",
     )
@@ -228,4 +250,74 @@ pub(crate) async fn update_accounts(
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// Writes what is accrued and until when no top-up buys itself: of accounts that this is other of alone.
+pub(crate) async fn update_overflows(
+    tx: &mut Connection,
+    tenant: TenantId,
+    accounts: &[&Account],
+) -> Result<()> {
+    if accounts.is_empty() {
+        return Ok(());
+    }
+    let overflows = || accounts.iter().map(|account| account.overflow());
+    db::sql_query(
+        "update credit_accounts a
+         set payg_accrued_pico = n.accrued::numeric, payg_due_at = n.due_at,
+             top_up_blocked_until = n.blocked_until
+         from unnest($2, $3, $4, $5) as n(customer_id, accrued, due_at, blocked_until)
+         where a.tenant_id = $1 and a.customer_id = n.customer_id",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<Array<SqlUuid>, _>(accounts.iter().map(|a| a.customer().uuid()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(overflows().map(|overflow| overflow.accrued.to_string()).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Timestamptz>>, _>(overflows().map(|overflow| overflow.due_at).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Timestamptz>>, _>(
+        overflows().map(|overflow| overflow.top_up_blocked_until).collect::<Vec<_>>(),
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Sets how an account goes on without Credits. Under its lock.
+pub(crate) async fn set_overflow(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+    set: &crate::SetOverflow,
+) -> Result<()> {
+    let account = credit_accounts::table
+        .filter(credit_accounts::tenant_id.eq(tenant.uuid()))
+        .filter(credit_accounts::customer_id.eq(customer.uuid()));
+    diesel::update(account)
+        .set((
+            credit_accounts::exhaustion.eq(set.exhaustion.map(Exhaustion::name)),
+            credit_accounts::payg_currency.eq(set.currency.code()),
+            credit_accounts::spend_cap_minor.eq(set.spend_cap_minor),
+            credit_accounts::top_up_at.eq(set.top_up_at.map(Credits::get)),
+            credit_accounts::top_up_blocked_until.eq(None::<Timestamp>),
+        ))
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// How an account goes on without Credits, unlocked; none where there is no account.
+pub(crate) async fn overflow(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+) -> Result<Option<Overflow>> {
+    let row: Option<AccountRow> = db::sql_query(
+        "select a.*, a.payg_accrued_pico::text as payg_accrued from credit_accounts a
+         where a.tenant_id = $1 and a.customer_id = $2",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<SqlUuid, _>(customer.uuid())
+    .get_result(tx)
+    .await
+    .optional()?;
+    row.map(|row| Ok(row.head(tenant)?.overflow)).transpose()
 }

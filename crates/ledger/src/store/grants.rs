@@ -107,12 +107,30 @@ pub(crate) async fn grants_page(
         .select(GrantDbRow::as_select())
         .load(tx)
         .await?;
-    rows.into_iter()
-        .map(|row| {
-            let (purchase_id, created_at) = (row.purchase_id, row.created_at);
-            Ok(GrantRow { grant: Grant::try_from(row)?, purchase_id, created_at })
-        })
-        .collect()
+    rows.into_iter().map(GrantRow::try_from).collect()
+}
+
+impl TryFrom<GrantDbRow> for GrantRow {
+    type Error = Error;
+
+    fn try_from(row: GrantDbRow) -> Result<Self> {
+        let (purchase_id, created_at) = (row.purchase_id, row.created_at);
+        Ok(GrantRow { grant: Grant::try_from(row)?, purchase_id, created_at })
+    }
+}
+
+pub(crate) async fn grant(
+    tx: &mut Connection,
+    tenant: TenantId,
+    grant: GrantId,
+) -> Result<Option<(CustomerId, GrantRow)>> {
+    let row: Option<GrantDbRow> = grants::table
+        .find((tenant.uuid(), grant.uuid()))
+        .select(GrantDbRow::as_select())
+        .first(tx)
+        .await
+        .optional()?;
+    row.map(|row| Ok((CustomerId::from_uuid(row.customer_id), row.try_into()?))).transpose()
 }
 
 /// The sum that the grants live at `now` were made with.

@@ -140,7 +140,12 @@ pub async fn next_instant(
              where tenant_id = $1 and expires_at > $2 and status = 'pending'),
             (select min(next_try_at) from dunnings where tenant_id = $1 and next_try_at > $2),
             (select min(expires_at) from grants
-             where tenant_id = $1 and expires_at > $2 and not is_used_up)
+             where tenant_id = $1 and expires_at > $2 and not is_used_up),
+            (select min(payg_due_at) from credit_accounts
+             where tenant_id = $1 and payg_due_at > $2),
+            (select min(top_up_blocked_until) from credit_accounts
+             where tenant_id = $1 and exhaustion = 'topup' and top_up_blocked_until > $2
+                 and available <= top_up_at)
         ) as at",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
@@ -171,6 +176,14 @@ pub async fn tenants_with_due_work_all_tenants(tx: &mut Connection) -> Result<Ve
             or exists (select from grants g
                        where g.tenant_id = t.tenant_id and g.expires_at <= coalesce(t.clock_at, now())
                          and not g.is_used_up)
+            or exists (select from credit_accounts a
+                       where a.tenant_id = t.tenant_id and a.payg_due_at <= coalesce(t.clock_at, now())
+                         and not exists (select from subscriptions s
+                             where s.tenant_id = a.tenant_id and s.customer_id = a.customer_id
+                                 and s.status in ('active', 'past_due', 'suspended')))
+            or exists (select from credit_accounts a
+                       where a.tenant_id = t.tenant_id and a.exhaustion = 'topup' and a.available <= a.top_up_at
+                         and coalesce(a.top_up_blocked_until, '-infinity') <= coalesce(t.clock_at, now()))
          order by tenant_id",
     )
     .load(tx)

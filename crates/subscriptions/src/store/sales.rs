@@ -145,12 +145,16 @@ pub async fn top_ups(
     rows.into_iter().map(Sale::try_from).collect()
 }
 
-/// What pays for the customer's live subscription.
+/// What pays for the customer: what is set for it, else what pays for its live subscription.
 pub async fn saved_method(
     tx: &mut Connection,
     tenant: TenantId,
     customer: CustomerId,
 ) -> Result<Option<String>> {
+    let set = super::payg::settings(tx, tenant, customer).await?.payment_method;
+    if set.is_some() {
+        return Ok(set);
+    }
     let live = Status::ALL.into_iter().filter(|status| status.is_live()).map(Status::name);
     let found = subscriptions::table
         .filter(subscriptions::tenant_id.eq(tenant.uuid()))

@@ -1,0 +1,121 @@
+//! Buys the top-up that a customer is set to, because the Credits ran out (R-30 `topup`): one in flight, at most so
+//! many a cycle, and none for a while after one has failed.
+
+use chrono::TimeDelta;
+use db::{Connection, Result};
+use domain::catalog::Catalog;
+use domain::exhaustion::Exhaustion;
+use domain::id::{CustomerId, PurchaseId};
+use domain::{Refusal, TenantScope, Timestamp};
+use uuid::Uuid;
+
+use crate::roll_over::BATCH;
+use crate::subscribe::Bought;
+use crate::top_up::{Terms, open};
+use crate::{Subscriptions, store};
+
+impl Subscriptions {
+    /// Buys one if the customer is set to, is down to where one is bought, and may: else nothing happens.
+    pub(crate) async fn top_up_automatically(&self, scope: &TenantScope, customer: CustomerId) -> Result<()> {
+        let history = self.catalogs.history(scope.tenant).await?;
+        let Some(catalog) = history.at(scope.now) else { return Ok(()) };
+        let bought =
+            self.db.transaction(scope.tenant, async |tx| buy(tx, scope, catalog, customer).await).await?;
+        if let Some(Bought { invoice, accounts }) = bought {
+            self.publish(scope, accounts).await;
+            self.collect_in_flight(scope, invoice).await?;
+        }
+        Ok(())
+    }
+
+    /// The same for all who wait for one: a cool-off that is over, a cycle that is new, a job that was lost.
+    pub(crate) async fn top_up_all(&self, scope: &TenantScope) -> Result<()> {
+        let tenant = scope.tenant;
+        let mut after = None;
+        loop {
+            let waiting = self
+                .db
+                .transaction(tenant, async |tx| {
+                    store::payg::waiting_for_top_up(tx, tenant, scope.now, after, BATCH).await
+                })
+                .await?;
+            let Some(last) = waiting.last() else { return Ok(()) };
+            after = Some(*last);
+            for customer in waiting {
+                if let Err(error) = self.top_up_automatically(scope, customer).await {
+                    // The others go on; this one waits for the next run.
+                    tracing::warn!(%customer, %error, "no top-up was bought");
+                }
+            }
+        }
+    }
+}
+
+async fn buy(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    catalog: &Catalog,
+    customer: CustomerId,
+) -> Result<Option<Bought>> {
+    let (tenant, now) = (scope.tenant, scope.now);
+    // Whoever subscribes or buys for the customer at the same time waits here.
+    store::subscriptions::lock_customer(tx, tenant, customer).await?;
+    let settings = store::payg::settings(tx, tenant, customer).await?;
+    let mut accounts = ledger::lock(tx, tenant, &[customer]).await?;
+    let account = accounts.get_mut(customer)?;
+    let overflow = *account.overflow();
+    let is_low = overflow.top_up_at.is_some_and(|at| account.level(now).available <= at);
+    let may = is_low && overflow.tops_up(&scope.policies, now) && account.check_spends().is_ok();
+    let Some(top_up) = settings.top_up.filter(|_| may) else { return Ok(None) };
+    if store::payg::has_automatic_in_flight(tx, tenant, customer).await? {
+        return Ok(None);
+    }
+    let (since, until) = period(tx, scope, customer).await?;
+    if store::payg::automatic_since(tx, tenant, customer, since).await? >= top_up.per_cycle_max {
+        account.block_top_ups(until);
+        ledger::write(tx, tenant, &accounts, now).await?;
+        return Ok(None);
+    }
+    let sold = catalog.top_up(&top_up.code).and_then(|sold| sold.price(top_up.currency).map(|_| sold));
+    let method = store::sales::saved_method(tx, tenant, customer).await?;
+    let (Ok(sold), Some(method)) = (sold, method) else {
+        // No longer sold, or nothing to pay with: looked at again after the cool-off.
+        account.block_top_ups(cool_off(top_up.cool_off_minutes, now)?);
+        ledger::write(tx, tenant, &accounts, now).await?;
+        return Ok(None);
+    };
+    let id = PurchaseId::from_uuid(Uuid::now_v7());
+    let terms = Terms { currency: top_up.currency, method, is_automatic: true };
+    open(tx, scope, catalog, sold, (id, customer), terms).await.map(Some)
+}
+
+/// The running cycle, or without one the calendar month: in it automatic top-ups are counted.
+async fn period(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    customer: CustomerId,
+) -> Result<(Timestamp, Timestamp)> {
+    let cycle = store::payg::running_cycle(tx, scope.tenant, customer).await?;
+    let month = (scope.zone.month_start(scope.now), scope.zone.month_end(scope.now));
+    Ok(cycle.filter(|(_, end)| *end > scope.now).unwrap_or(month))
+}
+
+fn cool_off(minutes: u32, now: Timestamp) -> std::result::Result<Timestamp, Refusal> {
+    now.checked_add_signed(TimeDelta::minutes(minutes.into())).ok_or(Refusal::AmountOverflow)
+}
+
+/// Until when none is bought after one has failed.
+pub(crate) async fn blocked_until(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    customer: CustomerId,
+) -> Result<Timestamp> {
+    let settings = store::payg::settings(tx, scope.tenant, customer).await?;
+    let minutes = settings.top_up.map_or(0, |top_up| top_up.cool_off_minutes);
+    Ok(cool_off(minutes, scope.now)?)
+}
+
+/// As the database calls those who are set to it.
+pub(crate) fn topping_up() -> &'static str {
+    Exhaustion::TopUp.name()
+}
