@@ -50,7 +50,8 @@ async fn fifty_customers_at_once_get_the_numbers_1_to_50() {
                 client.post("/v1/subscriptions", no_such_plan).await.expect_problem(422, "unknown-plan");
             }
             let method = if n % 5 == 0 { "pm_sandbox_declines" } else { "pm_sandbox_succeeds" };
-            let answer = client.post("/v1/subscriptions", subscribe(&customer, "lite", method)).await;
+            let body = subscribe(&customer, "lite", method);
+            let answer = client.post_until_served("/v1/subscriptions", body).await;
             match n % 5 {
                 0 => answer.body["invoice"].as_str().unwrap().to_owned(),
                 _ => answer.body["invoice"]["id"].as_str().unwrap().to_owned(),
@@ -191,4 +192,24 @@ async fn what_was_issued_is_final_for_the_application_and_for_the_owner() {
             assert!(is_refused, "{by}: {change}: {refused}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invoice_is_read_as_a_pdf_by_whom_it_concerns() {
+    let world = taxed(1_300, TaxMode::Exclusive).await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let customer = client.customer("ada").await;
+    let bought = client.subscribe(&customer, "standard").await;
+    let path = format!("/v1/invoices/{}/pdf", bought["invoice"]["id"].as_str().unwrap());
+    let answer = client.get(&path).await;
+    assert_eq!(answer.headers["content-type"], "application/pdf");
+    assert_eq!(answer.headers["content-disposition"], "inline; filename=\"INV-000001.pdf\"");
+    assert!(answer.expect(200).as_str().unwrap().starts_with("%PDF-"));
+    let other = client.with_key(&world.other_tenant().await);
+    other.get(&path).await.expect_problem(404, "not-found");
+    let nobody = client.customer("grace").await;
+    let token = client.post(&format!("/v1/customers/{nobody}/tokens"), json!({"ttl_seconds": 600})).await;
+    let token = token.body["token"].as_str().unwrap().to_owned();
+    client.with_key(&token).get(&path).await.expect_problem(404, "not-found");
 }

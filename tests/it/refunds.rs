@@ -154,7 +154,7 @@ async fn two_servers_give_no_more_back_than_was_paid() {
     let path = format!("/v1/invoices/{}/refunds", ada.invoice);
     let tries = (0..20).map(|number| {
         let client = if number % 2 == 0 { &one.client } else { &two.client };
-        client.post(&path, json!({"amount_minor": 10}))
+        client.post_until_served(&path, json!({"amount_minor": 10}))
     });
     let answers = futures_util::future::join_all(tries).await;
     // 0.72 is seven times 0.10, and 0.02.
@@ -361,6 +361,39 @@ async fn what_was_refunded_disputed_and_suspended_verifies() {
     let carl = bought(client, "carl", 1_000).await;
     let cancel = format!("/v1/subscriptions/{}/cancel", carl.subscription);
     client.post(&cancel, json!({"at_once": true, "refund": true})).await.expect(200);
+    let output = world.command("verify").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_top_up_goes_back_and_is_disputed_without_a_subscription() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let customer = client.customer("ada").await;
+    let top_up = json!({"customer": customer, "top_up": "topup-10m", "currency": "CNY",
+        "payment_method": "pm_sandbox_succeeds"});
+    let mut invoices = Vec::new();
+    for _ in 0..2 {
+        let bought = client.post("/v1/top-ups", top_up.clone()).await.expect(201);
+        invoices.push(bought["invoice"].clone());
+    }
+    assert_eq!(client.available(&customer).await, 20_000_000);
+    // 7.00 for 10,000,000: 0.70 of it are 1,000,000.
+    let path = format!("/v1/invoices/{}/refunds", invoices[0]["id"].as_str().unwrap());
+    let refund = client.post(&path, json!({"amount_minor": 70})).await.expect(201);
+    assert_eq!((&refund["status"], &refund["credits_revoked"]), (&json!("succeeded"), &json!(1_000_000)));
+    let payment = invoices[1]["payments"][0]["id"].as_str().unwrap().parse().unwrap();
+    let (subscriptions, scope) = (world.subscriptions(), world.scope().await);
+    let amount = Money { amount_minor: 700, currency: Currency::Cny };
+    for _ in 0..2 {
+        subscriptions
+            .apply_dispute(&scope, payment, "dp_top", DisputeReport::Lost, amount, scope.now)
+            .await
+            .unwrap();
+    }
+    assert_eq!(client.available(&customer).await, 9_000_000, "there is nothing to suspend");
+    client.authorize("a", &customer, "mimo-v2-omni", 1_000, 10).await.expect(201);
     let output = world.command("verify").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }

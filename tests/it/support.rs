@@ -331,6 +331,17 @@ impl Client {
         self.post_as(&Uuid::now_v7().to_string(), path, body).await
     }
 
+    /// A POST that is sent again, with its key, while the server has no time for it.
+    pub async fn post_until_served(&self, path: &str, body: Value) -> Answer {
+        let key = Uuid::now_v7().to_string();
+        loop {
+            let answer = self.post_as(&key, path, body.clone()).await;
+            if answer.status != 503 {
+                return answer;
+            }
+        }
+    }
+
     pub async fn post_as(&self, idempotency_key: &str, path: &str, body: Value) -> Answer {
         self.send(self.request(Method::POST, path).header("Idempotency-Key", idempotency_key).json(&body))
             .await

@@ -11,6 +11,7 @@ mod documents;
 mod estimates;
 mod exhaustion;
 mod health;
+mod invoice_pdfs;
 mod invoices;
 mod ledger;
 mod migrations;
@@ -86,6 +87,7 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(usage::replay_quarantined)
         .service(invoices::list_invoices)
         .service(invoices::read_invoice)
+        .service(invoice_pdfs::read_invoice_pdf)
         .service(invoices::pay_invoice)
         .service(exhaustion::set_exhaustion)
         .service(exhaustion::read_exhaustion)

@@ -36,9 +36,14 @@ impl Zone {
         (u16::try_from(date.day()).unwrap_or(days), days)
     }
 
+    /// The local day that an instant lies in.
+    pub fn date_of(self, instant: Timestamp) -> NaiveDate {
+        instant.with_timezone(&self.0).date_naive()
+    }
+
     /// When the local day began that an instant lies in.
     pub fn day_of(self, instant: Timestamp) -> Timestamp {
-        self.instant_of(instant.with_timezone(&self.0).date_naive().and_time(NaiveTime::MIN))
+        self.instant_of(self.date_of(instant).and_time(NaiveTime::MIN))
     }
 
     /// When the local month ends that an instant lies in.

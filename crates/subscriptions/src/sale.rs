@@ -131,6 +131,7 @@ pub async fn open(tx: &mut Connection, scope: &TenantScope, new: NewSale) -> Res
     let about = About::Customer(sale.customer);
     let mut details = sale.details();
     details["amount"] = json!(invoice.total);
+    details["number"] = json!(invoice.number.to_string());
     about.emit(tx, scope, event::INVOICE_ISSUED, details).await?;
     let payment = match new.payment_method {
         Some(method) if !invoice.total.is_zero() => {

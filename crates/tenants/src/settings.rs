@@ -48,4 +48,9 @@ impl Tenants {
         let settings = self.db.transaction(tenant, async |tx| store::settings(tx, tenant).await).await?;
         Ok(settings.scope())
     }
+
+    /// What the tenant is called.
+    pub async fn name(&self, scope: &TenantScope) -> Result<String> {
+        self.db.transaction(scope.tenant, async |tx| store::name(tx, scope.tenant).await).await
+    }
 }

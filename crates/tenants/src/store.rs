@@ -122,6 +122,12 @@ pub(crate) async fn settings(tx: &mut Connection, tenant: TenantId) -> Result<Se
     row.ok_or(Refusal::NotFound { what: "tenant" })?.into_settings()
 }
 
+/// Refused with `not-found`.
+pub(crate) async fn name(tx: &mut Connection, tenant: TenantId) -> Result<String> {
+    let name = tenants::table.find(tenant.uuid()).select(tenants::name).first(tx).await.optional()?;
+    Ok(name.ok_or(Refusal::NotFound { what: "tenant" })?)
+}
+
 /// Makes other changes of this tenant's row wait, but no insert that refers to it.
 pub(crate) async fn lock_settings(tx: &mut Connection, tenant: TenantId) -> Result<Settings> {
     let row: Option<TenantRow> = tenants::table

@@ -82,7 +82,8 @@ pub(crate) const I26_CHANGES: Check = Check::new(
      from changes c
      left join events e on e.kind = c.kind and e.subject = c.subject
          and coalesce(case c.of when 'invoice' then e.invoice when 'purchase' then e.purchase
-             when 'payment' then e.payment when 'refund' then e.refund when 'dispute' then e.dispute when 'cycle' then e.cycle end, '') = coalesce(c.value, '')
+             when 'payment' then e.payment when 'refund' then e.refund
+             when 'dispute' then e.dispute when 'cycle' then e.cycle end, '') = coalesce(c.value, '')
      where e.kind is null and ($2::uuid is null or c.customer_id = $2)",
 );
 

@@ -21,7 +21,8 @@ pub struct Kind {
 
 /// All kinds.
 pub fn kinds(cast: &Cast) -> Vec<Kind> {
-    let Cast { tenant, other_tenant, ada, bob, carol, grace, erin, ivan, judy, kate, .. } = *cast;
+    let Cast { tenant, other_tenant, ada, bob, carol, grace, erin, ivan, judy, kate, nina, mallory, .. } =
+        *cast;
     let t = tenant.uuid();
     let own = |customer: CustomerId| format!("tenant_id = '{t}' and customer_id = '{}'", customer.uuid());
     let (of_ada, of_bob, of_grace, of_ivan) = (own(ada), own(bob), own(grace), own(ivan));
@@ -636,6 +637,74 @@ pub fn kinds(cast: &Cast) -> Vec<Kind> {
         "inv_",
         format!("update subscriptions set currency = 'CNY' where {of_grace}"),
     );
+    // The refund of a customer's first invoice.
+    let refund_of = |customer: CustomerId| {
+        format!("tenant_id = '{t}' and invoice_id = {}", purchase(customer, "invoice_id"))
+    };
+    add(
+        9,
+        "a refund that took back more than it moved",
+        Some(nina),
+        "refunds",
+        "ref_",
+        format!("update refunds set credits_revoked = credits_revoked + 1 where {}", refund_of(nina)),
+    );
+    add(
+        9,
+        "a transfer for a dispute that revoked nothing",
+        Some(mallory),
+        "transfers",
+        "version",
+        format!("update disputes set credits_revoked = 0 where {}", refund_of(mallory)),
+    );
+    add(
+        23,
+        "a suspended account of an active subscription",
+        Some(grace),
+        "credit_accounts",
+        "cus_",
+        format!("update credit_accounts set suspended_at = now() where {of_grace}"),
+    );
+    add(
+        24,
+        "a payment that forgot its refund",
+        Some(nina),
+        "payments",
+        "pay_",
+        format!("update payments set refunded_minor = 0 where {}", refund_of(nina)),
+    );
+    add(
+        24,
+        "a refund without its credit note",
+        Some(nina),
+        "refunds",
+        "ref_",
+        format!("delete from credit_notes where {}", refund_of(nina)),
+    );
+    add(
+        24,
+        "a credit note of another amount",
+        Some(nina),
+        "refunds",
+        "ref_",
+        format!("update credit_notes set total_minor = 35 where {}", refund_of(nina)),
+    );
+    add(
+        24,
+        "a tax that no line has",
+        Some(grace),
+        "invoices",
+        "inv_",
+        format!("update invoices set tax_minor = 1, tax_rate_bps = 100 where {}", refund_of(grace)),
+    );
+    add(
+        26,
+        "a refund that nobody was told of",
+        Some(nina),
+        "refunds",
+        "ref_",
+        format!("delete from outbox where tenant_id = '{t}' and kind = 'refund.created'"),
+    );
     add(25, "two grants for one purchase", Some(grace), "grants", "gra_",
         format!("{} insert into grants (tenant_id, grant_id, customer_id, source, priority, amount, effective_at,
                 expires_at, purchase_id, created_at)
@@ -732,5 +801,19 @@ pub fn kinds(cast: &Cast) -> Vec<Kind> {
         let (tenant, customer, key) = (Some(other_tenant), Some(ada), String::new());
         kinds.push(Kind { name, invariant: 28, tenant, customer, table, key, sql, only_by_chain: false });
     }
+    // A tenant's numbers are no customer's: nobody is parked for them.
+    kinds.push(Kind {
+        name: "a number that was left out",
+        invariant: 24,
+        tenant: Some(tenant),
+        customer: None,
+        table: "invoices",
+        key: "number 1000".to_owned(),
+        sql: format!(
+            "update invoices set number = 1000 where tenant_id = '{t}' and invoice_id = {}",
+            purchase(grace, "invoice_id")
+        ),
+        only_by_chain: false,
+    });
     kinds
 }

@@ -10,14 +10,16 @@ use db::Db;
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use domain::calendar::Zone;
 use domain::credits::RateMilli;
-use domain::id::{CustomerId, SubscriptionId, TenantId};
+use domain::dispute::DisputeReport;
+use domain::id::{CustomerId, InvoiceId, PaymentId, SubscriptionId, TenantId};
 use domain::policy::Policies;
 use domain::scope::TenantMode;
 use domain::term::Term;
 use domain::usage::{Outcome, TokenCounts, UsageSource};
-use domain::{Currency, TenantScope, Timestamp};
+use domain::{Currency, Money, TenantScope, Timestamp};
 use hot_balances::HotBalances;
 use idempotency::RequestKey;
+use invoices::Invoices;
 use ledger::Ledger;
 use payments::Sandbox;
 use serde_json::json;
@@ -144,6 +146,13 @@ impl Services {
         bought.ok().map(|bought| bought.subscription.id)
     }
 
+    /// The invoice and the payment of a customer's first cycle.
+    async fn first_invoice(&self, tenant: TenantId, customer: CustomerId) -> (InvoiceId, PaymentId) {
+        let invoices = Invoices::new(self.subscriptions.db.clone());
+        let first = invoices.of_customer(tenant, customer, None, 1).await.unwrap().remove(0);
+        (first.id, invoices.read(tenant, first.id).await.unwrap().payments[0].id)
+    }
+
     pub async fn upgrade(&self, tenant: TenantId, subscription: SubscriptionId, plan: &str) {
         let new = NewUpgrade { plan_code: plan.to_owned(), quote: None, payment_method: None };
         self.subscriptions.upgrade(&self.scope(tenant).await, subscription, new, &key()).await.unwrap();
@@ -218,11 +227,15 @@ pub struct Cast {
     pub judy: CustomerId,
     /// Her card does not pay the second renewal.
     pub kate: CustomerId,
+    /// Got half of its money back.
+    pub nina: CustomerId,
+    /// Lost its money's worth to a dispute, and is suspended.
+    pub mallory: CustomerId,
 }
 
 const GOOD: &str = "pm_sandbox_succeeds";
 
-/// Two tenants, eleven customers, two cycles and a bit.
+/// Two tenants, thirteen customers, two cycles and a bit.
 pub async fn live(services: &Services) -> Cast {
     let tenant = services.tenant("Lively", "2026-01-31T10:00:00Z").await;
     let ada = services.customer(tenant, "ada").await;
@@ -235,6 +248,20 @@ pub async fn live(services: &Services) -> Cast {
     services.subscribe(tenant, grace, "pro", GOOD).await.unwrap();
     let heidi = services.customer(tenant, "heidi").await;
     services.subscribe(tenant, heidi, "pro", GOOD).await.unwrap();
+    let nina = services.customer(tenant, "nina").await;
+    services.subscribe(tenant, nina, "lite", &format!("{GOOD}:nina")).await.unwrap();
+    let (invoice, _) = services.first_invoice(tenant, nina).await;
+    let scope = services.scope(tenant).await;
+    services.subscriptions.refund_invoice(&scope, invoice, Some(36), None, &key()).await.unwrap();
+    let mallory = services.customer(tenant, "mallory").await;
+    services.subscribe(tenant, mallory, "lite", &format!("{GOOD}:mallory")).await.unwrap();
+    let (_, payment) = services.first_invoice(tenant, mallory).await;
+    let disputed = Money { amount_minor: 72, currency: Currency::Usd };
+    services
+        .subscriptions
+        .apply_dispute(&scope, payment, "dp_1", DisputeReport::Lost, disputed, scope.now)
+        .await
+        .unwrap();
     let dave = services.customer(tenant, "dave").await;
     services.subscribe(tenant, dave, "lite", "pm_sandbox_declines").await;
     let erin = services.customer(tenant, "erin").await;
@@ -332,7 +359,7 @@ pub async fn live(services: &Services) -> Cast {
     let fay = services.customer(other_tenant, "fay").await;
     services.subscribe(other_tenant, fay, "pro", GOOD).await.unwrap();
     services.record(other_tenant, vec![event(fay, "fay-1", PRO, tokens(10_000, 0))]).await;
-    Cast { tenant, other_tenant, ada, bob, carol, grace, heidi, erin, ivan, judy, kate }
+    Cast { tenant, other_tenant, ada, bob, carol, grace, heidi, erin, ivan, judy, kate, nina, mallory }
 }
 
 /// A database to copy, that nobody is connected to.
