@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::ledger::Grant;
+use super::refunds::Reason;
 use crate::auth::Administers;
 use crate::body::{NoQuery, word};
 use crate::error::{Error, Problem};
@@ -20,23 +21,6 @@ use crate::idempotency::{IdempotencyKey, Keyed, answer, once};
 use crate::path::{Id, decoded_segment};
 use crate::schema;
 use crate::wire::{Instant, code};
-
-/// The longest reason, in characters.
-const REASON_LENGTH_MAX: usize = 500;
-
-/// Why something is given or taken: a line of text.
-#[derive(Debug, ToSchema)]
-#[schema(value_type = String, min_length = 1, max_length = 500, example = "the outage of 30 January")]
-pub(super) struct Reason(pub(super) String);
-
-impl<'de> Deserialize<'de> for Reason {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let is_valid =
-            (1..=REASON_LENGTH_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control);
-        if is_valid { Ok(Reason(text)) } else { Err(D::Error::custom(code::OUT_OF_RANGE)) }
-    }
-}
 
 /// What Credits may be given for by hand.
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
