@@ -25,7 +25,7 @@ enum Started {
     },
     /// Another payment is in flight: it is given up first.
     InFlight {
-        payment: Payment,
+        payment: Box<Payment>,
         of_subscription: bool,
     },
 }
@@ -154,7 +154,7 @@ async fn start(
         return Err(Refusal::InvoiceNotOpen.into());
     }
     if let Some(payment) = invoices::in_flight(tx, tenant, invoice.id).await? {
-        return Ok(Started::InFlight { payment, of_subscription: true });
+        return Ok(Started::InFlight { payment: Box::new(payment), of_subscription: true });
     }
     if let (PurchaseKind::FirstCycle, Some(method)) = (purchase.kind, method) {
         promotion::move_to_card(tx, scope, &subscription, invoice.id, method.fingerprint.as_deref()).await?;
@@ -181,7 +181,7 @@ async fn start_of_sale(
         return Err(Refusal::InvoiceNotOpen.into());
     }
     if let Some(payment) = invoices::in_flight(tx, tenant, invoice.id).await? {
-        return Ok(Started::InFlight { payment, of_subscription: false });
+        return Ok(Started::InFlight { payment: Box::new(payment), of_subscription: false });
     }
     let name = match method {
         Some(method) => method.name.clone(),

@@ -203,7 +203,7 @@ pub async fn set_settings(
         .values((
             exhaustion_settings::tenant_id.eq(tenant.uuid()),
             exhaustion_settings::customer_id.eq(customer.uuid()),
-            values.clone(),
+            values,
         ))
         .on_conflict((exhaustion_settings::tenant_id, exhaustion_settings::customer_id))
         .do_update()
