@@ -18,7 +18,7 @@ use crate::{ProviderEvents, Settled, State, store};
 
 /// A payment of ours, or why an event is about none.
 enum Found {
-    Payment(Box<Payment>),
+    Payment(Payment),
     Parked(Settled),
 }
 
@@ -58,7 +58,7 @@ impl ProviderEvents {
     /// How a payment stands.
     async fn payment(&self, scope: &TenantScope, intent: &Intent, told: Collected) -> Result<Settled> {
         let payment = match self.find(scope, intent).await? {
-            Found::Payment(payment) => *payment,
+            Found::Payment(payment) => payment,
             Found::Parked(settled) => return Ok(settled),
         };
         let told = self.accounts.success_instant(scope, told);
@@ -102,7 +102,7 @@ impl ProviderEvents {
             // Two charges for one payment: the first counts, and somebody has to look.
             return Ok(Found::Parked(Settled::parked("another-charge", Some(payment))));
         }
-        Ok(Found::Payment(Box::new(payment)))
+        Ok(Found::Payment(payment))
     }
 
     /// The payment of an intent that is only named, told of its success first where that has not come yet.
@@ -115,7 +115,7 @@ impl ProviderEvents {
         if let Some(payment) = known
             && matches!(payment.status, PaymentStatus::Succeeded | PaymentStatus::Refunded)
         {
-            return Ok(Found::Payment(Box::new(payment)));
+            return Ok(Found::Payment(payment));
         }
         let Some(intent) = self.ask(scope, intent).await? else {
             return Ok(Found::Parked(Settled::parked("unknown-payment", None)));
@@ -146,7 +146,7 @@ impl ProviderEvents {
     /// How much of a payment has gone back.
     async fn refund(&self, scope: &TenantScope, notice: &RefundNotice, at: Timestamp) -> Result<Settled> {
         let payment = match self.find_paid(scope, &notice.intent).await? {
-            Found::Payment(payment) => *payment,
+            Found::Payment(payment) => payment,
             Found::Parked(settled) => return Ok(settled),
         };
         let refunded = match &notice.refunded {
@@ -163,7 +163,7 @@ impl ProviderEvents {
     /// A dispute was opened, won or lost.
     async fn dispute(&self, scope: &TenantScope, notice: &DisputeNotice, at: Timestamp) -> Result<Settled> {
         let payment = match self.find_paid(scope, &notice.intent).await? {
-            Found::Payment(payment) => *payment,
+            Found::Payment(payment) => payment,
             Found::Parked(settled) => return Ok(settled),
         };
         let Some(disputed) = money(&notice.disputed) else {

@@ -67,8 +67,8 @@ pub(crate) fn send_new(state: &mut State, shared: &Shared) {
         state.sent = state.events.len();
         return;
     };
-    for event in state.events[state.sent..].to_vec() {
-        let random = &mut state.random;
+    let State { events, random, sent, .. } = &mut *state;
+    for event in &events[*sent..] {
         if random.u8(0..100) < endpoint.plan.lost_percent {
             continue;
         }

@@ -56,7 +56,7 @@ impl Subscriptions {
         let of_subscription = match self.start(scope, invoice, method.as_ref(), request).await? {
             Started::Yes { of_subscription } => of_subscription,
             Started::InFlight { payment, of_subscription } => {
-                self.replace(scope, payment, invoice, method.as_ref(), request).await?;
+                self.replace(scope, *payment, invoice, method.as_ref(), request).await?;
                 of_subscription
             }
         };

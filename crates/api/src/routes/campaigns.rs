@@ -11,7 +11,7 @@ use idempotency::Idempotency;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::adjustments::Reason;
+use super::refunds::Reason;
 use crate::auth::{Administers, Reads};
 use crate::body::{NoQuery, Query};
 use crate::error::{Error, Problem};

@@ -15,7 +15,7 @@ pub(crate) enum Command {
     /// Check a catalogue file and say everything that is wrong with it; touches no database
     Check(Check),
     /// Publish a catalogue file as a tenant's next version; the same file again changes nothing
-    Load(Load),
+    Load(Box<Load>),
     /// Print the reference catalogue, to begin one's own from
     Reference,
 }
@@ -43,7 +43,7 @@ pub(crate) struct Load {
 pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Check(args) => check(&args.file),
-        Command::Load(args) => load(args).await,
+        Command::Load(args) => load(*args).await,
         Command::Reference => {
             print!("{}", catalog::REFERENCE);
             Ok(())
