@@ -204,7 +204,8 @@ where
         let _ = connection.batch_execute("rollback").await;
         return Err(error.into());
     }
-    let answer = body(connection).await;
+    // On the heap: it is as large as all that a transaction does, and whoever waits for it would carry that along.
+    let answer = Box::pin(body(connection)).await;
     match answer {
         Ok(value) => {
             AnsiTransactionManager::commit_transaction(connection).await?;

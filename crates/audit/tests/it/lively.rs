@@ -98,7 +98,7 @@ impl Services {
         let tenant = self.tenants.create(new).await.unwrap();
         let reference = catalog::parse(catalog::REFERENCE).unwrap();
         let long_ago = at("2026-01-01T00:00:00Z");
-        self.catalogs.publish(tenant, reference, long_ago, long_ago).await.unwrap();
+        Box::pin(self.catalogs.publish(tenant, reference, long_ago, long_ago)).await.unwrap();
         tenant
     }
 
@@ -107,7 +107,7 @@ impl Services {
     }
 
     pub async fn advance(&self, tenant: TenantId, to: &str) {
-        self.subscriptions.advance_clock(&self.scope(tenant).await, at(to)).await.unwrap();
+        Box::pin(self.subscriptions.advance_clock(&self.scope(tenant).await, at(to))).await.unwrap();
     }
 
     pub async fn customer(&self, tenant: TenantId, name: &str) -> CustomerId {
@@ -142,7 +142,7 @@ impl Services {
             payment_method: method.to_owned(),
             promotion: PromotionChoice::Best,
         };
-        let bought = self.subscriptions.subscribe(&self.scope(tenant).await, new, &key()).await;
+        let bought = Box::pin(self.subscriptions.subscribe(&self.scope(tenant).await, new, &key())).await;
         bought.ok().map(|bought| bought.subscription.id)
     }
 
@@ -155,7 +155,9 @@ impl Services {
 
     pub async fn upgrade(&self, tenant: TenantId, subscription: SubscriptionId, plan: &str) {
         let new = NewUpgrade { plan_code: plan.to_owned(), quote: None, payment_method: None };
-        self.subscriptions.upgrade(&self.scope(tenant).await, subscription, new, &key()).await.unwrap();
+        Box::pin(self.subscriptions.upgrade(&self.scope(tenant).await, subscription, new, &key()))
+            .await
+            .unwrap();
     }
 
     pub async fn authorize(&self, tenant: TenantId, customer: CustomerId, id: &str) {
@@ -166,16 +168,16 @@ impl Services {
             prompt: tokens(1_000, 0),
             output_tokens_max: Some(100),
         };
-        self.usage.authorize(&self.scope(tenant).await, request).await.unwrap();
+        Box::pin(self.usage.authorize(&self.scope(tenant).await, request)).await.unwrap();
     }
 
     pub async fn void(&self, tenant: TenantId, id: &str) {
         let scope = self.scope(tenant).await;
-        self.usage.void(&scope, "urn:test", id, "the gateway counted a retry").await.unwrap();
+        Box::pin(self.usage.void(&scope, "urn:test", id, "the gateway counted a retry")).await.unwrap();
     }
 
     pub async fn record(&self, tenant: TenantId, events: Vec<UsageEvent>) -> Vec<EventResult> {
-        self.usage.record(&self.scope(tenant).await, events).await.unwrap()
+        Box::pin(self.usage.record(&self.scope(tenant).await, events)).await.unwrap()
     }
 }
 
@@ -252,7 +254,7 @@ pub async fn live(services: &Services) -> Cast {
     services.subscribe(tenant, nina, "lite", &format!("{GOOD}:nina")).await.unwrap();
     let (invoice, _) = services.first_invoice(tenant, nina).await;
     let scope = services.scope(tenant).await;
-    services.subscriptions.refund_invoice(&scope, invoice, Some(36), None, &key()).await.unwrap();
+    Box::pin(services.subscriptions.refund_invoice(&scope, invoice, Some(36), None, &key())).await.unwrap();
     let mallory = services.customer(tenant, "mallory").await;
     services.subscribe(tenant, mallory, "lite", &format!("{GOOD}:mallory")).await.unwrap();
     let (_, payment) = services.first_invoice(tenant, mallory).await;
@@ -282,7 +284,7 @@ pub async fn live(services: &Services) -> Cast {
     captures.authorization = Some("hold-1".parse().unwrap());
     services.record(tenant, vec![captures]).await;
     let scope = services.scope(tenant).await;
-    services.usage.release(&scope, ada, &"hold-2".parse().unwrap()).await.unwrap();
+    Box::pin(services.usage.release(&scope, ada, &"hold-2".parse().unwrap())).await.unwrap();
     // Both bands, another model, a free one, one without a rate.
     services
         .record(
@@ -324,7 +326,7 @@ pub async fn live(services: &Services) -> Cast {
     let omni = dearer.models.iter_mut().find(|model| model.code == OMNI).unwrap();
     omni.bands[0].credit_rates_milli = Some(domain::catalog::CreditRates::Uniform(RateMilli(2_000)));
     let middle = at("2026-02-15T00:00:00Z");
-    services.catalogs.publish(tenant, dearer, middle, scope.now).await.unwrap();
+    Box::pin(services.catalogs.publish(tenant, dearer, middle, scope.now)).await.unwrap();
     services.advance(tenant, "2026-02-20T08:00:00Z").await;
     services
         .record(
@@ -350,7 +352,7 @@ pub async fn live(services: &Services) -> Cast {
     services.record(tenant, vec![late]).await;
     services.void(tenant, "ivan-late").await;
     let (scope, declines) = (services.scope(tenant).await, "pm_sandbox_declines");
-    services.subscriptions.set_payment_method(&scope, kate_buys, declines, &key()).await.unwrap();
+    Box::pin(services.subscriptions.set_payment_method(&scope, kate_buys, declines, &key())).await.unwrap();
     services.advance(tenant, "2026-04-02T08:00:00Z").await;
     services.record(tenant, vec![event(ada, "ada-april", PRO, tokens(10_000, 0))]).await;
     services.record(tenant, vec![event(ada, "ada-last", PRO, tokens(20_000, 0))]).await;
