@@ -42,6 +42,10 @@ impl WithoutOverdraft {
         known.insert((tenant, customer), Instant::now());
     }
 
+    fn forget(&self, tenant: TenantId, customer: CustomerId) {
+        self.locked().remove(&(tenant, customer));
+    }
+
     fn locked(&self) -> MutexGuard<'_, HashMap<(TenantId, CustomerId), Instant>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -56,6 +60,11 @@ pub(crate) enum PaysFor {
 }
 
 impl Usage {
+    /// How the customer goes on without Credits was changed here: this server knows it at once, others within a second.
+    pub fn forget_overdraft(&self, tenant: TenantId, customer: CustomerId) {
+        self.parts.without_overdraft.forget(tenant, customer);
+    }
+
     /// Holds what is left for a request that the Credits do not pay for, where it may start all the same. None where it
     /// may not.
     pub(crate) async fn hold_without_credits(
