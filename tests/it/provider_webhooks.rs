@@ -327,8 +327,15 @@ async fn what_never_came_is_found_in_the_providers_list_within_a_minute() {
 /// What there is of a tenant's money, without what was made up: the same for the same story.
 async fn canonical(client: &Client) -> Vec<Value> {
     let mut all = Vec::new();
-    let customers = client.get("/v1/customers?limit=200").await.expect(200);
-    for customer in customers["data"].as_array().unwrap() {
+    let mut customers = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page = client.get(&format!("/v1/customers?limit=200{cursor}")).await.expect(200);
+        customers.extend(page["data"].as_array().unwrap().clone());
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    for customer in &customers {
         let id = customer["id"].as_str().unwrap();
         let list = async |path: &str| {
             let page = client.get(&format!("{path}?customer={id}&limit=200")).await.expect(200);
@@ -377,13 +384,14 @@ async fn canonical(client: &Client) -> Vec<Value> {
     all
 }
 
-/// One story of many customers: the events that the double would tell, in order. Nothing is told yet.
-async fn story(shop: &Shop) -> Vec<Value> {
-    for number in 0..10 {
+/// One story of many customers, ten ways it may go: the events that the double would tell, in order. Nothing is told
+/// yet.
+async fn story(shop: &Shop, customers: usize) -> Vec<Value> {
+    for number in 0..customers {
         let name = format!("c{number}");
         let (_, _, intent) = processing(shop, &name, "pro").await;
         let double = &shop.double;
-        match number {
+        match number % 10 {
             // Paid.
             0 | 1 => double.settle(&intent, true),
             // Declined.
@@ -425,20 +433,32 @@ async fn story(shop: &Shop) -> Vec<Value> {
 /// G-9 and F-10: shuffled, tripled, a fifth of them late, and forged ones between them.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_in_any_order_and_number_end_in_the_same_state() {
+    end_in_the_same_state(10, 6).await;
+}
+
+/// As many customers as `TOLLGATE_STORY_CUSTOMERS` says, 500 without.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes many minutes"]
+async fn events_of_many_customers_in_twenty_orders_end_in_the_same_state() {
+    let customers = std::env::var("TOLLGATE_STORY_CUSTOMERS").map_or(500, |number| number.parse().unwrap());
+    end_in_the_same_state(customers, 20).await;
+}
+
+async fn end_in_the_same_state(customers: usize, seeds: u64) {
     let in_order = Shop::open().await;
     let _worker = in_order.world.work();
-    for event in story(&in_order).await {
+    for event in story(&in_order, customers).await {
         in_order.tell(&event).await.expect(200);
         in_order.settled().await;
     }
     let expected = canonical(in_order.client()).await;
-    assert_eq!(expected.len(), 10);
+    assert_eq!(expected.len(), customers);
     in_order.agree().await;
 
-    for seed in 1..=6 {
+    for seed in 1..=seeds {
         let shop = Shop::open().await;
         let _worker = shop.world.work();
-        let events = story(&shop).await;
+        let events = story(&shop, customers).await;
         let mut random = fastrand::Rng::with_seed(seed);
         let mut told: Vec<&Value> = events.iter().chain(&events).chain(&events).collect();
         random.shuffle(&mut told);
@@ -462,5 +482,6 @@ async fn events_in_any_order_and_number_end_in_the_same_state() {
             assert_eq!(found, expected, "seed {seed}");
         }
         shop.agree().await;
+        eprintln!("order {seed} of {seeds}: {} events of {customers} customers", told.len());
     }
 }
