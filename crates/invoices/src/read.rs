@@ -1,6 +1,7 @@
 //! Looks at invoices and payments inside the caller's transaction.
 
 use db::{Connection, Result};
+use domain::Timestamp;
 use domain::id::{CustomerId, InvoiceId, PaymentId, TenantId};
 
 use crate::{Invoice, InvoiceView, Payment, store};
@@ -43,15 +44,16 @@ pub async fn in_flight(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId
     store::in_flight(tx, tenant, invoice).await
 }
 
-/// Payments that were stored and that the provider may not have heard of, `limit` of those after
+/// Payments that were stored by `now` and that the provider may not have heard of, `limit` of those after
 /// `after`.
 pub async fn uncollected(
     tx: &mut Connection,
     tenant: TenantId,
+    now: Timestamp,
     after: Option<PaymentId>,
     limit: u32,
 ) -> Result<Vec<Payment>> {
-    store::uncollected(tx, tenant, after, limit).await
+    store::uncollected(tx, tenant, now, after, limit).await
 }
 
 /// An invoice with its lines and payments; `not-found` where there is none.

@@ -337,12 +337,14 @@ pub async fn in_flight(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId
 pub async fn uncollected(
     tx: &mut Connection,
     tenant: TenantId,
+    now: Timestamp,
     after: Option<PaymentId>,
     limit: u32,
 ) -> Result<Vec<Payment>> {
     let rows: Vec<PaymentRow> = payments::table
         .filter(payments::tenant_id.eq(tenant.uuid()))
         .filter(payments::status.eq(PaymentStatus::Created.name()))
+        .filter(payments::created_at.le(now))
         .filter(payments::payment_id.gt(after.map_or(Uuid::nil(), PaymentId::uuid)))
         .order(payments::payment_id)
         .limit(limit.into())

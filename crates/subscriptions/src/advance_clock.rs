@@ -76,7 +76,8 @@ impl Subscriptions {
         }
     }
 
-    /// Collects what was stored and not collected. Whether the provider has decided any of it.
+    /// Collects what was stored by now and not collected: another request may be ahead of this one, and what it has
+    /// stored is not collected at an earlier instant. Whether the provider has decided any of it.
     async fn collect_uncollected(&self, scope: &TenantScope) -> Result<bool> {
         let tenant = scope.tenant;
         let mut after = None;
@@ -84,7 +85,9 @@ impl Subscriptions {
         loop {
             let page = self
                 .db
-                .transaction(tenant, async |tx| invoices::uncollected(tx, tenant, after, BATCH).await)
+                .transaction(tenant, async |tx| {
+                    invoices::uncollected(tx, tenant, scope.now, after, BATCH).await
+                })
                 .await?;
             let Some(last) = page.last() else { return Ok(any_decided) };
             after = Some(last.id);

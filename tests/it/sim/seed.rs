@@ -255,7 +255,7 @@ impl Seed {
             send(&self.client, &self.ids, command, &key, self.step),
             send(&other, &self.ids, command, &key, self.step)
         );
-        let (one, two) = (one?, two?);
+        let (one, two) = (self.or_again(command, &key, one).await?, self.or_again(command, &key, two).await?);
         let before = self.ids.clone();
         let mut outcome = Ok(());
         // Either may have come first.
@@ -269,6 +269,20 @@ impl Seed {
         outcome.map_err(|wrong| {
             format!("{wrong}\n\nanswered {one:?}\nand {two:?}\nthe model: {first:?}\nand {second:?}")
         })
+    }
+
+    /// The answer, or where another seed's fault has cut it off that of the same request again: its key says that it is one.
+    async fn or_again(
+        &mut self,
+        command: &Command,
+        key: &str,
+        answer: Result<Got, String>,
+    ) -> Result<Got, String> {
+        match answer {
+            Ok(got) if got.status != 503 => Ok(got),
+            _ if command.has_key() => Ok(self.send(command, key).await?.0),
+            other => other,
+        }
     }
 
     /// An earlier success again, a day at most after it: whatever has happened since, it is answered as
