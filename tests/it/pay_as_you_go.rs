@@ -211,6 +211,27 @@ async fn nothing_is_billed_past_the_spend_cap_and_nothing_starts_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_server_knows_at_once_how_a_customer_goes_on() {
+    let world = World::new().await;
+    let (first, second) = (world.serve().await, world.serve().await);
+    let ada = first.client.customer("ada").await;
+    let status = async |client: &Client, id: &str| {
+        client.authorize(id, &ada, "mimo-v2-omni", 10, 10).await.status.as_u16()
+    };
+    for (turn, payg, expected) in [(0, false, 402), (1, true, 201), (2, false, 402), (3, true, 201)] {
+        if turn > 0 {
+            let exhaustion = if payg { "payg" } else { "absorb" };
+            let spend_cap_minor = if payg { 100 } else { 0 };
+            let body =
+                json!({"exhaustion": exhaustion, "currency": "USD", "spend_cap_minor": spend_cap_minor});
+            set(&first.client, &ada, body).await;
+        }
+        assert_eq!(status(&second.client, &format!("second-{turn}")).await, expected, "turn {turn}");
+        assert_eq!(status(&first.client, &format!("first-{turn}")).await, expected, "turn {turn}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_plan_usage_is_invoiced_at_the_months_end() {
     let world = World::new().await;
     let server = world.serve().await;

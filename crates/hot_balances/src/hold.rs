@@ -1,5 +1,6 @@
 //! Holds Credits, once per hold id.
 
+use domain::exhaustion::Exhaustion;
 use domain::hold::{Hold, counts_until};
 use domain::id::{CustomerId, ExternalId};
 use domain::{Credits, Timestamp};
@@ -32,7 +33,13 @@ pub enum HoldAnswer {
     /// This id was granted before.
     Known { known: KnownHold, version: i64 },
     /// Not even the prompt fits into what is `unheld`.
-    Short { unheld: Credits, version: i64, refills_at: Option<Timestamp> },
+    Short {
+        unheld: Credits,
+        version: i64,
+        refills_at: Option<Timestamp>,
+        /// How the customer goes on without Credits; the tenant's policy where none.
+        exhaustion: Option<Exhaustion>,
+    },
     /// Redis does not have the account, or what it has is no longer good.
     Miss {
         /// The account was loaded in this epoch and its live holds are all there: only its balance
@@ -145,7 +152,7 @@ fn read_answer(
         "out" if is_dropped => return Some(HoldAnswer::Miss { is_loaded: true }),
         _ => {}
     }
-    let Projection { version, refills_at, cycle_ends_at, .. } = *projection?;
+    let Projection { version, refills_at, cycle_ends_at, exhaustion, .. } = *projection?;
     match answer.split_once(' ') {
         None => (answer == "out").then_some(HoldAnswer::Miss { is_loaded: true }),
         Some(("held", credits)) => {
@@ -157,7 +164,7 @@ fn read_answer(
             Some(HoldAnswer::Known { known, version })
         }
         Some(("short", unheld)) => {
-            Some(HoldAnswer::Short { unheld: read_credits(unheld)?, version, refills_at })
+            Some(HoldAnswer::Short { unheld: read_credits(unheld)?, version, refills_at, exhaustion })
         }
         Some(_) => None,
     }

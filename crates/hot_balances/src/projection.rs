@@ -1,6 +1,7 @@
 //! An account's balance as it is written to Redis, signed.
 
 use chrono::DateTime;
+use domain::exhaustion::Exhaustion;
 use domain::{Credits, Timestamp};
 
 use crate::keys::{AccountKey, Epoch};
@@ -18,18 +19,21 @@ pub struct Projection {
     pub refills_at: Option<Timestamp>,
     /// When the current cycle ends: its holds count no longer (R-19a).
     pub cycle_ends_at: Option<Timestamp>,
+    /// How the customer goes on without Credits; the tenant's policy where none.
+    pub exhaustion: Option<Exhaustion>,
 }
 
 impl Projection {
-    /// `version available valid_until refills_at cycle_ends_at mac`, as the scripts read it.
+    /// `version available valid_until refills_at cycle_ends_at exhaustion mac`, as the scripts read it.
     pub(crate) fn write(&self, account: AccountKey, epoch: Epoch, mac_key: &MacKey) -> String {
         let body = format!(
-            "{} {} {} {} {}",
+            "{} {} {} {} {} {}",
             self.version,
             self.available,
             micros_or_dash(self.valid_until),
             micros_or_dash(self.refills_at),
-            micros_or_dash(self.cycle_ends_at)
+            micros_or_dash(self.cycle_ends_at),
+            self.exhaustion.map_or("-", Exhaustion::name)
         );
         let mac = mac_key.sign(&signed_text(&body, account, epoch));
         format!("{body} {mac}")
@@ -38,7 +42,7 @@ impl Projection {
     /// What was written, and whether it is ours: `None` where it does not even read as one.
     pub(crate) fn read(text: &str) -> Option<Projection> {
         let parts: Vec<&str> = text.split(' ').collect();
-        let [version, available, valid_until, refills_at, cycle_ends_at, _mac] = parts[..] else {
+        let [version, available, valid_until, refills_at, cycle_ends_at, exhaustion, _mac] = parts[..] else {
             return None;
         };
         Some(Projection {
@@ -47,6 +51,7 @@ impl Projection {
             valid_until: read_instant_or_dash(valid_until)?,
             refills_at: read_instant_or_dash(refills_at)?,
             cycle_ends_at: read_instant_or_dash(cycle_ends_at)?,
+            exhaustion: read_exhaustion_or_dash(exhaustion)?,
         })
     }
 
@@ -78,6 +83,12 @@ fn micros_or_dash(instant: Option<Timestamp>) -> String {
 /// A dash reads as no instant; anything else must be one.
 fn read_instant_or_dash(text: &str) -> Option<Option<Timestamp>> {
     if text == "-" { Some(None) } else { read_instant(text).map(Some) }
+}
+
+/// A dash reads as none; anything else must be one.
+fn read_exhaustion_or_dash(text: &str) -> Option<Option<Exhaustion>> {
+    let named = || Exhaustion::ALL.into_iter().find(|exhaustion| exhaustion.name() == text);
+    if text == "-" { Some(None) } else { named().map(Some) }
 }
 
 pub(crate) fn read_instant(text: &str) -> Option<Timestamp> {

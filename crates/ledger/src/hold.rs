@@ -1,10 +1,11 @@
 //! Sets Credits aside for a request that wants to start.
 
-use db::{Connection, Error, Result};
+use db::{Connection, Result};
+use domain::exhaustion::Exhaustion;
 use domain::hold::{Hold, HoldEnd, credits_to_hold};
 use domain::id::CustomerId;
 use domain::refusal::OutOfCredits;
-use domain::{Refusal, TenantScope};
+use domain::{Credits, Refusal, TenantScope, Timestamp};
 use hot_balances::{AccountKey, Away, Epoch, HoldAnswer, HoldRequest, KnownHold};
 
 use crate::hot_gate::{Decider, Lease, SETTLE};
@@ -17,11 +18,27 @@ pub struct Granted {
     pub version: i64,
 }
 
+/// Whether a request may start with Credits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    Granted(Granted),
+    OutOfCredits(Short),
+}
+
+/// Not even the prompt fits into what is left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Short {
+    pub out: OutOfCredits,
+    /// How the customer goes on without Credits; the tenant's policy where none.
+    pub exhaustion: Option<Exhaustion>,
+}
+
 /// The same, before a repeated request has been told from a new one.
 #[derive(Debug)]
 enum HoldOutcome {
     New(Granted),
     Known { known: KnownHold, version: i64 },
+    Short(Short),
 }
 
 /// What came of asking Redis.
@@ -41,21 +58,22 @@ impl Ledger {
     /// Holds Credits for a request: the whole estimate, or all that is left where at least the
     /// prompt fits. The same id and request answer the same hold.
     ///
-    /// Refused: `insufficient_quota`, `authorization-reused`, `authorization-ended`, `account-parked`,
-    /// `subscription-suspended`, `not-found`.
+    /// Refused: `authorization-reused`, `authorization-ended`, `account-parked`, `subscription-suspended`,
+    /// `not-found`.
     pub async fn hold(
         &self,
         scope: &TenantScope,
         customer: CustomerId,
         request: &HoldRequest,
-    ) -> Result<Granted> {
+    ) -> Result<Decision> {
         self.journal.check_is_recording()?;
         match self.decide(scope, customer, request).await? {
-            HoldOutcome::New(granted) => Ok(granted),
+            HoldOutcome::New(granted) => Ok(Decision::Granted(granted)),
             HoldOutcome::Known { known, version } => {
                 check_same(&known, request)?;
-                Ok(Granted { hold: known.hold, version })
+                Ok(Decision::Granted(Granted { hold: known.hold, version }))
             }
+            HoldOutcome::Short(short) => Ok(Decision::OutOfCredits(short)),
         }
     }
 
@@ -141,7 +159,9 @@ impl Ledger {
                 }
                 Ok(Hot::Decided(HoldOutcome::Known { known, version }))
             }
-            HoldAnswer::Short { unheld, refills_at, .. } => Err(out_of_credits(request, unheld, refills_at)),
+            HoldAnswer::Short { unheld, refills_at, exhaustion, version: _ } => {
+                Ok(Hot::Decided(HoldOutcome::Short(short(request, unheld, refills_at, exhaustion))))
+            }
             HoldAnswer::Miss { .. } => Ok(Hot::Missed),
             HoldAnswer::Lost => Ok(Hot::Lost),
         }
@@ -214,7 +234,8 @@ impl Ledger {
         let held = store::held(tx, tenant, customer, now).await?;
         let unheld = account.available(as_of).minus_floor_zero(held);
         let Some(credits) = credits_to_hold(unheld, request.full, request.prompt_only) else {
-            return Err(out_of_credits(request, unheld, account.refills_at()));
+            let short = short(request, unheld, account.refills_at(), account.overflow().exhaustion);
+            return Ok(Some((HoldOutcome::Short(short), epoch)));
         };
         let hold = request.hold(customer, credits, account.cycle_ends_at(now));
         store::insert_holds(tx, tenant, &[(hold.clone(), request.fingerprint.clone())]).await?;
@@ -232,15 +253,12 @@ fn check_same(known: &KnownHold, request: &HoldRequest) -> Result<()> {
     }
 }
 
-fn out_of_credits(
+fn short(
     request: &HoldRequest,
-    unheld: domain::Credits,
-    refills_at: Option<domain::Timestamp>,
-) -> Error {
-    Refusal::OutOfCredits(OutOfCredits {
-        needed: request.prompt_only,
-        remaining: unheld,
-        resets_at: refills_at,
-    })
-    .into()
+    unheld: Credits,
+    refills_at: Option<Timestamp>,
+    exhaustion: Option<Exhaustion>,
+) -> Short {
+    let out = OutOfCredits { needed: request.prompt_only, remaining: unheld, resets_at: refills_at };
+    Short { out, exhaustion }
 }

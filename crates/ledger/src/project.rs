@@ -35,5 +35,6 @@ pub(crate) fn projection(account: &Account, now: Timestamp) -> Projection {
         }),
         refills_at: account.refills_at(),
         cycle_ends_at: account.cycle_ends_at(now),
+        exhaustion: account.overflow().exhaustion,
     }
 }

@@ -14,7 +14,7 @@ use domain::id::{CustomerId, GrantId, TenantId};
 use domain::scope::TenantMode;
 use domain::{Credits, Refusal, TenantScope, Timestamp};
 use hot_balances::HotBalances;
-use ledger::{HoldRequest, Ledger};
+use ledger::{Decision, HoldRequest, Ledger};
 use testkit::{LoneServers, Stores};
 use uuid::Uuid;
 
@@ -164,7 +164,10 @@ async fn a_parked_account_gets_no_hold_whoever_decides() {
         fingerprint: "f".to_owned(),
     };
     let scope = TenantScope { now: at(1), ..given.scope.clone() };
-    let hold = async |id: &str| ledger.hold(&scope, given.customer, &request(id)).await;
+    let hold = async |id: &str| match ledger.hold(&scope, given.customer, &request(id)).await? {
+        Decision::Granted(granted) => Ok(granted),
+        Decision::OutOfCredits(short) => panic!("{short:?}"),
+    };
     hold("before").await.unwrap();
 
     // Also by the clock of a server that is late.

@@ -13,7 +13,7 @@ use domain::id::{CustomerId, ExternalId, GrantId, TenantId};
 use domain::scope::TenantMode;
 use domain::{Credits, Refusal, TenantScope, Timestamp};
 use hot_balances::{Epoch, FillHolds, HotBalances};
-use ledger::{Accounts, EndedHolds, FoundHold, HoldRequest, Ledger, Looked};
+use ledger::{Accounts, Decision, EndedHolds, FoundHold, HoldRequest, Ledger, Looked};
 use testkit::{LoneServers, Stores};
 use uuid::Uuid;
 
@@ -174,7 +174,8 @@ async fn hold(
     prompt_only: i64,
 ) -> Result<i64, Refusal> {
     match ledger.hold(scope, customer, &request(scope, id, full, prompt_only)).await {
-        Ok(granted) => Ok(granted.hold.credits.get()),
+        Ok(Decision::Granted(granted)) => Ok(granted.hold.credits.get()),
+        Ok(Decision::OutOfCredits(short)) => Err(Refusal::OutOfCredits(short.out)),
         Err(Error::Refused(refusal)) => Err(refusal),
         Err(error) => panic!("{error}"),
     }
@@ -251,9 +252,9 @@ async fn whoever_released_a_hold_sees_no_older_balance_afterwards() {
     given.hold("a", 100, 50).await.unwrap();
     given.grant_unpublished(700, None).await;
     let released = given.ledger.release(&given.scope, given.customer, &"a".parse().unwrap()).await.unwrap();
-    let granted =
+    let decision =
         given.ledger.hold(&given.scope, given.customer, &request(&given.scope, "b", 800, 800)).await;
-    let granted = granted.unwrap();
+    let Ok(Decision::Granted(granted)) = decision else { panic!("{decision:?}") };
     assert_eq!((released, granted.version, granted.hold.credits), (2, 2, credits(800)));
 }
 
@@ -506,6 +507,7 @@ async fn what_was_read_before_a_change_is_not_loaded_after_it() {
         valid_until: None,
         refills_at: None,
         cycle_ends_at: None,
+        exhaustion: None,
     };
     // A load has read version 1; before it writes, another server charges 90 and publishes.
     given.charge(&given.scope, 90, None).await;

@@ -97,7 +97,8 @@ impl Subscriptions {
         }
         let history = self.catalogs.history(tenant).await?;
         let catalog = history.at(scope.now);
-        self.db
+        let set = self
+            .db
             .transaction(tenant, async |tx| {
                 if is_repeat(tx, scope, request).await? {
                     return read(tx, scope, customer).await;
@@ -140,7 +141,10 @@ impl Subscriptions {
                 outbox::emit(tx, tenant, event, scope.now).await?;
                 read(tx, scope, customer).await
             })
-            .await
+            .await?;
+        // Redis says of an account how its customer goes on.
+        self.ledger.republish(scope, customer).await?;
+        Ok(set)
     }
 
     /// Refused: `not-found`.

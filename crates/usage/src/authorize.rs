@@ -2,13 +2,14 @@
 
 use db::{Error, Result};
 use domain::cycle_rates::{Asked, cost_in_cycle, cost_in_force, depends_on_cycle};
+use domain::exhaustion::Exhaustion;
 use domain::hold::{Hold, expires_at, request_fingerprint};
 use domain::id::{CustomerId, ExternalId};
 use domain::policy::DearerRates;
 use domain::rating::{Estimate, NoCost, Unrated};
 use domain::usage::TokenCounts;
 use domain::{Credits, Refusal, TenantScope, Timestamp};
-use ledger::{Granted, HoldRequest};
+use ledger::{Decision, Granted, HoldRequest, Short};
 
 use crate::Usage;
 use crate::overdraft::PaysFor;
@@ -75,8 +76,13 @@ impl Usage {
                 max_output_tokens,
             });
         };
-        let granted = match self.parts.ledger.hold(scope, request.customer, &wanted).await {
-            Err(Error::Refused(Refusal::OutOfCredits(out))) => {
+        let granted = match self.parts.ledger.hold(scope, request.customer, &wanted).await? {
+            Decision::Granted(granted) => granted,
+            Decision::OutOfCredits(Short { out, exhaustion }) => {
+                // What Redis says of the customer tells those who have nothing but Credits: a refusal of theirs costs no query.
+                if exhaustion.unwrap_or(scope.policies.exhaustion) == Exhaustion::Absorb {
+                    return Err(Refusal::OutOfCredits(out).into());
+                }
                 // Boxed: hardly one request runs it.
                 let without = Box::pin(self.hold_without_credits(
                     scope,
@@ -89,7 +95,6 @@ impl Usage {
                 let (hold, version, max_output_tokens) = (granted.hold, granted.version, None);
                 return Ok(Authorized { hold, version, estimate, max_output_tokens });
             }
-            answer => answer?,
         };
         let is_partial = granted.hold.credits < estimate.full;
         let max_output_tokens =

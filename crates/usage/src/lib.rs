@@ -99,7 +99,6 @@ struct Parts {
     db: Db,
     catalogs: Catalogs,
     ledger: Ledger,
-    without_overdraft: overdraft::WithoutOverdraft,
 }
 
 /// The usage service; cheap to clone.
@@ -112,7 +111,7 @@ pub struct Usage {
 impl Usage {
     /// Starts gathering; needs a running tokio runtime.
     pub fn start(db: Db, catalogs: Catalogs, ledger: Ledger) -> Usage {
-        let parts = Arc::new(Parts { db, catalogs, ledger, without_overdraft: Default::default() });
+        let parts = Arc::new(Parts { db, catalogs, ledger });
         Usage { parts: parts.clone(), gatherer: gather::Gatherer::start(parts) }
     }
 }

@@ -1,55 +1,21 @@
 //! How a request starts, and usage goes on, without Credits: on account, up to the spend cap, or with a
 //! top-up that buys itself.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
 use db::{Connection, Error, Result};
 use domain::cycle_rates::Asked;
 use domain::exhaustion::{AUTO_TOP_UP_JOB, Exhaustion, Overflow};
-use domain::id::{CustomerId, TenantId};
+use domain::id::CustomerId;
 use domain::payg::{price, sum};
 use domain::usage::TokenCounts;
 use domain::{Credits, TenantScope, Timestamp};
-use ledger::{Accounts, Granted, HoldRequest};
+use ledger::{Accounts, Decision, Granted, HoldRequest};
 use scheduler::NewJob;
 use serde_json::json;
 
 use crate::Usage;
 
-/// How long a server believes that a customer has nothing but Credits: so long a change of that may go unseen.
-const BELIEVED: Duration = Duration::from_secs(1);
-/// When so many are believed, all are asked for again.
-const FORGET_AT: usize = 10_000;
 /// How often a hold of what is left is asked for, while others take of it.
 const TRIES_MAX: usize = 3;
-
-/// Customers of whom a server knows that they start nothing without Credits.
-#[derive(Default)]
-pub(crate) struct WithoutOverdraft(Mutex<HashMap<(TenantId, CustomerId), Instant>>);
-
-impl WithoutOverdraft {
-    fn is_known(&self, tenant: TenantId, customer: CustomerId) -> bool {
-        self.locked().get(&(tenant, customer)).is_some_and(|since| since.elapsed() < BELIEVED)
-    }
-
-    fn keep(&self, tenant: TenantId, customer: CustomerId) {
-        let mut known = self.locked();
-        if known.len() >= FORGET_AT {
-            known.clear();
-        }
-        known.insert((tenant, customer), Instant::now());
-    }
-
-    fn forget(&self, tenant: TenantId, customer: CustomerId) {
-        self.locked().remove(&(tenant, customer));
-    }
-
-    fn locked(&self) -> MutexGuard<'_, HashMap<(TenantId, CustomerId), Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// What a request would be paid for with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,11 +26,6 @@ pub(crate) enum PaysFor {
 }
 
 impl Usage {
-    /// How the customer goes on without Credits was changed here: this server knows it at once, others within a second.
-    pub fn forget_overdraft(&self, tenant: TenantId, customer: CustomerId) {
-        self.parts.without_overdraft.forget(tenant, customer);
-    }
-
     /// Holds what is left for a request that the Credits do not pay for, where it may start all the same. None where it
     /// may not.
     pub(crate) async fn hold_without_credits(
@@ -82,9 +43,8 @@ impl Usage {
             // All that is left if that is less than the estimate, and then nothing at all.
             for full in [wanted.full, Credits::ZERO] {
                 let rest = HoldRequest { full, prompt_only: Credits::ZERO, ..wanted.clone() };
-                match self.parts.ledger.hold(scope, customer, &rest).await {
-                    Err(Error::Refused(domain::Refusal::OutOfCredits(_))) => {}
-                    answer => return answer.map(Some),
+                if let Decision::Granted(granted) = self.parts.ledger.hold(scope, customer, &rest).await? {
+                    return Ok(Some(granted));
                 }
             }
         }
@@ -114,22 +74,14 @@ impl Usage {
         }
     }
 
-    /// None where the customer has nothing but Credits, as far as is known: also while PostgreSQL is away.
+    /// None where there is no such customer, and while PostgreSQL is away.
     async fn overflow(&self, scope: &TenantScope, customer: CustomerId) -> Result<Option<Overflow>> {
         let tenant = scope.tenant;
-        if self.parts.without_overdraft.is_known(tenant, customer) {
-            return Ok(None);
-        }
         let read =
             self.parts.db.transaction(tenant, async |tx| ledger::overflow(tx, tenant, customer).await).await;
         match read {
-            Ok(Some(overflow)) if overflow.exhaustion(&scope.policies) == Exhaustion::Absorb => {
-                self.parts.without_overdraft.keep(tenant, customer);
-                Ok(None)
-            }
-            Ok(overflow) => Ok(overflow),
             Err(Error::Unavailable(_)) => Ok(None),
-            Err(error) => Err(error),
+            read => read,
         }
     }
 }

@@ -9,7 +9,6 @@ use domain::id::{CustomerId, ExternalId};
 use idempotency::Idempotency;
 use serde::{Deserialize, Serialize};
 use subscriptions::{AutoTopUp, ExhaustionView, NewExhaustion, Subscriptions};
-use usage::Usage;
 use utoipa::ToSchema;
 
 use crate::auth::{Bills, Caller};
@@ -131,13 +130,11 @@ pub(super) async fn set_exhaustion(
     id: Id<CustomerId>,
     new: Keyed<SetExhaustion>,
     subscriptions: Data<Subscriptions>,
-    usage: Data<Usage>,
     idempotency: Data<Idempotency>,
 ) -> Result<HttpResponse, Error> {
     let Keyed { value: new, key } = new;
     once(&idempotency, caller.scope(), key, move |scope, key| async move {
         let set = subscriptions.set_exhaustion(&scope, id.0, new.into(), &key).await?;
-        usage.forget_overdraft(scope.tenant, id.0);
         answer(StatusCode::OK, &ExhaustionSettings::of(set)?)
     })
     .await

@@ -1,6 +1,7 @@
 //! One account's holds.
 
 use domain::Timestamp;
+use domain::exhaustion::Exhaustion;
 use domain::hold::HoldEnd;
 use hot_balances::{HoldAnswer, Projection, RenewAnswer};
 
@@ -28,7 +29,8 @@ async fn a_hold_takes_the_estimate_or_all_that_is_left_or_nothing(given: Given) 
     assert_eq!(given.hold("c", 2, 1).await, Err(0), "nothing is left");
     assert_eq!(given.hold("free", 0, 0).await, Ok(0), "what costs nothing is never refused");
     let short = given.ask(&request("d", 2, 1, 0)).await;
-    assert_eq!(short, HoldAnswer::Short { unheld: credits(0), version: 1, refills_at: Some(at(1_000)) });
+    let (refills_at, exhaustion) = (Some(at(1_000)), Some(Exhaustion::Payg));
+    assert_eq!(short, HoldAnswer::Short { unheld: credits(0), version: 1, refills_at, exhaustion });
 }
 
 async fn the_same_id_answers_the_same_hold(given: Given) {

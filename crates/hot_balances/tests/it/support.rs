@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use chrono::{DateTime, Duration};
+use domain::exhaustion::Exhaustion;
 use domain::hold::HoldEnd;
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{Credits, Timestamp};
@@ -97,6 +98,7 @@ pub(crate) fn balance(version: i64, available: i64) -> Projection {
         valid_until: Some(at(60)),
         refills_at: Some(at(1_000)),
         cycle_ends_at: None,
+        exhaustion: Some(Exhaustion::Payg),
     }
 }
 
