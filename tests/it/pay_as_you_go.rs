@@ -115,7 +115,9 @@ async fn what_the_plan_does_not_cover_is_billed_by_the_token_at_the_cycles_end()
     // Free is free.
     assert_eq!(use_up(client, "tts", &ada, "mimo-v2-tts", json!({"input": 5})).await["payg"], Value::Null);
 
-    client.authorize("go", &ada, "mimo-v2-pro", 10_000, 1_000).await.expect(201);
+    let go = client.authorize("go", &ada, "mimo-v2-pro", 10_000, 1_000).await.expect(201);
+    let again = client.authorize("go", &ada, "mimo-v2-pro", 10_000, 1_000).await.expect(201);
+    assert_eq!(again, go, "asked again it is answered as it was: no limit on what is paid by the token");
     client.authorize("flash", &ada, "mimo-v2-flash", 10_000, 1_000).await.expect(201);
     let accrued = exhaustion(client, &ada).await;
     assert_eq!(accrued["accrued_pico"], "1402000000000", "0.003 + 1.10 + 0.299");

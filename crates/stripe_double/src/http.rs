@@ -56,7 +56,12 @@ fn kind(method: &str, path: &[&str]) -> Call {
     }
 }
 
-async fn call(request: HttpRequest, rest: Path<String>, body: Bytes, accounts: Data<Accounts>) -> HttpResponse {
+async fn call(
+    request: HttpRequest,
+    rest: Path<String>,
+    body: Bytes,
+    accounts: Data<Accounts>,
+) -> HttpResponse {
     let header =
         |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let secret_key = header(AUTHORIZATION.as_str()).unwrap_or_default();
