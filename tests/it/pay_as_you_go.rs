@@ -292,6 +292,25 @@ async fn an_invoice_of_usage_that_is_declined_stays_owed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rollover_run_invoices_the_months_that_are_over() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let ada = client.customer("ada").await;
+    set(client, &ada, json!({"exhaustion": "payg", "spend_cap_minor": 500})).await;
+    // 0.10 USD.
+    use_up(client, "e1", &ada, "mimo-v2-pro", json!({"input": 100_000})).await;
+    client.put("/v1/test-clock", json!({"now": "2026-02-01T00:00:00Z"})).await.expect(200);
+    let (subscriptions, scope) = (world.subscriptions(), world.scope().await);
+    let run = subscriptions.start_rollover(&scope).await.unwrap();
+    subscriptions.run_rollover(&scope, run).await.unwrap();
+    let all = invoices(client, &ada).await;
+    assert_eq!(all.len(), 1);
+    assert_eq!((&all[0]["status"], &all[0]["total"]["amount_minor"]), (&json!("open"), &json!(10)));
+    verify(&world);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn settings_that_cannot_be_are_refused_and_change_nothing() {
     let world = World::new().await;
     let server = world.serve().await;

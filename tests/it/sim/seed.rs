@@ -20,7 +20,7 @@ use crate::support::Client;
 /// How long a command is tried before Tollgate counts as down.
 const PATIENCE: Duration = Duration::from_secs(40);
 /// How many commands a failure shows.
-const SHOWN: usize = 20;
+const SHOWN: usize = 60;
 
 /// An earlier success with its Idempotency-Key.
 struct Kept {
