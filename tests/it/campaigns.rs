@@ -148,8 +148,16 @@ async fn a_campaign_gives_each_customer_its_tag_once() {
         json!({"tag": "outage", "credits": 5_000, "expires_at": "2026-03-01T00:00:00Z",
         "reason": "the outage of 30 January", "filter": filter})
     };
+    let spend = async |id: &str| {
+        let held = client.authorize(id, &ada, "mimo-v2-omni", 1, 1).await.expect(201);
+        client.post(&format!("/v1/authorizations/{id}/release"), json!({"customer": ada})).await.expect(200);
+        held["account_version"].clone()
+    };
+    spend("before").await;
     let lite = client.post("/v1/campaigns", start(json!({"plan": "lite"}))).await.expect(202);
     let lite = until_done(client, &lite).await;
+    let version = spend("at-once").await;
+    assert_eq!(version, client.balance(&ada).await["account_version"], "done, it can be spent");
     assert_eq!((&lite["granted"], &lite["skipped"]), (&json!(1), &json!(0)));
     let active = client.post("/v1/campaigns", start(json!({"status": "active"}))).await.expect(202);
     let active = until_done(client, &active).await;

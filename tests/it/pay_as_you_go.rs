@@ -115,7 +115,9 @@ async fn what_the_plan_does_not_cover_is_billed_by_the_token_at_the_cycles_end()
     // Free is free.
     assert_eq!(use_up(client, "tts", &ada, "mimo-v2-tts", json!({"input": 5})).await["payg"], Value::Null);
 
-    client.authorize("go", &ada, "mimo-v2-pro", 10_000, 1_000).await.expect(201);
+    let go = client.authorize("go", &ada, "mimo-v2-pro", 10_000, 1_000).await.expect(201);
+    let again = client.authorize("go", &ada, "mimo-v2-pro", 10_000, 1_000).await.expect(201);
+    assert_eq!(again, go, "asked again it is answered as it was: no limit on what is paid by the token");
     client.authorize("flash", &ada, "mimo-v2-flash", 10_000, 1_000).await.expect(201);
     let accrued = exhaustion(client, &ada).await;
     assert_eq!(accrued["accrued_pico"], "1402000000000", "0.003 + 1.10 + 0.299");
@@ -307,6 +309,25 @@ async fn an_invoice_of_usage_that_is_declined_stays_owed() {
         (&paid["payment_status"], &paid["invoice"]["total"]["amount_minor"]),
         (&json!("paid"), &json!(10))
     );
+    verify(&world);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollover_run_invoices_the_months_that_are_over() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let ada = client.customer("ada").await;
+    set(client, &ada, json!({"exhaustion": "payg", "spend_cap_minor": 500})).await;
+    // 0.10 USD.
+    use_up(client, "e1", &ada, "mimo-v2-pro", json!({"input": 100_000})).await;
+    client.put("/v1/test-clock", json!({"now": "2026-02-01T00:00:00Z"})).await.expect(200);
+    let (subscriptions, scope) = (world.subscriptions(), world.scope().await);
+    let run = subscriptions.start_rollover(&scope).await.unwrap();
+    subscriptions.run_rollover(&scope, run).await.unwrap();
+    let all = invoices(client, &ada).await;
+    assert_eq!(all.len(), 1);
+    assert_eq!((&all[0]["status"], &all[0]["total"]["amount_minor"]), (&json!("open"), &json!(10)));
     verify(&world);
 }
 

@@ -313,7 +313,9 @@ impl Answer {
 
 impl Client {
     pub fn new(base: &str, key: &str) -> Client {
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
+        // No connection is used that the server, which keeps one for five seconds, may be closing just then.
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(30));
+        let http = http.pool_idle_timeout(Duration::from_secs(2)).build().unwrap();
         Client { http, base: base.to_owned(), key: key.to_owned() }
     }
 

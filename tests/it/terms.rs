@@ -2,6 +2,7 @@
 //! catalogue version.
 
 use catalog::Catalogs;
+use diesel_async::SimpleAsyncConnection;
 use domain::calendar::AnchorKind;
 use domain::policy::Policies;
 use domain::rollover::RolloverPolicy;
@@ -314,5 +315,26 @@ async fn subscriptions_move_to_the_newest_version_at_their_renewal_and_not_befor
     client.advance_to("2026-03-31T10:00:00Z").await;
     assert_eq!(client.totals(&bob).await, [72, 600, 700]);
     assert_eq!(client.get(&bob_path).await.expect(200)["catalog_version"], 2);
+    world.verify().await;
+}
+
+/// Another run has the subscription in its hands: this one leaves the account to it, and nothing of what is carried is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_cycle_leaves_is_carried_whichever_of_two_runs_comes_first() {
+    let half = RolloverPolicy { share_bps: 5_000, cap_credits: None, cycles: 1 };
+    let world = World::with(Policies { rollover: Some(half), ..Policies::default() }).await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let customer = client.customer("ada").await;
+    client.subscribe(&customer, "lite").await;
+    client.put("/v1/test-clock", json!({"now": "2026-02-28T10:00:00Z"})).await.expect(200);
+    let (subscriptions, scope) = (world.subscriptions(), world.scope().await);
+    let mut other_run = world.stores.superuser().await;
+    other_run.batch_execute("begin; select from subscriptions for no key update").await.unwrap();
+    subscriptions.run_due(&scope).await.unwrap();
+    other_run.batch_execute("rollback").await.unwrap();
+    subscriptions.run_due(&scope).await.unwrap();
+    // The new 60,000,000 and a half of the old ones.
+    assert_eq!(client.available(&customer).await, 90_000_000);
     world.verify().await;
 }

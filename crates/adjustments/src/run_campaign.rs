@@ -33,7 +33,8 @@ impl Adjustments {
     }
 }
 
-/// The next batch; the last one finishes the run.
+/// The next batch. Once none is left the run is done: what the batch before gave is published by then, so whoever
+/// reads that it is done can spend.
 async fn step(tx: &mut Connection, scope: &TenantScope, id: CampaignId) -> Result<(Campaign, Accounts)> {
     let (tenant, now) = (scope.tenant, scope.now);
     // Locked: another process that does the same run waits here, and goes on behind this batch.
@@ -62,7 +63,7 @@ async fn step(tx: &mut Connection, scope: &TenantScope, id: CampaignId) -> Resul
         done_to: customers.last().copied(),
         granted,
         skipped: count(customers.len()).saturating_sub(granted),
-        is_last: customers.len() < BATCH as usize,
+        is_last: customers.is_empty(),
     };
     let campaign = store::campaigns::move_on(tx, tenant, id, &step, now).await?;
     Ok((campaign, accounts))

@@ -6,8 +6,9 @@
 //!
 //! [`Model`] is a tenant as the outside sees it: it takes a [`Command`] and says the [`Answer`] that
 //! Tollgate must give over HTTP. It covers customers, subscriptions by the month and by the year with their payments, retries, upgrades
-//! and cancels, top-ups, refunds, what is given by hand, holds, usage and its voids, cycles and the test clock. It has no
-//! pay-as-you-go, disputes or suspensions, and no refund of a year.
+//! and cancels, top-ups, refunds, disputes and suspensions, what the provider tells, what is given by hand or by campaigns, holds, usage and
+//! its voids, cycles with what they carry over, what is paid by the token, and the test clock. It has no top-up that buys itself, and of a year no refund but that of a cancel at
+//! once.
 
 pub mod account;
 mod apart;
@@ -16,6 +17,8 @@ pub mod command;
 pub mod holds;
 #[cfg(test)]
 mod one_by_one;
+mod payg;
+mod provider;
 mod rates;
 mod reads;
 mod sales;
@@ -23,9 +26,11 @@ mod subscriptions;
 pub mod tenant;
 mod usage;
 
-pub use command::{Answer, Ask, Command, Event, Fact, Noun, Plain};
+pub use command::{Answer, Ask, Command, Event, Fact, Noun, Plain, Whom};
 #[cfg(test)]
 pub(crate) use one_by_one::{Fate, ModelAccount, ModelUsage};
 pub use rates::{ModelBand, ModelCost, cost, discounted, paid_within_cycle};
-pub use tenant::{Model, ModelCatalog, ModelPlan, ModelPromotion, ModelRates, ModelTopUp};
+pub use tenant::{
+    Model, ModelCatalog, ModelPlan, ModelPolicies, ModelPromotion, ModelRates, ModelRollover, ModelTopUp,
+};
 pub use usage::Counted;

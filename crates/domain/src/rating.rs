@@ -625,7 +625,7 @@ mod tests {
             let with_bounds = steps.into_iter().enumerate().map(|(index, (step, is_inclusive, rates))| {
                 upper += step;
                 let is_bounded = index < last || !is_endless;
-                ModelBand { upper: is_bounded.then_some(upper), is_inclusive, rates }
+                ModelBand { upper: is_bounded.then_some(upper), is_inclusive, rates, prices: None }
             });
             with_bounds.collect()
         })
@@ -684,7 +684,7 @@ mod tests {
             counts in prop::array::uniform4(0u64..3_000),
             part in 0u32..=100,
         ) {
-            let bands = [ModelBand { upper: None, is_inclusive: true, rates: Some(rates.map(Some)) }];
+            let bands = [ModelBand { upper: None, is_inclusive: true, rates: Some(rates.map(Some)), prices: None }];
             let usage = usage_of(counts);
             let rated = rate(Some(&catalog_of(&bands)), "m", &usage, at(MAY)).unwrap();
             let overage = rated.credits.get() * i64::from(part) / 100;
@@ -701,7 +701,7 @@ mod tests {
             policy in 0u64..5_000,
             part in 0u32..=1_000,
         ) {
-            let bands = [ModelBand { upper: None, is_inclusive: true, rates: Some(rates.map(Some)) }];
+            let bands = [ModelBand { upper: None, is_inclusive: true, rates: Some(rates.map(Some)), prices: None }];
             let [input, cache_read, cache_write] = prompt;
             let usage = |output| usage_of([input, cache_read, cache_write, output]);
             let catalog = catalog_of(&bands);

@@ -89,7 +89,9 @@ impl Ledger {
                 Ok(Told::Done) => return Ok(()),
                 // Emptied, or in a later epoch, in which the accounts may have been loaded before.
                 Ok(Told::Lost) => self.gate.redis_is_emptied(&self.db, epoch).await?,
-                Err(away) => return self.gate.redis_is_away(&self.db, epoch, &away).await,
+                // Where this epoch was over before, another one may have begun, in which the accounts were loaded before
+                // the change: they are told there. It is this connection alone that Redis was away from.
+                Err(away) => self.gate.redis_is_away(&self.db, epoch, &away).await?,
             }
         }
         Err(still_changing())

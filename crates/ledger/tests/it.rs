@@ -564,6 +564,30 @@ async fn a_redis_that_was_restarted_while_nobody_looked_is_not_believed() {
     assert_eq!(given.hold("a", 50, 50).await.map_err(remaining), Err(5));
 }
 
+/// A worker seldom speaks to Redis: its connection is that of before the restart when it has something to tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_over_a_connection_that_broke_is_told_in_the_epoch_that_others_have_begun() {
+    let lone = LoneServers::start("told").await;
+    let given = given(lone.stores()).await;
+    let worker = &given;
+    worker.grant(100, None).await;
+    let server = given.other_ledger();
+    let hold = async |id: &str, full| hold(&server, &given.scope, given.customer, id, full, full).await;
+    assert_eq!(hold("before", 10).await, Ok(10));
+    lone.servers().stop_redis().unwrap();
+    lone.servers().start_redis().unwrap();
+    // Until Redis decides again, with the account loaded.
+    let mut loaded = 0;
+    while loaded < 3 {
+        let epoch = given.epoch().await;
+        hold(&format!("h{loaded}-{epoch}"), 0).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+        loaded = if epoch >= 3 { loaded + 1 } else { 0 };
+    }
+    worker.charge(&worker.scope, 85, None).await;
+    assert_eq!(hold("after", 90).await.map_err(remaining), Err(5), "100 less 85 spent and 10 held");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hold_of_nothing_is_captured_and_released_like_any_other() {
     let given = given(Stores::fresh().await).await;

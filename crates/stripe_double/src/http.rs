@@ -17,12 +17,13 @@ use crate::faults::{Call, Fault};
 use crate::idempotency::Claim;
 use crate::objects::{Answer, error};
 use crate::params::Params;
-use crate::{Shared, locked, page, webhooks};
+use crate::state::State;
+use crate::{Accounts, Shared, locked, page, webhooks};
 
-pub(crate) fn start(listen: SocketAddr, shared: Shared) -> io::Result<(SocketAddr, ServerHandle)> {
+pub(crate) fn start(listen: SocketAddr, accounts: Accounts) -> io::Result<(SocketAddr, ServerHandle)> {
     let http = HttpServer::new(move || {
         App::new()
-            .app_data(Data::new(shared.clone()))
+            .app_data(Data::new(accounts.clone()))
             .route("/pay/{session}", web::get().to(show_page))
             .route("/pay/{session}", web::post().to(complete_page))
             .route("/v1/{rest:.*}", web::to(call))
@@ -55,7 +56,12 @@ fn kind(method: &str, path: &[&str]) -> Call {
     }
 }
 
-async fn call(request: HttpRequest, rest: Path<String>, body: Bytes, shared: Data<Shared>) -> HttpResponse {
+async fn call(
+    request: HttpRequest,
+    rest: Path<String>,
+    body: Bytes,
+    accounts: Data<Accounts>,
+) -> HttpResponse {
     let header =
         |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let secret_key = header(AUTHORIZATION.as_str()).unwrap_or_default();
@@ -67,15 +73,12 @@ async fn call(request: HttpRequest, rest: Path<String>, body: Bytes, shared: Dat
     let key = header("idempotency-key").filter(|_| method == "POST");
     let fingerprint = format!("{method} {rest} {}", params.canonical());
 
+    let Some(shared) = found(&accounts, |state| state.is_allowed(secret_key)) else {
+        return respond(&error(401, json!({"type": "invalid_request_error", "message": "Invalid API Key"})));
+    };
     let (answer, fault) = {
         let mut state = locked(&shared);
         state.calls.push(call);
-        if !state.is_allowed(secret_key) {
-            return respond(&error(
-                401,
-                json!({"type": "invalid_request_error", "message": "Invalid API Key"}),
-            ));
-        }
         if let Some(key) = &key
             && let Claim::Answered(answer) = state.keys.claim(key, &fingerprint)
         {
@@ -122,6 +125,11 @@ async fn call(request: HttpRequest, rest: Path<String>, body: Bytes, shared: Dat
     }
 }
 
+/// The first account that it holds of.
+fn found(accounts: &Accounts, is_it: impl Fn(&State) -> bool) -> Option<Shared> {
+    locked(accounts).iter().find(|account| is_it(&locked(account))).cloned()
+}
+
 fn internal() -> Answer {
     error(500, json!({"type": "api_error", "message": "An unknown error occurred."}))
 }
@@ -143,7 +151,10 @@ fn cut_off() -> HttpResponse {
     HttpResponse::Ok().body(SizedStream::new(1_000, broken))
 }
 
-async fn show_page(session: Path<String>, shared: Data<Shared>) -> HttpResponse {
+async fn show_page(session: Path<String>, accounts: Data<Accounts>) -> HttpResponse {
+    let Some(shared) = found(&accounts, |state| state.session(&session).is_some()) else {
+        return HttpResponse::NotFound().finish();
+    };
     let state = locked(&shared);
     match state.session(&session) {
         Some(session) => HttpResponse::Ok()
@@ -153,7 +164,10 @@ async fn show_page(session: Path<String>, shared: Data<Shared>) -> HttpResponse 
     }
 }
 
-async fn complete_page(session: Path<String>, body: Bytes, shared: Data<Shared>) -> HttpResponse {
+async fn complete_page(session: Path<String>, body: Bytes, accounts: Data<Accounts>) -> HttpResponse {
+    let Some(shared) = found(&accounts, |state| state.session(&session).is_some()) else {
+        return HttpResponse::NotFound().finish();
+    };
     let params = Params::parse("", &String::from_utf8_lossy(&body));
     let mut state = locked(&shared);
     state.complete_checkout(&session, params.get("payment_method").unwrap_or_default());

@@ -65,16 +65,23 @@ impl Default for Options {
 /// The key that a double takes unless told otherwise. No key of anybody's.
 pub const SECRET_KEY: &str = "sk_test_double0000000000";
 
-/// A running double; it stops when this is dropped.
+/// A running double, or one account of it; it stops when the last of them is dropped.
 pub struct StripeDouble {
-    address: SocketAddr,
     shared: Shared,
+    serving: Arc<Serving>,
+}
+
+struct Serving {
+    address: SocketAddr,
+    accounts: Accounts,
     server: ServerHandle,
 }
 
 pub(crate) type Shared = Arc<Mutex<State>>;
+/// All accounts of a double, each with its own secret keys.
+pub(crate) type Accounts = Arc<Mutex<Vec<Shared>>>;
 
-pub(crate) fn locked(shared: &Shared) -> MutexGuard<'_, State> {
+pub(crate) fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     // A test that panicked with the lock has failed already.
     shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
@@ -84,14 +91,24 @@ impl StripeDouble {
     pub fn start(options: Options) -> std::io::Result<StripeDouble> {
         let listen = options.listen;
         let shared: Shared = Arc::new(Mutex::new(State::new(options)));
-        let (address, server) = http::start(listen, shared.clone())?;
+        let accounts: Accounts = Arc::new(Mutex::new(vec![shared.clone()]));
+        let (address, server) = http::start(listen, accounts.clone())?;
         locked(&shared).base = format!("http://{address}");
-        Ok(StripeDouble { address, shared, server })
+        Ok(StripeDouble { shared, serving: Arc::new(Serving { address, accounts, server }) })
+    }
+
+    /// Another account at the same address, which the secret keys of these options choose: it knows nothing of what the
+    /// others know. Where to listen is not looked at.
+    pub fn another_account(&self, options: Options) -> StripeDouble {
+        let shared: Shared = Arc::new(Mutex::new(State::new(options)));
+        locked(&shared).base = self.base();
+        locked(&self.serving.accounts).push(shared.clone());
+        StripeDouble { shared, serving: self.serving.clone() }
     }
 
     /// The URL to use instead of `https://api.stripe.com`.
     pub fn base(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.serving.address)
     }
 
     /// Makes a payment method, saved for nobody. Those with one `card` have one fingerprint.
@@ -208,7 +225,7 @@ impl StripeDouble {
     }
 }
 
-impl Drop for StripeDouble {
+impl Drop for Serving {
     fn drop(&mut self) {
         // Polled once, it tells the server; nobody has to wait for the end.
         let stopping = self.server.stop(false);

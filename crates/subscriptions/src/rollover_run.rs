@@ -62,6 +62,7 @@ impl Subscriptions {
         self.db.transaction(tenant, async |tx| store::rollovers::begin(tx, tenant, rollover).await).await?;
         self.give_up_overdue(scope).await?;
         self.retry_due(scope).await?;
+        self.invoice_due_usage(scope).await?;
         // Shares the work with others that run, then waits for them: done means that all is done.
         for locked in [Locked::Skip, Locked::Wait] {
             while !self.roll_batch(scope, BATCH, locked, Some(rollover)).await?.is_zero() {}

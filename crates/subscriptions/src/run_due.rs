@@ -21,8 +21,9 @@ impl Subscriptions {
 
     pub(crate) async fn run_all(&self, scope: &TenantScope, locked: Locked) -> Result<Progress> {
         self.give_up_overdue(scope).await?;
-        self.invoice_due_usage(scope).await?;
         self.retry_due(scope).await?;
+        // After the tries: where the last one has ended a subscription, no cycle of its customer runs any more.
+        self.invoice_due_usage(scope).await?;
         let mut total = Progress::default();
         loop {
             let progress = self.roll_batch(scope, BATCH, locked, None).await?;

@@ -96,9 +96,12 @@ impl Usage {
                 return Ok(Authorized { hold, version, estimate, max_output_tokens });
             }
         };
-        let is_partial = granted.hold.credits < estimate.full;
-        let max_output_tokens =
-            if is_partial { estimate.output_tokens_paid_by(granted.hold.credits) } else { None };
+        let held = granted.hold.credits;
+        // Less than the prompt, or nothing, is held only where something else pays the rest: the repeat of such a request
+        // is answered as the first one was.
+        let is_paid_otherwise = held < estimate.prompt_only || held.is_zero();
+        let is_partial = held < estimate.full && !is_paid_otherwise;
+        let max_output_tokens = if is_partial { estimate.output_tokens_paid_by(held) } else { None };
         Ok(Authorized { hold: granted.hold, version: granted.version, estimate, max_output_tokens })
     }
 

@@ -4,17 +4,39 @@
 use domain::model::calendar::{DAY, HOUR, MINUTE, Micros};
 use domain::model::holds::Hold;
 use domain::model::tenant::{Bought, Subscription};
-use domain::model::{Ask, Command, Counted, Event, Model};
+use domain::model::{Ask, Command, Counted, Event, Model, Whom};
 
 use super::random::Random;
 use super::sells::{MODELS, PLANS};
 
 /// The number of something that is not there.
 const NOWHERE: usize = 1_000_000;
-const CUSTOMERS_MAX: usize = 3;
+pub const CUSTOMERS_MAX: usize = 3;
+
+/// What becomes of a payment with one of Stripe's cards, and how often each is chosen.
+pub const STRIPE_METHODS: [(u64, &str); 4] =
+    [(60, "succeeds"), (10, "declines"), (16, "waits"), (14, "processes")];
+/// Cards that customers share.
+pub const STRIPE_CARDS: [Option<u64>; 2] = [Some(0), Some(1)];
+
+/// What one of Stripe's methods is called here: the card has a fingerprint always, of its customer's own unless it is shared.
+pub fn stripe_method(kind: &str, card: Option<u64>, customer: usize) -> String {
+    let card = card.map_or(format!("own-{customer}"), |card| format!("shared-{card}"));
+    format!("pm_stripe_{kind}:{card}/{customer}")
+}
+
+/// All of them.
+pub fn stripe_names() -> impl Iterator<Item = String> {
+    (0..CUSTOMERS_MAX).flat_map(|customer| {
+        STRIPE_METHODS.into_iter().flat_map(move |(_, kind)| {
+            let cards = STRIPE_CARDS.into_iter().chain([None]);
+            cards.map(move |card| stripe_method(kind, card, customer))
+        })
+    })
+}
 
 /// How often each kind is chosen.
-const WEIGHTS: [(u64, &str); 29] = [
+const WEIGHTS: [(u64, &str); 39] = [
     (3, "create-customer"),
     (6, "subscribe"),
     (3, "preview-upgrade"),
@@ -29,6 +51,16 @@ const WEIGHTS: [(u64, &str); 29] = [
     (6, "pay-invoice"),
     (5, "buy-top-up"),
     (5, "refund"),
+    (1, "suspend"),
+    (3, "resume"),
+    (4, "decide-payment"),
+    (2, "refund-elsewhere"),
+    (2, "open-dispute"),
+    (2, "close-dispute"),
+    (1, "tell-again"),
+    (2, "campaign"),
+    (4, "set-exhaustion"),
+    (2, "read-exhaustion"),
     (4, "give"),
     (2, "price"),
     (20, "authorize"),
@@ -81,26 +113,30 @@ impl Generator {
                 };
                 Command::CreateCustomer { external_id: format!("customer-{number}") }
             }
-            "subscribe" => Command::Subscribe {
-                customer: self.customer(model),
-                plan: self.plan(),
-                currency: self.random.of(&["USD", "USD", "CNY"]),
-                method: self.method(),
-                promotion: match self.random.below(10) {
-                    0 => Some("none".to_owned()),
-                    1 => Some("first-cycle".to_owned()),
-                    2 => Some("lite-only".to_owned()),
-                    _ => None,
-                },
-                annual: self.random.percent(25),
-            },
+            "subscribe" => {
+                let customer = self.customer(model);
+                Command::Subscribe {
+                    customer,
+                    plan: self.plan(),
+                    currency: self.random.of(&["USD", "USD", "CNY"]),
+                    method: self.method(customer),
+                    promotion: match self.random.below(10) {
+                        0 => Some("none".to_owned()),
+                        1 => Some("first-cycle".to_owned()),
+                        2 => Some("lite-only".to_owned()),
+                        _ => None,
+                    },
+                    annual: self.random.percent(25),
+                }
+            }
             "preview-upgrade" => {
                 let subscription = self.subscription(model);
                 Command::PreviewUpgrade { subscription, plan: self.higher_plan(model, subscription) }
             }
             "upgrade" => self.upgrade(model),
             "cancel" => {
-                Command::Cancel { subscription: self.subscription(model), at_once: self.random.percent(40) }
+                let (subscription, at_once) = (self.subscription(model), self.random.percent(40));
+                Command::Cancel { subscription, at_once, refund: at_once && self.random.percent(60) }
             }
             "withdraw-cancel" => {
                 let subscription = self.one_that(model, |own| own.cancels_at_end);
@@ -119,16 +155,38 @@ impl Generator {
                 Command::WithdrawMigration { subscription }
             }
             "set-method" => {
-                Command::SetMethod { subscription: self.subscription(model), method: self.method() }
+                let subscription = self.subscription(model);
+                Command::SetMethod { subscription, method: self.method(owner(model, subscription)) }
             }
             "pay-invoice" => self.pay(model),
-            "buy-top-up" => Command::BuyTopUp {
-                customer: self.customer(model),
-                top_up: if self.random.percent(4) { "topup-1b" } else { "topup-10m" },
-                currency: self.random.of(&["USD", "USD", "CNY"]),
-                method: self.method(),
-            },
+            "buy-top-up" => {
+                let customer = self.customer(model);
+                let top_up = if self.random.percent(4) { "topup-1b" } else { "topup-10m" };
+                let currency = self.random.of(&["USD", "USD", "CNY"]);
+                Command::BuyTopUp { customer, top_up, currency, method: self.method(customer) }
+            }
             "refund" => self.refund(model),
+            "suspend" => Command::Suspend { subscription: self.subscription(model) },
+            "resume" => {
+                let subscription = self.one_that(model, |own| own.status == "suspended");
+                Command::Resume { subscription }
+            }
+            "decide-payment" => self.decide(model),
+            "refund-elsewhere" => self.refund_elsewhere(model),
+            "open-dispute" => match self.paid_at_stripe(model, false) {
+                Some(invoice) => Command::OpenDispute { invoice },
+                None => self.buy_with(model, "succeeds"),
+            },
+            "close-dispute" => self.close_dispute(model),
+            "tell-again" => Command::TellAgain,
+            "campaign" => self.campaign(model),
+            "set-exhaustion" => {
+                let customer = self.customer(model);
+                let cap = self.random.percent(75).then(|| self.random.number_below(3_000));
+                let method = self.random.percent(50).then(|| self.method(customer));
+                Command::SetExhaustion { customer, cap, method }
+            }
+            "read-exhaustion" => Command::ReadExhaustion { customer: self.customer(model) },
             "give" => Command::Give {
                 customer: self.customer(model),
                 source: self.random.of(&["adjustment", "promotion"]),
@@ -207,7 +265,13 @@ impl Generator {
         if self.random.percent(75) { self.random.of(higher).to_owned() } else { self.plan() }
     }
 
-    fn method(&mut self) -> String {
+    /// Of the sandbox or, as often, a card of the customer's at Stripe.
+    fn method(&mut self, customer: usize) -> String {
+        if customer < CUSTOMERS_MAX && self.random.percent(50) {
+            let kind = self.random.weighted(&STRIPE_METHODS);
+            let card = if self.random.percent(20) { self.random.of(&STRIPE_CARDS) } else { None };
+            return stripe_method(kind, card, customer);
+        }
         let name = self.random.weighted(&[
             (66, "pm_sandbox_succeeds"),
             (16, "pm_sandbox_declines"),
@@ -236,7 +300,8 @@ impl Generator {
             Some(plan) if self.random.percent(90) => plan,
             _ => self.higher_plan(model, subscription),
         };
-        let method = if self.random.percent(40) { Some(self.method()) } else { None };
+        let customer = owner(model, subscription);
+        let method = if self.random.percent(40) { Some(self.method(customer)) } else { None };
         Command::Upgrade { subscription, plan, quote, method }
     }
 
@@ -251,18 +316,16 @@ impl Generator {
             if seen.is_empty() || self.random.percent(15) { NOWHERE } else { self.random.of(&seen) }
         };
         // A top-up has no method of its own.
-        let is_top_up = model.invoices.get(invoice).is_some_and(|invoice| invoice.bought == Bought::TopUp);
-        let method = if is_top_up || self.random.percent(70) { Some(self.method()) } else { None };
+        let is_top_up = model.invoices.get(invoice).is_some_and(|invoice| invoice.subscription.is_none());
+        let customer = model.invoices.get(invoice).map_or(NOWHERE, |invoice| invoice.customer);
+        let method = if is_top_up || self.random.percent(70) { Some(self.method(customer)) } else { None };
         Command::PayInvoice { invoice, method }
     }
 
     /// Mostly of something that was paid; not of a year, whose later cycles a refund ends.
     fn refund(&mut self, model: &Model) -> Command {
-        let is_of_a_year = |of: usize| {
-            let own = model.invoices[of].subscription.map(|own| &model.subscriptions[own]);
-            own.is_some_and(|own| own.is_annual || own.annual_from.is_some())
-        };
-        let seen: Vec<usize> = (0..model.invoices.len()).filter(|number| !is_of_a_year(*number)).collect();
+        let seen: Vec<usize> =
+            (0..model.invoices.len()).filter(|number| !is_of_a_year(model, *number)).collect();
         let paid: Vec<usize> =
             seen.iter().copied().filter(|of| model.invoices[*of].status == "paid").collect();
         let from = if !paid.is_empty() && self.random.percent(85) { paid } else { seen };
@@ -276,6 +339,82 @@ impl Generator {
             _ => Some(1 + self.random.number_below(own.total - own.refunded + 2)),
         };
         Command::Refund { invoice, amount }
+    }
+
+    /// A payment that the bank, or the customer at it, has left open.
+    fn decide(&mut self, model: &Model) -> Command {
+        let open: Vec<usize> =
+            (0..model.invoices.len()).filter(|number| model.can_be_decided(*number)).collect();
+        if open.is_empty() {
+            let kind = self.random.of(&["waits", "processes"]);
+            return self.buy_with(model, kind);
+        }
+        let invoice = self.random.of(&open);
+        Command::DecidePayment { invoice, succeeds: self.random.percent(65) }
+    }
+
+    /// Of those that were paid there, one with something left to give back where `is_whole` does not matter; none of a
+    /// year, whose later cycles that would end.
+    fn paid_at_stripe(&mut self, model: &Model, has_rest: bool) -> Option<usize> {
+        let is_so = |number: &usize| {
+            let invoice = &model.invoices[*number];
+            model.is_paid_at_stripe(*number)
+                && !is_of_a_year(model, *number)
+                && (!has_rest || invoice.refunded < invoice.total)
+        };
+        let paid: Vec<usize> = (0..model.invoices.len()).filter(is_so).collect();
+        if paid.is_empty() { None } else { Some(self.random.of(&paid)) }
+    }
+
+    fn refund_elsewhere(&mut self, model: &Model) -> Command {
+        let Some(invoice) = self.paid_at_stripe(model, true) else { return self.buy_with(model, "succeeds") };
+        let rest = model.invoices[invoice].total - model.invoices[invoice].refunded;
+        let amount = if self.random.percent(30) { rest } else { 1 + self.random.number_below(rest) };
+        Command::RefundElsewhere { invoice, amount }
+    }
+
+    fn close_dispute(&mut self, model: &Model) -> Command {
+        let open: Vec<usize> =
+            (0..model.disputes.len()).filter(|number| model.disputes[*number].state != "won").collect();
+        if open.is_empty() {
+            return self.of_kind("open-dispute", model);
+        }
+        Command::CloseDispute { dispute: self.random.of(&open), is_won: self.random.percent(40) }
+    }
+
+    /// A top-up with one of Stripe's cards.
+    fn buy_with(&mut self, model: &Model, kind: &str) -> Command {
+        if model.customers.is_empty() {
+            return self.of_kind("create-customer", model);
+        }
+        let customer = self.random.index(model.customers.len());
+        let method = stripe_method(kind, None, customer);
+        Command::BuyTopUp { customer, top_up: "topup-10m", currency: "USD", method }
+    }
+
+    fn campaign(&mut self, model: &Model) -> Command {
+        let tag = self.random.of(&["outage-1", "outage-2", "outage-3", "outage-4"]);
+        let known = model.gifts.get(tag).filter(|_| self.random.percent(90));
+        let (credits, expires) = match known {
+            Some(gift) => (gift.credits, gift.expires),
+            None => {
+                let days = self.random.number_below(40);
+                let expires = self.random.percent(60).then(|| model.now + 1 + days * DAY);
+                (1 + self.random.number_below(3_000_000), expires)
+            }
+        };
+        let customers = self.random.percent(40).then(|| {
+            let mut named: Vec<usize> =
+                (0..model.customers.len()).filter(|_| self.random.percent(60)).collect();
+            if self.random.percent(4) {
+                named.push(NOWHERE);
+            }
+            named
+        });
+        let plan = self.random.percent(25).then(|| self.random.of(&PLANS).to_owned());
+        let statuses = ["active", "past_due", "suspended", "canceled"];
+        let status = self.random.percent(25).then(|| self.random.of(&statuses));
+        Command::Campaign { tag, credits, expires, whom: Whom { customers, plan, status } }
     }
 
     /// A prompt, around the bounds of bands often, in up to three kinds.
@@ -319,7 +458,10 @@ impl Generator {
     fn authorize(&mut self, model: &Model) -> Command {
         let customer = self.customer(model);
         // Live or ended; of one that has run out by itself Redis may have lost the id (R-35b).
-        let is_asked_again = |key: &&(usize, String)| model.now < model.holds[*key].expires;
+        // One of a model that is sold for money alone is asked anew whether there is money.
+        let is_asked_again = |key: &&(usize, String)| {
+            model.now < model.holds[*key].expires && model.holds[*key].ask.model != "mimo-v2-flash"
+        };
         let known: Vec<&(usize, String)> = model.holds.keys().filter(is_asked_again).collect();
         if !known.is_empty() && self.random.percent(16) {
             // An id that is taken: mostly for the same request, else for another, or by somebody else.
@@ -473,7 +615,8 @@ impl Generator {
         let invoices = model.invoices.iter().filter(|invoice| invoice.status == "open");
         let holds = model.holds.values().map(|hold| hold.expires);
         let mut due: Vec<Micros> = cycles.map(|cycle| cycle.end).collect();
-        due.extend(invoices.map(|invoice| invoice.expires));
+        due.extend(invoices.map(|invoice| invoice.expires).filter(|expires| *expires < Micros::MAX));
+        due.extend(model.customers.iter().filter_map(|own| own.on_account.due));
         due.extend(holds);
         due.retain(|instant| *instant > now);
         let random = &mut self.random;
@@ -490,6 +633,16 @@ impl Generator {
             _ => now + 1,
         }
     }
+}
+
+/// Whose a subscription is.
+fn owner(model: &Model, subscription: usize) -> usize {
+    model.subscriptions.get(subscription).map_or(NOWHERE, |own| own.customer)
+}
+
+fn is_of_a_year(model: &Model, invoice: usize) -> bool {
+    let own = model.invoices[invoice].subscription.map(|own| &model.subscriptions[own]);
+    own.is_some_and(|own| own.is_annual || own.annual_from.is_some())
 }
 
 /// Whether what became of a hold is known for certain: of one that ran out Redis may have lost the id.

@@ -8,6 +8,7 @@
 //! commands. What a seed asks follows from its number alone; when a kill hits a request does not.
 
 mod generate;
+mod provider;
 mod random;
 mod report;
 mod seed;
@@ -19,7 +20,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::model::Command;
-use futures_util::future::join_all;
 use tokio::sync::Mutex;
 
 use random::Random;
@@ -28,10 +28,10 @@ use seed::Seed;
 use site::{Fault, Site};
 
 const BLOCK: u64 = 10;
-/// Rounds of a seed. Each fault to processes comes three times, so in a block of ten it meets every kind.
-const ROUNDS: usize = 15;
+/// Rounds of a seed. Each fault to processes comes four times, so in a block of ten it meets every kind.
+const ROUNDS: usize = 20;
 /// Commands of a round, the last one under a fault where the block has any.
-const STEPS: usize = 14;
+const STEPS: usize = 11;
 
 /// Thirty seeds: two blocks without kills and one with.
 #[tokio::test(flavor = "multi_thread")]
@@ -72,9 +72,6 @@ async fn run(first: u64, count: u64) {
     }
     let report = report.lock().await;
     report.print(started.elapsed());
-    for failure in &report.failures {
-        println!("\n{failure}");
-    }
     let failed = report.failures.len();
     assert_eq!(
         failed, 0,
@@ -103,7 +100,10 @@ async fn lane(
         for seed in seeds {
             report.seeds += 1;
             report.counts.take(&seed.counts);
-            report.failures.extend(seed.failure);
+            if let Some(failure) = seed.failure {
+                println!("\n{failure}");
+                report.failures.push(failure);
+            }
         }
         println!(
             "{} of {count} seeds, {} commands, {} failed, {} s",
@@ -117,7 +117,10 @@ async fn lane(
 }
 
 async fn run_block(site: &Arc<Site>, numbers: &[u64]) -> (Vec<Seed>, Vec<Fault>) {
-    let mut seeds = join_all(numbers.iter().map(|number| Seed::start(*number, site))).await;
+    let mut seeds = Vec::new();
+    for number in numbers {
+        seeds.push(Seed::start(*number, site).await);
+    }
     let mut faults = Vec::new();
     let has_kills = site.has_kills();
     for round in 0..ROUNDS {
@@ -134,12 +137,20 @@ async fn run_block(site: &Arc<Site>, numbers: &[u64]) -> (Vec<Seed>, Vec<Fault>)
         .await;
         if has_kills {
             let fault = Fault::TO_PROCESSES[round % Fault::TO_PROCESSES.len()];
-            let turn = round / Fault::TO_PROCESSES.len();
+            let kind_of = move |seed: &Seed| {
+                let turn = round / Fault::TO_PROCESSES.len();
+                let place = usize::try_from(seed.number % BLOCK).unwrap();
+                let block = usize::try_from(seed.number / BLOCK).unwrap();
+                Command::KINDS[(turn * 10 + place + block * 15) % Command::KINDS.len()]
+            };
+            seeds = side_by_side(seeds, move |mut seed| async move {
+                seed.prepare(kind_of(&seed)).await;
+                seed
+            })
+            .await;
             let suffering = suffer(site.clone(), fault, numbers[0] + u64::try_from(round).unwrap());
             let stepping = side_by_side(seeds, move |mut seed| async move {
-                let place = usize::try_from(seed.number % BLOCK).unwrap();
-                let kind = Command::KINDS[(turn * 10 + place) % Command::KINDS.len()];
-                seed.step_under(fault, kind).await;
+                seed.step_under(fault, kind_of(&seed)).await;
                 seed
             });
             ((), seeds) = tokio::join!(suffering, stepping);
@@ -148,6 +159,7 @@ async fn run_block(site: &Arc<Site>, numbers: &[u64]) -> (Vec<Seed>, Vec<Fault>)
     }
     seeds = side_by_side(seeds, |mut seed| async move {
         seed.check_at_rest().await;
+        seed.audit().await;
         seed
     })
     .await;

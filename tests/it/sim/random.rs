@@ -39,6 +39,12 @@ impl Random {
         choices[self.index(choices.len())]
     }
 
+    pub fn shuffle<T>(&mut self, all: &mut [T]) {
+        for place in (1..all.len()).rev() {
+            all.swap(place, self.index(place + 1));
+        }
+    }
+
     /// One of these, each as often as its weight says.
     pub fn weighted<T: Copy>(&mut self, choices: &[(u64, T)]) -> T {
         let mut left = self.below(choices.iter().map(|(weight, _)| weight).sum());

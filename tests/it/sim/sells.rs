@@ -1,8 +1,14 @@
 //! What a simulated tenant sells, once for Tollgate and once for the model: the reference catalogue,
 //! and a second version that is in force later and differs in every way that a version may.
 
+use domain::Credits;
+use domain::calendar::AnchorKind;
 use domain::model::calendar::{DAY, Micros};
-use domain::model::{ModelBand, ModelCatalog, ModelPlan, ModelPromotion, ModelRates, ModelTopUp};
+use domain::model::{
+    ModelBand, ModelCatalog, ModelPlan, ModelPolicies, ModelPromotion, ModelRates, ModelRollover, ModelTopUp,
+};
+use domain::policy::Policies;
+use domain::rollover::RolloverPolicy;
 
 /// 2026-01-31T10:00:00Z, as `support::START`.
 pub const START: Micros = 1_769_853_600_000_000;
@@ -71,6 +77,7 @@ output_tokens_max = 2_000
 [[models.bands]]
 prompt_tokens_max = 262_144
 credit_rates_milli = { input = 1_000, cache_read = 100, output = 3_333 }
+payg_prices_micro.USD = { input = 410_001, output = 2_000_003, cache_write = 500_000 }
 
 [[models]]
 code = "mimo-v2-pro"
@@ -78,6 +85,7 @@ code = "mimo-v2-pro"
 prompt_tokens_max = 262_144
 max_is_inclusive = false
 credit_rates_milli = 2_000
+payg_prices_micro.USD = { input = 1_000_000, output = 3_100_000 }
 [[models.bands]]
 prompt_tokens_max = 1_048_576
 credit_rates_milli = { input = 4_000, cache_read = 401, cache_write = 5_001, output = 4_000 }
@@ -98,13 +106,34 @@ credit_rates_milli = { input = 1_000, cache_read = 100, cache_write = 1_250, out
 /// 2026-05-01T00:00:00Z.
 const TTS_UNTIL: Micros = 1_777_593_600_000_000;
 
+/// What a seed's tenant has other than the defaults, for Tollgate and for the model: every third one carries a half of
+/// what a cycle leaves over, at most 90 million, for two cycles; every fourth one has cycles that are calendar months.
+pub fn policies(seed: u64) -> (Policies, ModelPolicies) {
+    let (mut policies, mut for_the_model) = (Policies::default(), ModelPolicies::default());
+    if seed % 3 == 1 {
+        let (share_bps, cap, cycles) = (5_000, 90_000_000, 2);
+        let cap_credits = Some(Credits::new(cap).unwrap());
+        policies.rollover = Some(RolloverPolicy { share_bps, cap_credits, cycles });
+        for_the_model.rollover = Some(ModelRollover { share_bps: share_bps.into(), cap, cycles });
+    }
+    if seed % 4 == 3 {
+        policies.cycle_anchor = AnchorKind::CalendarMonth;
+        for_the_model.is_calendar = true;
+    }
+    (policies, for_the_model)
+}
+
 /// The same two versions for the model.
 pub fn catalogs() -> Vec<ModelCatalog> {
     vec![first(), second()]
 }
 
 fn first() -> ModelCatalog {
+    const OMNI: [u64; 4] = [400_000, 400_000, 400_000, 2_000_000];
+    const PRO: [u64; 4] = [1_000_000, 200_000, 1_000_000, 3_000_000];
+    const FLASH: [u64; 4] = [90_000, 10_000, 90_000, 290_000];
     let promotion = ModelPromotion { code: "first-cycle", off_bps: 8_800, plans: vec![] };
+    let long = band(Some(1_048_576), Some(all(4_000)));
     ModelCatalog {
         version: 1,
         effective: START,
@@ -122,13 +151,10 @@ fn first() -> ModelCatalog {
         }],
         promotions: vec![promotion],
         models: vec![
-            rates("mimo-v2-omni", vec![band(Some(262_144), Some(all(1_000)))]),
-            rates(
-                "mimo-v2-pro",
-                vec![band(Some(262_144), Some(all(2_000))), band(Some(1_048_576), Some(all(4_000)))],
-            ),
+            rates("mimo-v2-omni", vec![priced(band(Some(262_144), Some(all(1_000))), OMNI)]),
+            rates("mimo-v2-pro", vec![priced(band(Some(262_144), Some(all(2_000))), PRO), long]),
             rates("mimo-v2-tts", vec![band(None, Some(all(0)))]),
-            rates("mimo-v2-flash", vec![band(Some(262_144), None)]),
+            rates("mimo-v2-flash", vec![priced(band(Some(262_144), None), FLASH)]),
         ],
     }
 }
@@ -136,9 +162,10 @@ fn first() -> ModelCatalog {
 fn second() -> ModelCatalog {
     let for_all = ModelPromotion { code: "first-cycle", off_bps: 8_800, plans: vec![] };
     let for_lite = ModelPromotion { code: "lite-only", off_bps: 9_333, plans: vec!["lite"] };
-    let omni =
-        rates("mimo-v2-omni", vec![band(Some(262_144), Some([Some(1_000), Some(100), None, Some(3_333)]))]);
+    let omni = band(Some(262_144), Some([Some(1_000), Some(100), None, Some(3_333)]));
+    let omni = rates("mimo-v2-omni", vec![priced(omni, [410_001, 410_001, 500_000, 2_000_003])]);
     let below = ModelBand { is_inclusive: false, ..band(Some(262_144), Some(all(2_000))) };
+    let below = priced(below, [1_000_000, 1_000_000, 1_000_000, 3_100_000]);
     let above = band(Some(1_048_576), Some([Some(4_000), Some(401), Some(5_001), Some(4_000)]));
     let cached = band(Some(1_048_576), Some([Some(1_000), Some(100), Some(1_250), Some(3_001)]));
     ModelCatalog {
@@ -186,7 +213,12 @@ fn rates(model: &'static str, bands: Vec<ModelBand>) -> ModelRates {
 }
 
 fn band(upper: Option<u64>, rates: Option<[Option<u32>; 4]>) -> ModelBand {
-    ModelBand { upper, is_inclusive: true, rates }
+    ModelBand { upper, is_inclusive: true, rates, prices: None }
+}
+
+/// Sold by the token as well.
+fn priced(band: ModelBand, prices: [u64; 4]) -> ModelBand {
+    ModelBand { prices: Some(prices), ..band }
 }
 
 fn all(rate: u32) -> [Option<u32>; 4] {

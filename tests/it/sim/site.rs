@@ -4,13 +4,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use catalog::Catalogs;
+use diesel_async::{AsyncConnection, AsyncPgConnection};
 use domain::calendar::Zone;
+use domain::id::TenantId;
 use domain::policy::Policies;
 use domain::scope::TenantMode;
+use serde_json::json;
+use stripe_double::{Options, StripeDouble};
 use tenants::{NewTenant, Scope};
 use testkit::{LoneServers, Stores};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::provider::{Account, SIGNING_SECRET, secret_key};
 use super::sells;
 use crate::support::{Client, Process, START, Server, World};
 
@@ -69,6 +74,8 @@ impl Fault {
 pub struct Site {
     lone: Option<Arc<LoneServers>>,
     world: World,
+    /// Where every tenant has an account.
+    provider: StripeDouble,
     servers: Mutex<Vec<Server>>,
     worker: Mutex<Option<Process>>,
 }
@@ -87,19 +94,21 @@ impl Site {
     }
 
     async fn on(lone: Option<Arc<LoneServers>>, stores: Stores, count: usize) -> Site {
-        let world = World::on(stores, Policies::default()).await;
+        let mut world = World::on(stores, Policies::default()).await;
+        let provider = StripeDouble::start(Options::default()).unwrap();
+        world.stripe_api = Some(provider.base());
         let mut servers = Vec::new();
         for _ in 0..count {
             servers.push(world.serve().await);
         }
         let worker = Mutex::new(Some(world.work()));
-        Site { lone, world, servers: Mutex::new(servers), worker }
+        Site { lone, world, provider, servers: Mutex::new(servers), worker }
     }
 
-    /// A tenant of a seed's own; returns a client with its key.
-    pub async fn tenant(&self, seed: u64) -> Client {
+    /// A tenant of a seed's own, with an account at the provider; returns a client with its key.
+    pub async fn tenant(&self, seed: u64) -> (Client, Account) {
         let tenants = &self.world.tenants;
-        let (mode, zone, policies) = (TenantMode::Test, Zone::UTC, Policies::default());
+        let (mode, zone, policies) = (TenantMode::Test, Zone::UTC, sells::policies(seed).0);
         let tenant =
             tenants.create(NewTenant { name: format!("Seed {seed}"), mode, zone, policies }).await.unwrap();
         let start = domain::time::parse_rfc3339(START).unwrap();
@@ -110,7 +119,20 @@ impl Site {
             catalogs.publish(tenant, catalog::parse(text).unwrap(), effective_at, start).await.unwrap();
         }
         let key = tenants.issue_key(tenant, "admin", &[Scope::Admin]).await.unwrap().secret;
-        Client::new(&self.base(seed), &key)
+        let client = Client::new(&self.base(seed), &key);
+        let credentials = json!({"secret_key": secret_key(seed), "signing_secrets": [SIGNING_SECRET]});
+        client.put("/v1/payment-provider", credentials).await.expect(200);
+        (client, Account::open(&self.provider, seed, tenant))
+    }
+
+    /// A connection that sees everything, once PostgreSQL is there.
+    pub async fn superuser(&self) -> AsyncPgConnection {
+        loop {
+            match AsyncPgConnection::establish(&self.world.stores.superuser_url).await {
+                Ok(connection) => return connection,
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
     }
 
     /// Whether anything is killed here.
@@ -161,10 +183,21 @@ impl Site {
 
     /// Whether every invariant holds of all that is stored.
     pub async fn audit_clean(&self) {
+        self.verify(&[]).await.unwrap();
+    }
+
+    /// The same of one tenant: what is wrong with it.
+    pub async fn verify_tenant(&self, tenant: TenantId) -> Result<(), String> {
+        self.verify(&["--tenant", &tenant.to_string()]).await
+    }
+
+    async fn verify(&self, what: &[&str]) -> Result<(), String> {
         let mut verify = self.world.command("verify");
-        verify.arg("--no-park");
+        verify.arg("--no-park").args(what);
         let output = tokio::task::spawn_blocking(move || verify.output().unwrap()).await.unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        if output.status.success() { Ok(()) } else { Err(said) }
     }
 
     async fn with_lone(&self, act: impl FnOnce(&LoneServers) + Send + 'static) {

@@ -29,9 +29,20 @@ pub struct Call {
 pub struct Ids {
     by_number: HashMap<(Noun, usize), String>,
     by_id: HashMap<String, (Noun, usize)>,
+    /// What payment methods are called at the provider.
+    methods: HashMap<String, String>,
 }
 
 impl Ids {
+    pub fn new(methods: impl Iterator<Item = (String, String)>) -> Ids {
+        Ids { methods: methods.collect(), ..Ids::default() }
+    }
+
+    /// One of the sandbox's is called what it is.
+    fn method<'a>(&'a self, name: &'a str) -> &'a str {
+        self.methods.get(name).map_or(name, String::as_str)
+    }
+
     /// The id of a thing; one that does not exist for a number that is not known.
     pub fn id(&self, noun: Noun, number: usize) -> String {
         let prefix = match noun {
@@ -91,7 +102,7 @@ impl Ids {
         let Some(value) = value else { return false };
         match plain {
             Plain::Number(number) => value.as_i64() == Some(*number),
-            Plain::Text(text) => value.as_str() == Some(text),
+            Plain::Text(text) => value.as_str() == Some(self.method(text)),
             Plain::Flag(flag) => value.as_bool() == Some(*flag),
             Plain::At(instant) => value.as_str() == Some(&written(*instant)),
             Plain::Length(length) => value.as_array().map(Vec::len) == Some(*length),
@@ -129,7 +140,7 @@ impl Ids {
             }
             Command::Subscribe { customer: whose, plan, currency, method, promotion, annual } => {
                 let mut body = json!({"customer": customer(whose), "plan": plan, "currency": currency,
-                    "payment_method": method});
+                    "payment_method": self.method(method)});
                 if *annual {
                     body["term"] = json!("annual");
                 }
@@ -142,11 +153,15 @@ impl Ids {
             Command::Upgrade { subscription, plan, quote, method } => {
                 let mut body = json!({ "plan": plan });
                 set(&mut body, "quote", quote.map(|quote| self.id(Noun::Quote, quote)));
-                set(&mut body, "payment_method", method.as_deref());
+                set(&mut body, "payment_method", method.as_deref().map(|method| self.method(method)));
                 post(of(subscription, "/upgrade"), body)
             }
-            Command::Cancel { subscription, at_once } => {
-                post(of(subscription, "/cancel"), json!({ "at_once": at_once }))
+            Command::Cancel { subscription, at_once, refund } => {
+                let mut body = json!({ "at_once": at_once });
+                if *refund {
+                    body["refund"] = json!(true);
+                }
+                post(of(subscription, "/cancel"), body)
             }
             Command::WithdrawCancel { subscription } => bare(Method::DELETE, of(subscription, "/cancel")),
             Command::SchedulePlan { subscription, plan } => {
@@ -160,23 +175,52 @@ impl Ids {
                 bare(Method::DELETE, of(subscription, "/migration"))
             }
             Command::SetMethod { subscription, method } => {
-                put(of(subscription, "/payment-method"), json!({ "payment_method": method }))
+                put(of(subscription, "/payment-method"), json!({ "payment_method": self.method(method) }))
             }
             Command::PayInvoice { invoice, method } => {
                 let mut body = json!({});
-                set(&mut body, "payment_method", method.as_deref());
+                set(&mut body, "payment_method", method.as_deref().map(|method| self.method(method)));
                 post(format!("/v1/invoices/{}/pay", self.id(Noun::Invoice, *invoice)), body)
             }
             Command::BuyTopUp { customer: whose, top_up, currency, method } => post(
                 "/v1/top-ups".to_owned(),
                 json!({"customer": customer(whose), "top_up": top_up, "currency": currency,
-                    "payment_method": method}),
+                    "payment_method": self.method(method)}),
             ),
             Command::Refund { invoice, amount } => {
                 let mut body = json!({});
                 set(&mut body, "amount_minor", *amount);
                 post(format!("/v1/invoices/{}/refunds", self.id(Noun::Invoice, *invoice)), body)
             }
+            Command::Suspend { subscription } => post(of(subscription, "/suspend"), json!({})),
+            Command::Resume { subscription } => bare(Method::POST, of(subscription, "/resume")),
+            Command::Campaign { tag, credits, expires, whom } => {
+                let mut body = json!({"tag": tag, "credits": credits, "reason": "a test", "filter": {}});
+                set(&mut body, "expires_at", expires.map(written));
+                let named = whom.customers.as_ref();
+                set(
+                    &mut body,
+                    "customers",
+                    named.map(|named| named.iter().map(customer).collect::<Vec<_>>()),
+                );
+                set(&mut body["filter"], "plan", whom.plan.as_deref());
+                set(&mut body["filter"], "status", whom.status);
+                post("/v1/campaigns".to_owned(), body)
+            }
+            Command::SetExhaustion { customer: whose, cap, method } => {
+                let mut body = json!({ "exhaustion": if cap.is_some() { "payg" } else { "absorb" } });
+                set(&mut body, "spend_cap_minor", *cap);
+                set(&mut body, "payment_method", method.as_deref().map(|method| self.method(method)));
+                put(format!("/v1/customers/{}/exhaustion", customer(whose)), body)
+            }
+            Command::ReadExhaustion { customer: whose } => {
+                bare(Method::GET, format!("/v1/customers/{}/exhaustion", customer(whose)))
+            }
+            Command::DecidePayment { .. }
+            | Command::RefundElsewhere { .. }
+            | Command::OpenDispute { .. }
+            | Command::CloseDispute { .. }
+            | Command::TellAgain => panic!("{command:?} happens at the provider"),
             Command::Give { customer: whose, source, credits, expires } => {
                 let mut body = json!({"source": source, "credits": credits, "reason": "a test"});
                 set(&mut body, "expires_at", expires.map(written));

@@ -222,7 +222,7 @@ pub(crate) async fn next_customers(
     Ok(found.into_iter().map(|row| CustomerId::from_uuid(row.customer_id)).collect())
 }
 
-/// Counts a batch, and finishes the run with the last one. Under the run's lock.
+/// Counts a batch, and finishes the run with the empty one after the last. Under the run's lock.
 pub(crate) async fn move_on(
     tx: &mut Connection,
     tenant: TenantId,

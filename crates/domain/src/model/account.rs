@@ -51,6 +51,7 @@ impl Grant {
     pub fn priority(&self) -> i64 {
         match self.source {
             "promotion" => 50,
+            "rollover" => 75,
             "adjustment" => 150,
             "top_up" => 200,
             _ => 100,
@@ -286,9 +287,9 @@ impl Account {
         around.filter_map(|grant| grant.expiry).max().filter(|end| *end <= of.now)
     }
 
-    /// What is past its expiry expires, in burn order. Says how much.
+    /// What is past its expiry expires, in burn order. Says how much of that was the plan's.
     pub fn expire(&mut self, now: Micros) -> i64 {
-        let mut total = 0;
+        let mut of_the_plan = 0;
         for index in self.in_burn_order() {
             let version = self.version() + 1;
             let grant = &mut self.grants[index];
@@ -296,7 +297,9 @@ impl Account {
             let Some(expiry) = grant.expiry.filter(|expiry| *expiry <= now && credits > 0) else { continue };
             grant.expired += credits;
             grant.expired_by = Some(version);
-            total += credits;
+            if grant.is_the_plans() {
+                of_the_plan += credits;
+            }
             self.transfers.push(Transfer {
                 debit: "available",
                 credit: "expired",
@@ -308,7 +311,7 @@ impl Account {
                 reverses: None,
             });
         }
-        total
+        of_the_plan
     }
 
     /// A cancel at once takes what is left, in burn order.
@@ -356,6 +359,26 @@ impl Account {
             });
         }
         (taken, missing - taken)
+    }
+
+    /// A lost dispute takes all that is left of what its payment had bought (R-22a).
+    pub fn lose(&mut self, number: usize, now: Micros) {
+        let Some(grant) = self.grants.iter_mut().find(|grant| grant.number == number) else { return };
+        let credits = grant.remaining();
+        if grant.is_over(now) || credits == 0 {
+            return;
+        }
+        grant.revoked += credits;
+        self.transfers.push(Transfer {
+            debit: "available",
+            credit: "revoked",
+            grant: Some(number),
+            credits,
+            cause: "dispute",
+            event_time: now,
+            recorded: now,
+            reverses: None,
+        });
     }
 
     fn in_burn_order(&self) -> Vec<usize> {

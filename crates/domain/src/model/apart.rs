@@ -2,8 +2,9 @@
 
 use super::account::Grant;
 use super::calendar::{HOUR, Micros};
-use super::command::{Answer, Noun, Plain};
-use super::tenant::{Bought, Invoice, Model};
+use super::command::{Answer, Noun, Plain, Whom};
+use super::sales::payment;
+use super::tenant::{Bought, Gift, Invoice, Model};
 
 /// How long an unpaid top-up stays open (*policy*).
 const TOP_UP: Micros = 23 * HOUR;
@@ -18,7 +19,7 @@ impl Model {
         currency: &'static str,
         method: &str,
     ) -> Answer {
-        if !method.starts_with("pm_sandbox_") {
+        if payment(method).is_none() {
             return Answer::no(422, "unknown-payment-method");
         }
         if customer >= self.customers.len() {
@@ -47,6 +48,9 @@ impl Model {
             total: price,
             status: "open",
             is_in_flight: false,
+            is_customers_turn: false,
+            is_at_bank: false,
+            tried_with: String::new(),
             created: self.now,
             expires: self.now + TOP_UP,
             paid: None,
@@ -58,7 +62,7 @@ impl Model {
         let bought = &self.invoices[invoice];
         let (status, payment_status, top_up_status) = match (bought.status, bought.is_in_flight) {
             ("paid", _) => (201, "paid", "applied"),
-            (_, true) => (202, "pending", "pending"),
+            (_, true) => (202, self.undecided(invoice), "pending"),
             _ => {
                 return Answer::no(402, "payment-declined")
                     .with("/invoice", Plain::Id(Noun::Invoice, invoice));
@@ -88,6 +92,9 @@ impl Model {
         if paid.status != "paid" || paid.total == 0 {
             return Answer::no(409, "invoice-not-paid");
         }
+        if self.is_disputed(invoice) {
+            return Answer::no(409, "payment-disputed");
+        }
         let rest = paid.total - paid.refunded;
         if rest == 0 {
             return Answer::no(409, "already-refunded");
@@ -96,10 +103,7 @@ impl Model {
         if amount > rest {
             return Answer::no(422, "refund-too-large").with("/rest/amount_minor", rest);
         }
-        let (now, refunded) = (self.now, paid.refunded + amount);
-        self.invoices[invoice].refunded = refunded;
-        let account = &mut self.customers[paid.customer].account;
-        let (revoked, short) = account.refund(invoice, paid.total, refunded, now);
+        let (revoked, short) = self.give_back(invoice, amount);
         Answer::ok(201)
             .with("/invoice", Plain::Id(Noun::Invoice, invoice))
             .with("/amount/amount_minor", amount)
@@ -108,6 +112,69 @@ impl Model {
             .with("/origin", "operator")
             .with("/credits_revoked", revoked)
             .with("/credits_short", short)
+    }
+
+    /// So much of a paid invoice goes back, and takes what it had bought with it.
+    pub(super) fn give_back(&mut self, invoice: usize, amount: i64) -> (i64, i64) {
+        let now = self.now;
+        self.invoices[invoice].refunded += amount;
+        let Invoice { customer, total, refunded, .. } = self.invoices[invoice];
+        self.customers[customer].account.refund(invoice, total, refunded, now)
+    }
+
+    /// Everybody for whom it holds gets what the tag gives, who has not had it.
+    pub(super) fn campaign(
+        &mut self,
+        tag: &'static str,
+        credits: i64,
+        expires: Option<Micros>,
+        whom: &Whom,
+    ) -> Answer {
+        let now = self.now;
+        let is_over = expires.is_some_and(|expires| expires <= now);
+        let named = whom.customers.iter().flatten();
+        if is_over || named.into_iter().any(|customer| *customer >= self.customers.len()) {
+            return Answer::no(422, "invalid-field");
+        }
+        let gift = Gift { credits, expires, given_to: Vec::new() };
+        let known = self.gifts.entry(tag).or_insert(gift);
+        if (known.credits, known.expires) != (credits, expires) {
+            return Answer::no(409, "campaign-differs");
+        }
+        let (mut granted, mut skipped) = (0_i64, 0_i64);
+        for customer in 0..self.customers.len() {
+            if !self.is_meant(customer, whom) {
+                continue;
+            }
+            let had = self.gifts.get_mut(tag).map(|gift| &mut gift.given_to);
+            let Some(had) = had.filter(|had| !had.contains(&customer)) else {
+                skipped += 1;
+                continue;
+            };
+            had.push(customer);
+            granted += 1;
+            self.add_gift(customer, "promotion", credits, expires);
+        }
+        Answer::ok(200)
+            .with("/tag", tag)
+            .with("/credits", credits)
+            .with("/expires_at", expires.map_or(Plain::Null, Plain::At))
+            .with("/state", "done")
+            .with("/granted", granted)
+            .with("/skipped", skipped)
+    }
+
+    fn is_meant(&self, customer: usize, whom: &Whom) -> bool {
+        if whom.customers.as_ref().is_some_and(|named| !named.contains(&customer)) {
+            return false;
+        }
+        if whom.plan.is_none() && whom.status.is_none() {
+            return true;
+        }
+        self.subscriptions.iter().filter(|own| own.customer == customer).any(|own| {
+            let has_status = whom.status.map_or(own.is_live(), |status| own.status == status);
+            has_status && whom.plan.as_ref().is_none_or(|plan| *plan == own.plan)
+        })
     }
 
     pub(super) fn give(
@@ -121,24 +188,10 @@ impl Model {
         if expires.is_some_and(|expires| expires <= now) {
             return Answer::no(422, "invalid-field");
         }
-        let Some(own) = self.customers.get_mut(customer) else { return Answer::no(404, "not-found") };
-        self.made += 1;
-        self.given += 1;
-        let number = GIVEN + self.given;
-        own.account.issue(Grant {
-            number,
-            made: self.made,
-            cause: "adjustment",
-            source,
-            amount: credits,
-            spent: 0,
-            expired: 0,
-            revoked: 0,
-            effective: now,
-            expiry: expires,
-            created: now,
-            expired_by: None,
-        });
+        if customer >= self.customers.len() {
+            return Answer::no(404, "not-found");
+        }
+        let number = self.add_gift(customer, source, credits, expires);
         Answer::ok(201)
             .with("/customer", Plain::Id(Noun::Customer, customer))
             .with("/kind", "grant")
@@ -148,5 +201,38 @@ impl Model {
             .with("/grant/source", source)
             .with("/grant/remaining", credits)
             .with("/account_version", self.version_of(customer))
+    }
+
+    fn add_gift(
+        &mut self,
+        customer: usize,
+        source: &'static str,
+        amount: i64,
+        expiry: Option<Micros>,
+    ) -> usize {
+        let (number, now) = (self.next_given(), self.now);
+        let cause = "adjustment";
+        self.customers[customer].account.issue(Grant {
+            number,
+            made: self.made,
+            cause,
+            source,
+            amount,
+            spent: 0,
+            expired: 0,
+            revoked: 0,
+            effective: now,
+            expiry,
+            created: now,
+            expired_by: None,
+        });
+        number
+    }
+
+    /// The number of a grant that no invoice pays for.
+    pub(super) fn next_given(&mut self) -> usize {
+        self.made += 1;
+        self.given += 1;
+        GIVEN + self.given
     }
 }

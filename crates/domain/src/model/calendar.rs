@@ -16,19 +16,35 @@ pub const DAY: Micros = 24 * HOUR;
 /// last day where it has no such day (R-18, in UTC). For instants from 1970 on.
 pub fn months_after(anchor: Micros, months: u32) -> Micros {
     let time_of_day = anchor % DAY;
-    let mut left = anchor / DAY;
+    let mut day = anchor / DAY;
     let (mut year, mut month) = (1970, 1);
-    while left >= days_of(year, month) {
-        left -= days_of(year, month);
+    while day >= days_of(year, month) {
+        day -= days_of(year, month);
         (year, month) = next_month(year, month);
     }
-    let day = left;
     for _ in 0..months {
         (year, month) = next_month(year, month);
     }
     let last_day = days_of(year, month) - 1;
     let day = if day > last_day { last_day } else { day };
     (days_before(year, month) + day) * DAY + time_of_day
+}
+
+/// The first instant of the month that comes `months` after the one of `anchor`.
+pub fn month_start_after(anchor: Micros, months: u32) -> Micros {
+    let (day, _) = day_of_month(anchor);
+    months_after((anchor / DAY - day) * DAY, months)
+}
+
+/// The day of its month that an instant lies in, from 0 on, and the days of that month.
+pub fn day_of_month(instant: Micros) -> (i64, i64) {
+    let mut left = instant / DAY;
+    let (mut year, mut month) = (1970, 1);
+    while left >= days_of(year, month) {
+        left -= days_of(year, month);
+        (year, month) = next_month(year, month);
+    }
+    (left, days_of(year, month))
 }
 
 fn next_month(year: i64, month: i64) -> (i64, i64) {
@@ -57,7 +73,7 @@ fn days_of(year: i64, month: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::calendar::{Anchor, Zone};
+    use crate::calendar::{Anchor, AnchorKind, Zone};
     use proptest::prelude::*;
 
     #[test]
@@ -70,6 +86,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn months_begin_where_the_model_says(micros in 0i64..4_000_000_000_000_000, months in 1u32..60) {
+            let anchored = chrono::DateTime::from_timestamp_micros(micros).unwrap();
+            let anchor = Anchor::of_kind(AnchorKind::CalendarMonth, anchored, Zone::UTC);
+            let start = anchor.cycle(months).unwrap().start.timestamp_micros();
+            prop_assert_eq!(start, month_start_after(micros, months));
+            let (day, of) = day_of_month(micros);
+            let (days, in_all) = Zone::UTC.day_of_month(anchored);
+            prop_assert_eq!((day + 1, of), (i64::from(days), i64::from(in_all)));
+        }
+
         #[test]
         fn cycles_begin_where_the_model_says(micros in 0i64..4_000_000_000_000_000, months in 0u32..60) {
             let anchor = Anchor::new(chrono::DateTime::from_timestamp_micros(micros).unwrap(), Zone::UTC);

@@ -31,6 +31,8 @@ pub enum Command {
     Cancel {
         subscription: usize,
         at_once: bool,
+        /// Whether what was paid for the cycle goes back; only at once.
+        refund: bool,
     },
     WithdrawCancel {
         subscription: usize,
@@ -52,6 +54,13 @@ pub enum Command {
         subscription: usize,
         method: String,
     },
+    /// An operator stops it.
+    Suspend {
+        subscription: usize,
+    },
+    Resume {
+        subscription: usize,
+    },
     PayInvoice {
         invoice: usize,
         method: Option<String>,
@@ -66,6 +75,43 @@ pub enum Command {
     Refund {
         invoice: usize,
         amount: Option<i64>,
+    },
+    /// The customer's bank decides a payment that it had left open, and the provider tells.
+    DecidePayment {
+        invoice: usize,
+        succeeds: bool,
+    },
+    /// So much of a paid invoice goes back on the provider's own site, which tells.
+    RefundElsewhere {
+        invoice: usize,
+        amount: i64,
+    },
+    /// The customer's bank wants the money back.
+    OpenDispute {
+        invoice: usize,
+    },
+    /// The bank decides, for the seller or against.
+    CloseDispute {
+        dispute: usize,
+        is_won: bool,
+    },
+    /// The provider tells all over again what it has told before.
+    TellAgain,
+    /// The same Credits for many customers, each once a tag.
+    Campaign {
+        tag: &'static str,
+        credits: i64,
+        expires: Option<Micros>,
+        whom: Whom,
+    },
+    /// By the token up to a cap in minor units where there is one, else nobody pays what no grant covers.
+    SetExhaustion {
+        customer: usize,
+        cap: Option<i64>,
+        method: Option<String>,
+    },
+    ReadExhaustion {
+        customer: usize,
     },
     /// Credits by hand.
     Give {
@@ -129,7 +175,7 @@ pub enum Command {
 
 impl Command {
     /// The names of all kinds.
-    pub const KINDS: [&'static str; 29] = [
+    pub const KINDS: [&'static str; 39] = [
         "create-customer",
         "subscribe",
         "preview-upgrade",
@@ -144,6 +190,16 @@ impl Command {
         "pay-invoice",
         "buy-top-up",
         "refund",
+        "suspend",
+        "resume",
+        "decide-payment",
+        "refund-elsewhere",
+        "open-dispute",
+        "close-dispute",
+        "tell-again",
+        "campaign",
+        "set-exhaustion",
+        "read-exhaustion",
         "give",
         "price",
         "authorize",
@@ -178,6 +234,16 @@ impl Command {
             Command::PayInvoice { .. } => "pay-invoice",
             Command::BuyTopUp { .. } => "buy-top-up",
             Command::Refund { .. } => "refund",
+            Command::Suspend { .. } => "suspend",
+            Command::Resume { .. } => "resume",
+            Command::DecidePayment { .. } => "decide-payment",
+            Command::RefundElsewhere { .. } => "refund-elsewhere",
+            Command::OpenDispute { .. } => "open-dispute",
+            Command::CloseDispute { .. } => "close-dispute",
+            Command::TellAgain => "tell-again",
+            Command::Campaign { .. } => "campaign",
+            Command::SetExhaustion { .. } => "set-exhaustion",
+            Command::ReadExhaustion { .. } => "read-exhaustion",
             Command::Give { .. } => "give",
             Command::Price { .. } => "price",
             Command::Authorize { .. } => "authorize",
@@ -196,6 +262,18 @@ impl Command {
         }
     }
 
+    /// Whether it happens at the payment provider, and Tollgate hears of it by webhook.
+    pub fn is_the_providers(&self) -> bool {
+        matches!(
+            self,
+            Command::DecidePayment { .. }
+                | Command::RefundElsewhere { .. }
+                | Command::OpenDispute { .. }
+                | Command::CloseDispute { .. }
+                | Command::TellAgain
+        )
+    }
+
     /// Whether it is sent with an Idempotency-Key: sent again, it is answered as it was.
     pub fn has_key(&self) -> bool {
         match self {
@@ -211,8 +289,18 @@ impl Command {
             | Command::PayInvoice { .. }
             | Command::BuyTopUp { .. }
             | Command::Refund { .. }
+            | Command::Suspend { .. }
+            | Command::Resume { .. }
+            | Command::Campaign { .. }
+            | Command::SetExhaustion { .. }
             | Command::Give { .. } => true,
             Command::CreateCustomer { .. }
+            | Command::DecidePayment { .. }
+            | Command::RefundElsewhere { .. }
+            | Command::OpenDispute { .. }
+            | Command::CloseDispute { .. }
+            | Command::TellAgain
+            | Command::ReadExhaustion { .. }
             | Command::PreviewUpgrade { .. }
             | Command::Price { .. }
             | Command::Authorize { .. }
@@ -230,6 +318,16 @@ impl Command {
             | Command::ListSubscriptions { .. } => false,
         }
     }
+}
+
+/// Whom a campaign is for: all for whom everything holds that is said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whom {
+    /// These.
+    pub customers: Option<Vec<usize>>,
+    /// With a subscription of this plan: of this status, or a live one.
+    pub plan: Option<String>,
+    pub status: Option<&'static str>,
 }
 
 /// A model call that wants to start.

@@ -2,7 +2,7 @@
 
 use super::calendar::{MINUTE, Micros};
 use super::command::{Answer, Ask, Fact, Noun, Plain};
-use super::rates::{ModelBand, ModelCost, cost};
+use super::rates::{ModelCost, cost};
 use super::tenant::{Model, ModelRates};
 
 /// How long a hold lives (*policy*).
@@ -26,6 +26,8 @@ pub struct Hold {
     pub expires: Micros,
     /// Until when it takes from what is available: no longer than its cycle (R-19a).
     pub counts_until: Micros,
+    /// Whether it was granted although the Credits do not pay for it.
+    pub is_on_account: bool,
     pub end: Option<HoldEnd>,
 }
 
@@ -46,10 +48,20 @@ impl Model {
     pub(super) fn authorize(&mut self, id: &str, customer: usize, ask: &Ask) -> Answer {
         let estimate = match self.estimate(ask) {
             Ok(estimate) => estimate,
+            // A model that is sold for money alone: nothing of it is held in Credits.
+            Err(no) if no.code == Some("not-rated") && self.is_sold_for_money(ask) => {
+                if !self.may_start_on_account(customer, ask) {
+                    return no;
+                }
+                Estimate { full: 0, prompt_only: 0, output: 0 }
+            }
             Err(no) => return no,
         };
         if customer >= self.customers.len() {
             return Answer::no(404, "not-found");
+        }
+        if self.is_suspended(customer) {
+            return Answer::no(402, "subscription-suspended");
         }
         let key = (customer, id.to_owned());
         if let Some(hold) = self.holds.get(&key) {
@@ -65,9 +77,13 @@ impl Model {
             return self.authorized(id, customer, hold, &estimate);
         }
         let available = self.available(customer);
+        let mut is_on_account = false;
         let credits = if estimate.full <= available {
             estimate.full
         } else if estimate.prompt_only <= available && available > 0 {
+            available
+        } else if self.may_start_on_account(customer, ask) {
+            is_on_account = true;
             available
         } else {
             return Answer::no(402, "insufficient_quota")
@@ -81,14 +97,22 @@ impl Model {
         let left = live.filter_map(|grant| grant.expiry).max();
         let cycle_end = self.resets_at(customer).or(left);
         let counts_until = cycle_end.map_or(expires, |end| if end < expires { end } else { expires });
-        let hold = Hold { ask: ask.clone(), credits, granted: self.now, expires, counts_until, end: None };
+        let hold = Hold {
+            ask: ask.clone(),
+            credits,
+            granted: self.now,
+            expires,
+            counts_until,
+            is_on_account,
+            end: None,
+        };
         let answer = self.authorized(id, customer, &hold, &estimate);
         self.holds.insert(key, hold);
         answer
     }
 
     fn authorized(&self, id: &str, customer: usize, hold: &Hold, estimate: &Estimate) -> Answer {
-        let is_partial = hold.credits < estimate.full;
+        let is_partial = hold.credits < estimate.full && !hold.is_on_account;
         let paid_output = if is_partial { self.output_paid_by(hold, estimate) } else { None };
         Answer::ok(201)
             .with("/id", id)
@@ -162,6 +186,13 @@ impl Model {
             })
     }
 
+    /// Whether its band has no Credit rate.
+    fn is_sold_for_money(&self, ask: &Ask) -> bool {
+        let [input, cache_read, cache_write] = ask.prompt;
+        let rated = self.rate(ask.model, [input, cache_read, cache_write, 0], self.now);
+        matches!(rated, Err(NoRate::Unrated("no-credit-rate")))
+    }
+
     fn rates_now(&self, model: &str) -> Option<&ModelRates> {
         self.catalog_at(self.now)?.models.iter().find(|rates| rates.model == model)
     }
@@ -179,13 +210,24 @@ impl Model {
         }
         match cost(&rates.bands, counts) {
             ModelCost::Credits(credits) => {
-                let band = rates.bands.iter().find(|band| reaches(band, prompt)).and_then(|band| band.upper);
+                let band = rates.bands.iter().find(|band| band.reaches(prompt)).and_then(|band| band.upper);
                 let credits = i64::try_from(credits).map_err(|_| NoRate::Overflow)?;
                 Ok(Rated { credits, catalog: catalog.version, band })
             }
             ModelCost::Unrated(reason) => Err(NoRate::Unrated(reason)),
             ModelCost::Overflow => Err(NoRate::Overflow),
         }
+    }
+}
+
+impl Model {
+    /// The line of a model that has no Credit rate: it costs no Credits.
+    pub(super) fn sold_for_money(&self, model: &str, counts: [u64; 4], at: Micros) -> Result<Rated, NoRate> {
+        let prompt = counts[..3].iter().sum();
+        let Some(catalog) = self.catalog_at(at) else { return Err(NoRate::Unrated("no-catalog")) };
+        let rates = catalog.models.iter().find(|rates| rates.model == model);
+        let band = rates.and_then(|rates| rates.bands.iter().find(|band| band.reaches(prompt)));
+        Ok(Rated { credits: 0, catalog: catalog.version, band: band.and_then(|band| band.upper) })
     }
 }
 
@@ -200,14 +242,6 @@ pub(super) struct Rated {
 pub(super) enum NoRate {
     Unrated(&'static str),
     Overflow,
-}
-
-fn reaches(band: &ModelBand, prompt: u64) -> bool {
-    match band.upper {
-        None => true,
-        Some(upper) if band.is_inclusive => prompt <= upper,
-        Some(upper) => prompt < upper,
-    }
 }
 
 fn price_facts(estimate: &Estimate) -> Vec<Fact> {

@@ -9,6 +9,19 @@ pub struct ModelBand {
     pub is_inclusive: bool,
     /// Milli-Credits a token of input, cache read, cache write and output.
     pub rates: Option<[Option<u32>; 4]>,
+    /// Micro-dollars a million tokens, by the same kinds; none where it is not sold by the token.
+    pub prices: Option<[u64; 4]>,
+}
+
+impl ModelBand {
+    /// Whether a prompt is no longer than it takes.
+    pub(super) fn reaches(&self, prompt: u64) -> bool {
+        match self.upper {
+            None => true,
+            Some(upper) if self.is_inclusive => prompt <= upper,
+            Some(upper) => prompt < upper,
+        }
+    }
 }
 
 /// What a request costs, or why it has no cost.

@@ -1,7 +1,7 @@
 //! What is bought and paid.
 
 use super::account::Grant;
-use super::calendar::{HOUR, MINUTE, Micros, months_after};
+use super::calendar::{HOUR, MINUTE, Micros, day_of_month};
 use super::command::{Answer, Noun, Plain};
 use super::rates::discounted;
 use super::tenant::{Bought, Cycle, Invoice, Model, Quote, Subscription};
@@ -15,24 +15,33 @@ const QUOTE: Micros = 10 * MINUTE;
 
 /// What the provider says to a payment.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Payment {
+pub(super) enum Payment {
     Succeeds,
     Declines,
+    /// It is undecided, and can be given up.
     Pends,
+    /// The bank wants the customer to act.
+    Waits,
+    /// It is with the bank, and nobody can give it up.
+    Processes,
 }
 
-/// The sandbox's method, without the card.
-fn payment(method: &str) -> Option<Payment> {
+/// What comes of a method: of the sandbox's, or of Stripe's, without the card.
+pub(super) fn payment(method: &str) -> Option<Payment> {
     match method.split(':').next() {
-        Some("pm_sandbox_succeeds") => Some(Payment::Succeeds),
-        Some("pm_sandbox_declines") => Some(Payment::Declines),
+        Some("pm_sandbox_succeeds" | "pm_stripe_succeeds") => Some(Payment::Succeeds),
+        Some("pm_sandbox_declines" | "pm_stripe_declines") => Some(Payment::Declines),
         Some("pm_sandbox_pends") => Some(Payment::Pends),
+        Some("pm_stripe_waits") => Some(Payment::Waits),
+        Some("pm_stripe_processes") => Some(Payment::Processes),
         _ => None,
     }
 }
 
+/// The card, without whose method it is.
 fn card(method: &str) -> Option<String> {
-    method.split_once(':').map(|(_, card)| card.to_owned())
+    let (_, card) = method.split_once(':')?;
+    card.split('/').next().map(str::to_owned)
 }
 
 /// An upgrade that may be bought.
@@ -68,9 +77,15 @@ impl Model {
                 .with("/subscription", Plain::Id(Noun::Subscription, live));
         }
         let Some(bought) = catalog.plan(plan) else { return Answer::no(422, "unknown-plan") };
-        let Some(list_price) = bought.price(currency, is_annual) else {
+        let Some(price) = bought.price(currency, is_annual) else {
             return Answer::no(409, "no-price-in-currency");
         };
+        let is_calendar = self.policies.is_calendar && !is_annual;
+        let share = match (is_calendar, day_of_month(self.now)) {
+            (true, (day, of)) => (of - day, of),
+            (false, _) => (1, 1),
+        };
+        let list_price = part(price, share);
         let fitting =
             catalog.promotions.iter().filter(|p| p.plans.is_empty() || p.plans.contains(&bought.code));
         let mut chosen = match promotion {
@@ -105,6 +120,8 @@ impl Model {
             discount,
             anchor: None,
             cycle: None,
+            is_calendar,
+            share,
             is_annual,
             annual_from: None,
             migrates: false,
@@ -123,11 +140,14 @@ impl Model {
             cycle: 0,
             plan: plan.to_owned(),
             catalog: catalog.version,
-            credits: bought.credits,
+            credits: whole_part(bought.credits, share),
             list_price,
             total: discounted(list_price, discount),
             status: "open",
             is_in_flight: false,
+            is_customers_turn: false,
+            is_at_bank: false,
+            tried_with: String::new(),
             created: self.now,
             expires: self.now + INCOMPLETE,
             paid: None,
@@ -208,6 +228,9 @@ impl Model {
             total: offer.amount,
             status: "open",
             is_in_flight: false,
+            is_customers_turn: false,
+            is_at_bank: false,
+            tried_with: String::new(),
             created: self.now,
             expires: earlier(offer.cycle.end, self.now + UPGRADE_PENDING),
             paid: None,
@@ -253,9 +276,9 @@ impl Model {
             let left = i64::from(own.renewal() - cycle.number);
             twelfths(if new < old { 0 } else { new - old }, left)
         } else {
-            discounted(new, own.discount) - discounted(old, own.discount)
+            discounted(part(new, own.share), own.discount) - discounted(part(old, own.share), own.discount)
         };
-        let credits = to.credits - from.credits;
+        let credits = whole_part(to.credits, own.share) - whole_part(from.credits, own.share);
         Ok(Offer {
             cycle,
             from: own.plan.clone(),
@@ -278,10 +301,15 @@ impl Model {
         }
         // What is in flight is given up with the provider first.
         if self.invoices[invoice].is_in_flight {
+            if self.invoices[invoice].is_at_bank {
+                return Answer::no(409, "payment-pending");
+            }
             self.invoices[invoice].is_in_flight = false;
-            if bought == Bought::Renewal {
+            // One that waited for its customer has counted as failed already.
+            if bought == Bought::Renewal && !self.invoices[invoice].is_customers_turn {
                 self.try_ended(invoice);
             }
+            self.invoices[invoice].is_customers_turn = false;
         }
         let Some(subscription) = subscription else {
             let Some(method) = method.map(str::to_owned) else { return Answer::no(422, "invalid-field") };
@@ -334,10 +362,15 @@ impl Model {
     pub(super) fn collect(&mut self, number: usize, method: &str) {
         let outcome =
             if self.invoices[number].total == 0 { Some(Payment::Succeeds) } else { payment(method) };
+        self.invoices[number].tried_with = method.to_owned();
+        if outcome == Some(Payment::Processes) {
+            self.invoices[number].is_at_bank = true;
+        }
         let Some(subscription) = self.invoices[number].subscription else {
             match outcome {
                 Some(Payment::Succeeds) => self.take_effect(number),
-                Some(Payment::Pends) => self.invoices[number].is_in_flight = true,
+                Some(Payment::Pends | Payment::Processes) => self.invoices[number].is_in_flight = true,
+                Some(Payment::Waits) => self.wait_for_customer(number),
                 Some(Payment::Declines) | None => {}
             }
             return;
@@ -349,27 +382,46 @@ impl Model {
                 }
                 self.take_effect(number);
             }
-            (Some(Payment::Pends), _) => {
+            (Some(Payment::Waits), bought) => {
+                self.wait_for_customer(number);
+                // Nobody is there when a renewal is charged: unpaid it is, until the customer has acted.
+                if bought == Bought::Renewal {
+                    self.renewal_failed(number, subscription);
+                }
+            }
+            (Some(Payment::Pends | Payment::Processes), _) => {
                 self.invoices[number].is_in_flight = true;
                 self.invoices[number].next_try = None;
             }
             (Some(Payment::Declines) | None, Bought::FirstCycle) => {}
             (Some(Payment::Declines) | None, Bought::Upgrade) => self.invoices[number].status = "void",
-            (Some(Payment::Declines) | None, Bought::WithinYear | Bought::TopUp) => {}
-            (Some(Payment::Declines) | None, Bought::Renewal) => {
-                self.subscriptions[subscription].status = "past_due";
-                self.try_ended(number);
-                if self.invoices[number].next_try.is_none() {
-                    self.end_unpaid(subscription);
-                }
-            }
+            (Some(Payment::Declines) | None, Bought::WithinYear | Bought::TopUp | Bought::Usage) => {}
+            (Some(Payment::Declines) | None, Bought::Renewal) => self.renewal_failed(number, subscription),
+        }
+    }
+
+    fn wait_for_customer(&mut self, number: usize) {
+        self.invoices[number].is_in_flight = true;
+        self.invoices[number].is_customers_turn = true;
+    }
+
+    /// past due until the next try; after the last one, over.
+    pub(super) fn renewal_failed(&mut self, number: usize, subscription: usize) {
+        if self.subscriptions[subscription].status == "active" {
+            self.subscriptions[subscription].status = "past_due";
+        }
+        self.try_ended(number);
+        if self.invoices[number].next_try.is_none() {
+            self.end_unpaid(subscription);
         }
     }
 
     /// What was paid for starts now.
-    fn take_effect(&mut self, number: usize) {
+    pub(super) fn take_effect(&mut self, number: usize) {
         let now = self.now;
         self.invoices[number].status = "paid";
+        self.invoices[number].is_in_flight = false;
+        self.invoices[number].is_customers_turn = false;
         self.invoices[number].paid = Some(now);
         self.invoices[number].next_try = None;
         let invoice = self.invoices[number].clone();
@@ -384,7 +436,7 @@ impl Model {
             Bought::FirstCycle => {
                 own.status = "active";
                 own.anchor = Some(now);
-                own.cycle = Some(Cycle { number: 0, start: now, end: months_after(now, 1) });
+                own.cycle = Some(Cycle { number: 0, start: now, end: own.bound(now, 1) });
                 own.annual_from = if own.is_annual { Some(0) } else { None };
             }
             Bought::Upgrade => {
@@ -392,8 +444,10 @@ impl Model {
                 own.catalog = invoice.catalog;
                 own.scheduled = None;
             }
+            // What an operator has stopped stays so.
+            Bought::Renewal if own.status == "suspended" => {}
             Bought::Renewal => own.status = "active",
-            Bought::WithinYear | Bought::TopUp => {}
+            Bought::WithinYear | Bought::TopUp | Bought::Usage => {}
         }
         let Some(cycle) = own.cycle else { return };
         let source = if invoice.bought == Bought::Upgrade { "upgrade" } else { "plan" };
@@ -419,12 +473,17 @@ impl Model {
         });
     }
 
+    /// Whose turn it is while a payment is not decided.
+    pub(super) fn undecided(&self, number: usize) -> &'static str {
+        if self.invoices[number].is_customers_turn { "requires_action" } else { "pending" }
+    }
+
     /// The answer to whoever bought or paid.
     fn purchased(&self, number: usize, paid: u16) -> Answer {
         let invoice = &self.invoices[number];
         let (status, payment_status) = match (invoice.status, invoice.is_in_flight) {
             ("paid", _) => (paid, "paid"),
-            (_, true) => (202, "pending"),
+            (_, true) => (202, self.undecided(number)),
             _ => {
                 let no =
                     Answer::no(402, "payment-declined").with("/invoice", Plain::Id(Noun::Invoice, number));
@@ -444,10 +503,20 @@ impl Model {
     }
 }
 
-/// So many twelfths of an amount; a half goes to the even side.
+/// So many twelfths of an amount.
 fn twelfths(amount: i64, count: i64) -> i64 {
-    let (whole, rest) = (amount * count / 12, amount * count % 12);
-    if rest > 6 || rest == 6 && whole % 2 == 1 { whole + 1 } else { whole }
+    part(amount, (count, 12))
+}
+
+/// A part of an amount; a half goes to the even side.
+fn part(amount: i64, (count, of): (i64, i64)) -> i64 {
+    let (whole, rest) = (amount * count / of, amount * count % of);
+    if 2 * rest > of || 2 * rest == of && whole % 2 == 1 { whole + 1 } else { whole }
+}
+
+/// A part of Credits, without what is no whole one.
+fn whole_part(credits: i64, (count, of): (i64, i64)) -> i64 {
+    credits * count / of
 }
 
 fn earlier(one: Micros, other: Micros) -> Micros {

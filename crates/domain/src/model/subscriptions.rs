@@ -1,8 +1,9 @@
 //! What becomes of a subscription after it was bought.
 
 use super::account::Grant;
-use super::calendar::{DAY, Micros, months_after};
+use super::calendar::{DAY, Micros};
 use super::command::{Answer, Fact, Noun, Plain};
+use super::sales::payment;
 use super::tenant::{Bought, Cycle, Invoice, Model};
 
 impl Model {
@@ -16,14 +17,18 @@ impl Model {
             "active" => Ok(()),
             "incomplete" => Err(Answer::no(409, "subscription-incomplete")),
             "past_due" => Err(Answer::no(409, "subscription-past-due")),
+            "suspended" => Err(Answer::no(402, "subscription-suspended")),
             _ => Err(Answer::no(409, "subscription-ended")),
         }
     }
 
-    pub(super) fn cancel(&mut self, subscription: usize, at_once: bool) -> Answer {
+    pub(super) fn cancel(&mut self, subscription: usize, at_once: bool, refund: bool) -> Answer {
         let Some(own) = self.subscriptions.get(subscription) else { return Answer::no(404, "not-found") };
         let (status, customer) = (own.status, own.customer);
         if status == "incomplete" {
+            if self.open_of(subscription).any(|(_, invoice)| invoice.is_in_flight && invoice.is_at_bank) {
+                return Answer::no(409, "payment-pending");
+            }
             self.give_up_first(subscription);
         } else if !at_once {
             if let Err(no) = self.check_changeable(subscription) {
@@ -34,13 +39,63 @@ impl Model {
             return Answer::no(409, "subscription-ended");
         } else {
             let now = self.now;
+            let paid = if refund { self.paid_in_cycle(subscription) } else { Vec::new() };
+            if paid.iter().any(|invoice| self.is_disputed(*invoice)) {
+                return Answer::no(409, "payment-disputed");
+            }
             self.subscriptions[subscription].status = "canceled";
             self.subscriptions[subscription].ended = Some(now);
             self.void_open(subscription);
+            for invoice in paid {
+                let rest = self.invoices[invoice].total - self.invoices[invoice].refunded;
+                self.give_back(invoice, rest);
+            }
             self.customers[customer].account.expire(now);
             self.customers[customer].account.revoke(now);
         }
         self.shown(subscription)
+    }
+
+    /// What was bought for the current cycle and paid with money that has not all gone back.
+    fn paid_in_cycle(&self, subscription: usize) -> Vec<usize> {
+        let cycle = self.subscriptions[subscription].cycle.map(|cycle| cycle.number);
+        let is_so = |number: &usize| {
+            let invoice = &self.invoices[*number];
+            invoice.subscription == Some(subscription)
+                && Some(invoice.cycle) == cycle
+                && invoice.bought != Bought::WithinYear
+                && invoice.status == "paid"
+                && invoice.refunded < invoice.total
+        };
+        (0..self.invoices.len()).filter(is_so).collect()
+    }
+
+    pub(super) fn suspend(&mut self, subscription: usize) -> Answer {
+        match self.subscriptions.get(subscription).map(|own| own.status) {
+            None => Answer::no(404, "not-found"),
+            Some("incomplete") => Answer::no(409, "subscription-incomplete"),
+            Some("canceled" | "expired") => Answer::no(409, "subscription-ended"),
+            Some(_) => {
+                self.subscriptions[subscription].status = "suspended";
+                self.shown(subscription)
+            }
+        }
+    }
+
+    /// It is active again, or past due while its cycle is unpaid.
+    pub(super) fn resume(&mut self, subscription: usize) -> Answer {
+        let Some(own) = self.subscriptions.get(subscription) else { return Answer::no(404, "not-found") };
+        if own.status != "suspended" {
+            return Answer::no(409, "subscription-not-suspended");
+        }
+        let is_paid = self.is_paid(subscription, own.paid_with());
+        self.subscriptions[subscription].status = if is_paid { "active" } else { "past_due" };
+        self.shown(subscription)
+    }
+
+    /// Whether somebody has stopped what this customer uses.
+    pub(super) fn is_suspended(&self, customer: usize) -> bool {
+        self.subscriptions.iter().any(|own| own.customer == customer && own.status == "suspended")
     }
 
     /// An incomplete subscription ends, and its promotion is free again.
@@ -58,6 +113,7 @@ impl Model {
             if invoice.subscription == Some(subscription) && invoice.status == "open" {
                 invoice.status = "void";
                 invoice.is_in_flight = false;
+                invoice.is_customers_turn = false;
                 invoice.next_try = None;
             }
         }
@@ -134,14 +190,14 @@ impl Model {
     fn check_runs(&self, subscription: usize) -> Result<(), Answer> {
         match self.subscriptions.get(subscription).map(|own| own.status) {
             None => Err(Answer::no(404, "not-found")),
-            Some("active" | "past_due") => Ok(()),
+            Some("active" | "past_due" | "suspended") => Ok(()),
             Some("incomplete") => Err(Answer::no(409, "subscription-incomplete")),
             Some(_) => Err(Answer::no(409, "subscription-ended")),
         }
     }
 
     pub(super) fn set_method(&mut self, subscription: usize, method: &str) -> Answer {
-        if !method.starts_with("pm_sandbox_") {
+        if payment(method).is_none() {
             return Answer::no(422, "unknown-payment-method");
         }
         let Some(own) = self.subscriptions.get(subscription) else { return Answer::no(404, "not-found") };
@@ -188,10 +244,11 @@ impl Model {
         let ends = self.subscriptions.iter().filter(|own| own.is_live()).filter_map(|own| own.cycle);
         let open = self.invoices.iter().filter(|invoice| invoice.status == "open");
         let grants = self.customers.iter().flat_map(|own| &own.account.grants);
+        let usage = self.customers.iter().filter_map(|own| own.on_account.due);
         let left = grants.filter(|grant| grant.remaining() > 0).filter_map(|grant| grant.expiry);
         let retries = self.invoices.iter().filter_map(|invoice| invoice.next_try);
         let ends = ends.map(|cycle| cycle.end).chain(retries);
-        ends.chain(open.map(|invoice| invoice.expires)).chain(left).collect()
+        ends.chain(open.map(|invoice| invoice.expires)).chain(left).chain(usage).collect()
     }
 
     /// A payment of a renewal has brought no money: the next try is 1, 3, 5 or 7 days after the cycle's start, or
@@ -228,6 +285,9 @@ impl Model {
             let Invoice { next_try, expires, subscription, .. } = self.invoices[number];
             let is_due = next_try.is_some_and(|at| at <= self.now) && self.now < expires;
             if let Some(subscription) = subscription.filter(|_| is_due) {
+                // One that waited for its customer is given up first: the bank may not ask this time.
+                self.invoices[number].is_in_flight = false;
+                self.invoices[number].is_customers_turn = false;
                 let method = self.subscriptions[subscription].method.clone();
                 self.collect(number, &method);
             }
@@ -236,10 +296,10 @@ impl Model {
 
     /// Unpaid purchases end, unpaid renewals are tried again, then cycles that are over are closed and the next ones opened. What a void gave back
     /// to a subscription that was canceled at once expires by itself.
-    fn do_what_is_due(&mut self) {
+    pub(super) fn do_what_is_due(&mut self) {
         for number in 0..self.invoices.len() {
             let Invoice { status, expires, bought, subscription, .. } = self.invoices[number];
-            if status != "open" || self.now < expires {
+            if status != "open" || self.now < expires || self.invoices[number].is_at_bank {
                 continue;
             }
             match (bought, subscription) {
@@ -249,11 +309,16 @@ impl Model {
                 _ => {}
             }
             self.invoices[number].is_in_flight = false;
+            self.invoices[number].is_customers_turn = false;
         }
         self.retry();
+        self.invoice_months();
         for subscription in 0..self.subscriptions.len() {
             let own = &self.subscriptions[subscription];
-            if let Some(cycle) = own.cycle.filter(|cycle| own.is_live() && cycle.end <= self.now) {
+            let over = own.cycle.filter(|cycle| own.is_live() && cycle.end <= self.now);
+            // A last try that the bank has not decided postpones the end.
+            let is_undecided = |(_, of): (usize, &Invoice)| of.bought == Bought::Renewal && of.is_at_bank;
+            if let Some(cycle) = over.filter(|_| !self.open_of(subscription).any(is_undecided)) {
                 self.close(subscription, cycle);
             }
         }
@@ -268,7 +333,10 @@ impl Model {
         self.void_open(subscription);
         let now = self.now;
         let customer = self.subscriptions[subscription].customer;
-        self.customers[customer].account.expire(now);
+        let rest = self.customers[customer].account.expire(now);
+        // What was used by the token is owed, whether another cycle follows or not.
+        let method = self.subscriptions[subscription].method.clone();
+        self.invoice_usage(customer, Some(method));
         let mut next = self.cycle_after(subscription, cycle);
         while next.end <= now {
             next = self.cycle_after(subscription, next);
@@ -278,11 +346,42 @@ impl Model {
         if own.cancels_at_end && renews || !is_paid {
             own.status = "canceled";
             own.ended = Some(cycle.end);
-        } else if renews {
-            self.open(subscription, next);
         } else {
-            self.open_within_year(subscription, next);
+            self.carry(subscription, cycle, rest);
+            if renews {
+                self.open(subscription, next);
+            } else {
+                self.open_within_year(subscription, next);
+            }
         }
+    }
+
+    /// A share of what the cycle has left is there again, for some cycles more.
+    fn carry(&mut self, subscription: usize, closed: Cycle, rest: i64) {
+        let Some(policy) = self.policies.rollover else { return };
+        let share = i64::try_from(i128::from(rest) * i128::from(policy.share_bps) / 10_000).unwrap_or(0);
+        let amount = if share > policy.cap { policy.cap } else { share };
+        let own = &self.subscriptions[subscription];
+        let anchor = own.anchor.unwrap_or(closed.start);
+        let (customer, expiry) = (own.customer, own.bound(anchor, closed.number + policy.cycles + 1));
+        if amount == 0 || expiry <= self.now {
+            return;
+        }
+        let (number, created) = (self.next_given(), self.now);
+        self.customers[customer].account.issue(Grant {
+            number,
+            made: self.made,
+            cause: "cycle",
+            source: "rollover",
+            amount,
+            spent: 0,
+            expired: 0,
+            revoked: 0,
+            effective: closed.end,
+            expiry: Some(expiry),
+            created,
+            expired_by: None,
+        });
     }
 
     /// The next cycle of a year: its Credits, and nothing to pay (R-22b).
@@ -307,6 +406,9 @@ impl Model {
             total: 0,
             status: "paid",
             is_in_flight: false,
+            is_customers_turn: false,
+            is_at_bank: false,
+            tried_with: String::new(),
             created: now,
             expires: cycle.end,
             paid: Some(now),
@@ -341,9 +443,10 @@ impl Model {
     }
 
     fn cycle_after(&self, subscription: usize, cycle: Cycle) -> Cycle {
-        let anchor = self.subscriptions[subscription].anchor.unwrap_or(cycle.start);
+        let own = &self.subscriptions[subscription];
+        let anchor = own.anchor.unwrap_or(cycle.start);
         let number = cycle.number + 1;
-        Cycle { number, start: months_after(anchor, number), end: months_after(anchor, number + 1) }
+        Cycle { number, start: own.bound(anchor, number), end: own.bound(anchor, number + 1) }
     }
 
     /// The next cycle, invoiced at list price.
@@ -366,6 +469,7 @@ impl Model {
         own.plan = plan.clone();
         own.catalog = catalog;
         own.discount = 0;
+        own.share = (1, 1);
         own.scheduled = None;
         own.migrates = false;
         own.annual_from = if is_annual { Some(cycle.number) } else { None };
@@ -384,6 +488,9 @@ impl Model {
             total: price,
             status: "open",
             is_in_flight: false,
+            is_customers_turn: false,
+            is_at_bank: false,
+            tried_with: String::new(),
             created: self.now,
             expires: cycle.end,
             paid: None,
@@ -428,6 +535,13 @@ impl Model {
         fact("/term", if own.is_annual { "annual" } else { "monthly" }.into());
         fact("/renews_at", own.renews().map_or(Plain::Null, Plain::At));
         fact("/migrates", own.migrates.into());
+        match own.share {
+            (days, of) if days == of => fact("/month_share", Plain::Null),
+            (days, of) => {
+                fact("/month_share/days", days.into());
+                fact("/month_share/of", of.into());
+            }
+        }
         fact("/discount_bps", own.discount.into());
         fact("/cancel_at_cycle_end", own.cancels_at_end.into());
         fact("/scheduled_plan", own.scheduled.as_deref().into());

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::account::Account;
-use super::calendar::{Micros, months_after};
+use super::calendar::{Micros, month_start_after, months_after};
 use super::command::{Answer, Command, Noun, Plain};
 use super::holds::Hold;
+use super::payg::OnAccount;
 use super::rates::ModelBand;
 use super::usage::Counted;
 
@@ -81,6 +82,7 @@ impl ModelCatalog {
 pub struct Customer {
     pub external_id: String,
     pub account: Account,
+    pub on_account: OnAccount,
 }
 
 /// A cycle of a subscription, from its start up to, and without, its end.
@@ -105,6 +107,10 @@ pub struct Subscription {
     /// When it was activated: what its cycles are counted from.
     pub anchor: Option<Micros>,
     pub cycle: Option<Cycle>,
+    /// Its cycles are calendar months.
+    pub is_calendar: bool,
+    /// The days of a month that the running cycle covers, of all of them.
+    pub share: (i64, i64),
     /// Paid for by the year.
     pub is_annual: bool,
     /// The cycle that the running year was paid with.
@@ -122,7 +128,7 @@ pub struct Subscription {
 impl Subscription {
     ///
     pub fn is_live(&self) -> bool {
-        self.status == "incomplete" || self.status == "active" || self.status == "past_due"
+        ["incomplete", "active", "past_due", "suspended"].contains(&self.status)
     }
 
     /// The cycle that what is paid for began with.
@@ -142,7 +148,16 @@ impl Subscription {
 
     /// When it does.
     pub(super) fn renews(&self) -> Option<Micros> {
-        Some(months_after(self.anchor?, self.renewal()))
+        Some(self.bound(self.anchor?, self.renewal()))
+    }
+
+    /// Where the cycle of this number begins.
+    pub(super) fn bound(&self, anchor: Micros, number: u32) -> Micros {
+        if self.is_calendar && number > 0 {
+            month_start_after(anchor, number)
+        } else {
+            months_after(anchor, number)
+        }
     }
 }
 
@@ -155,6 +170,8 @@ pub enum Bought {
     /// A cycle that its year had paid for: no invoice that anybody sees, but the grant is numbered as one.
     WithinYear,
     TopUp,
+    /// What was used by the token.
+    Usage,
 }
 
 /// An invoice with the one thing that it is for.
@@ -178,6 +195,12 @@ pub struct Invoice {
     pub status: &'static str,
     /// Whether the provider has a payment that it has not decided.
     pub is_in_flight: bool,
+    /// Whether that waits for its customer.
+    pub is_customers_turn: bool,
+    /// Whether a payment of it is at the bank, which lets nobody give it up, whatever became of the invoice since.
+    pub is_at_bank: bool,
+    /// What the last payment was tried with.
+    pub tried_with: String,
     pub created: Micros,
     pub expires: Micros,
     pub paid: Option<Micros>,
@@ -202,15 +225,51 @@ pub struct Quote {
     pub expires: Micros,
 }
 
-/// A tenant with default policies whose zone is UTC.
+/// A payment whose money the customer's bank wants back.
+#[derive(Debug, Clone)]
+pub struct Dispute {
+    pub invoice: usize,
+    /// `open`, `won` or `lost`.
+    pub state: &'static str,
+}
+
+/// What a tag of campaigns gives, and who has had it.
+#[derive(Debug, Clone)]
+pub struct Gift {
+    pub credits: i64,
+    pub expires: Option<Micros>,
+    pub given_to: Vec<usize>,
+}
+
+/// What a tenant carries over.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelRollover {
+    pub share_bps: i64,
+    pub cap: i64,
+    pub cycles: u32,
+}
+
+/// What a tenant has other than the defaults.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ModelPolicies {
+    /// Cycles of new monthly subscriptions are calendar months.
+    pub is_calendar: bool,
+    pub rollover: Option<ModelRollover>,
+}
+
+/// A tenant whose zone is UTC.
 #[derive(Debug, Clone)]
 pub struct Model {
     pub now: Micros,
+    pub policies: ModelPolicies,
     pub catalogs: Vec<ModelCatalog>,
     pub customers: Vec<Customer>,
     pub subscriptions: Vec<Subscription>,
     pub invoices: Vec<Invoice>,
     pub quotes: Vec<Quote>,
+    pub disputes: Vec<Dispute>,
+    /// By tag.
+    pub gifts: BTreeMap<&'static str, Gift>,
     /// How many things were bought or given.
     pub made: usize,
     /// How many things were given.
@@ -223,14 +282,17 @@ pub struct Model {
 
 impl Model {
     /// A tenant that sells these catalogue versions and has nobody yet.
-    pub fn new(now: Micros, catalogs: Vec<ModelCatalog>) -> Model {
+    pub fn new(now: Micros, catalogs: Vec<ModelCatalog>, policies: ModelPolicies) -> Model {
         Model {
             now,
+            policies,
             catalogs,
             customers: Vec::new(),
             subscriptions: Vec::new(),
             invoices: Vec::new(),
             quotes: Vec::new(),
+            disputes: Vec::new(),
+            gifts: BTreeMap::new(),
             made: 0,
             given: 0,
             holds: BTreeMap::new(),
@@ -249,7 +311,9 @@ impl Model {
             Command::Upgrade { subscription, plan, quote, method } => {
                 self.upgrade(*subscription, plan, *quote, method.as_deref())
             }
-            Command::Cancel { subscription, at_once } => self.cancel(*subscription, *at_once),
+            Command::Cancel { subscription, at_once, refund } => {
+                self.cancel(*subscription, *at_once, *refund)
+            }
             Command::WithdrawCancel { subscription } => self.withdraw_cancel(*subscription),
             Command::SchedulePlan { subscription, plan } => self.schedule(*subscription, plan),
             Command::WithdrawPlan { subscription } => self.withdraw_plan(*subscription),
@@ -261,6 +325,18 @@ impl Model {
                 self.buy_top_up(*customer, top_up, currency, method)
             }
             Command::Refund { invoice, amount } => self.refund(*invoice, *amount),
+            Command::Suspend { subscription } => self.suspend(*subscription),
+            Command::Resume { subscription } => self.resume(*subscription),
+            Command::DecidePayment { invoice, succeeds } => self.decide(*invoice, *succeeds),
+            Command::RefundElsewhere { invoice, amount } => self.refund_elsewhere(*invoice, *amount),
+            Command::OpenDispute { invoice } => self.open_dispute(*invoice),
+            Command::CloseDispute { dispute, is_won } => self.close_dispute(*dispute, *is_won),
+            Command::TellAgain => Model::told(),
+            Command::SetExhaustion { customer, cap, method } => {
+                self.set_exhaustion(*customer, *cap, method.as_deref())
+            }
+            Command::ReadExhaustion { customer } => self.read_exhaustion(*customer),
+            Command::Campaign { tag, credits, expires, whom } => self.campaign(tag, *credits, *expires, whom),
             Command::Give { customer, source, credits, expires } => {
                 self.give(*customer, source, *credits, *expires)
             }
@@ -285,7 +361,11 @@ impl Model {
         if self.customers.iter().any(|customer| customer.external_id == external_id) {
             return Answer::no(409, "customer-exists");
         }
-        self.customers.push(Customer { external_id: external_id.to_owned(), account: Account::default() });
+        self.customers.push(Customer {
+            external_id: external_id.to_owned(),
+            account: Account::default(),
+            on_account: OnAccount::default(),
+        });
         Answer::ok(201)
             .with("/id", Plain::Id(Noun::Customer, self.customers.len() - 1))
             .with("/external_id", external_id)

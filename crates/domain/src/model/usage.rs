@@ -4,7 +4,7 @@ use super::account::Charge;
 use super::calendar::{HOUR, MINUTE, Micros};
 use super::command::{Answer, Event, Fact, Noun, Plain};
 use super::holds::{HoldEnd, NoRate, tokens};
-use super::tenant::Model;
+use super::tenant::{Customer, Model};
 
 /// How far back an event's time may lie (*policy*).
 const AGE_MAX: Micros = 72 * HOUR;
@@ -101,20 +101,39 @@ impl Model {
             return Outcome::no("rejected", "event-time-out-of-range");
         }
         let (capture, no_hold) = self.capture(named.as_ref());
-        let account = &mut self.customers[event.customer].account;
+        let pays = self.pays_by_the_token(event.customer);
+        let whole = if pays { self.money(event.customer, event.model, event.tokens, time) } else { None };
+        let earlier = if time < now { time } else { now };
+        let charge = |cost| Charge {
+            cost,
+            instant: capture.unwrap_or(earlier),
+            is_captured: capture.is_some(),
+            event_time: time,
+            now,
+        };
+        let mut is_in_money = false;
+        let rated = match rated {
+            // Of which no grant covers anything, and that has no price.
+            Ok(rated) if pays && whole.is_none() && rated.credits > 0 => {
+                let uncovered =
+                    self.customers[event.customer].account.clone().charge(charge(rated.credits)).overage;
+                if uncovered == rated.credits { Err(NoRate::Unrated("no-price")) } else { Ok(rated) }
+            }
+            // Sold for money alone.
+            Err(NoRate::Unrated("no-credit-rate")) if whole.is_some() => {
+                is_in_money = true;
+                self.sold_for_money(event.model, event.tokens, time)
+            }
+            other => other,
+        };
+        let Customer { account, on_account, .. } = &mut self.customers[event.customer];
+        let name = (event.source, event.id.clone());
         let (mut charged_by, mut cost, mut overage) = (Vec::new(), 0, 0);
         let mut receipt: Vec<Fact> = Vec::new();
         let mut fact = |pointer: &str, value: Plain| receipt.push((pointer.to_owned(), value));
         let status = match &rated {
             Ok(rated) => {
-                let earlier = if time < now { time } else { now };
-                let charged = account.charge(Charge {
-                    cost: rated.credits,
-                    instant: capture.unwrap_or(earlier),
-                    is_captured: capture.is_some(),
-                    event_time: time,
-                    now,
-                });
+                let charged = account.charge(charge(rated.credits));
                 (charged_by, cost, overage) = (charged.versions, rated.credits, charged.overage);
                 fact("/credits", rated.credits.into());
                 fact("/overage", charged.overage.into());
@@ -125,6 +144,14 @@ impl Model {
                 for (index, (grant, credits)) in charged.draws.iter().enumerate() {
                     fact(&format!("/draws/{index}/grant"), Plain::Id(Noun::Grant, *grant));
                     fact(&format!("/draws/{index}/credits"), (*credits).into());
+                }
+                if pays && (is_in_money || charged.overage > 0) {
+                    let part = (charged.overage, rated.credits);
+                    for (pointer, value) in on_account.bill(name, event.model, whole, part, now) {
+                        fact(&pointer, value);
+                    }
+                } else {
+                    fact("/payg", Plain::Null);
                 }
                 "accepted"
             }
@@ -159,6 +186,8 @@ impl Model {
         let account = &mut self.customers[customer].account;
         if counted.voided.is_none() {
             let spendable = account.void(&counted.charged_by, now);
+            self.customers[customer].on_account.void(&(source, id.to_owned()));
+            let account = &self.customers[customer].account;
             let fact = |pointer: &str, value: Plain| (pointer.to_owned(), value);
             counted.voided = Some(vec![
                 fact("/at", Plain::At(now)),

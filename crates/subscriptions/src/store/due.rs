@@ -101,7 +101,8 @@ pub async fn peek(
     rows.into_iter().map(Subscription::try_from).collect()
 }
 
-/// Customers who hold grants past their expiry with something left in them.
+/// Customers who hold grants past their expiry with something left in them. Not those with a cycle to close, which may be in
+/// another run's hands: what it leaves expires with it, and a part of it may be carried on.
 pub async fn customers_with_expired_grants(
     tx: &mut Connection,
     tenant: TenantId,
@@ -112,6 +113,11 @@ pub async fn customers_with_expired_grants(
         .filter(grants::tenant_id.eq(tenant.uuid()))
         .filter(diesel::dsl::not(grants::is_used_up))
         .filter(grants::expires_at.le(now))
+        .filter(not(exists(
+            subscriptions::table
+                .filter(is_due!(tenant, now))
+                .filter(subscriptions::customer_id.eq(grants::customer_id)),
+        )))
         .select(grants::customer_id)
         .distinct()
         .limit(limit.into())
