@@ -352,6 +352,8 @@ async fn what_was_settled_ninety_days_ago_is_deleted_and_what_is_parked_stays() 
         "update provider_events set received_at = now() - interval '91 days',
              settled_at = case event_id when 'evt_young' then now() - interval '89 days'
                  else now() - interval '91 days' end",
+        // A job that was done is forgotten after seven days.
+        "delete from jobs where kind = 'apply_provider_event'",
         "insert into jobs (job_id, kind, key, payload, run_at, created_at)
          values (gen_random_uuid(), 'prune_provider_events', 'now', '{}', now(), now())",
     ] {

@@ -6,7 +6,7 @@ use db::Result;
 use crate::{ProviderEvents, store};
 
 /// How long an event is kept once it is settled. Stripe sends one again for three days and lists it for thirty; one that
-/// came again after this would be applied again, and change nothing.
+/// came again after this would be applied again, its job forgotten as well, and change nothing.
 const KEPT: TimeDelta = TimeDelta::days(90);
 /// Events deleted in one transaction.
 const BATCH: i64 = 1_000;
