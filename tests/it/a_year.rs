@@ -109,9 +109,12 @@ async fn a_year_of_ada() {
     let last = grants.iter().find(|grant| grant["spent"] == 200_000).unwrap();
     assert_eq!(last["revoked"], 199_800_000);
 
-    // It was a mistake of the bank's, and an operator lets her in again; June's Credits stay gone.
-    client.post(&format!("{path}/resume"), json!({})).await.expect(200);
-    assert_eq!(sees(client, &ada, &path).await, now("active", "standard", 0));
+    // It was a mistake of the bank's, which gives the money back: so are her Credits, and she goes on.
+    subscriptions
+        .apply_dispute(&scope, payment, "dp_june", DisputeReport::Won, sixteen, scope.now)
+        .await
+        .unwrap();
+    assert_eq!(sees(client, &ada, &path).await, now("active", "standard", 199_800_000));
 
     // 30 June and on: month by month, 16.00 for 200,000,000.
     client.advance_to("2026-06-30T10:00:00Z").await;

@@ -117,6 +117,7 @@ async fn a_tenant_may_charge_the_part_of_the_cycle_that_is_left() {
         (vec![192, 204, 5_000], 700_000_000)
     );
     world.verify().await;
+    world.misses_a_cent_of(204, "204 for 250000000 Credits").await;
 }
 
 async fn ends(client: &Client, path: &str, visits: &[&str]) -> Vec<String> {
@@ -153,6 +154,7 @@ async fn in_a_leap_year_february_has_29_days() {
     let path = buy(client, &customer, "lite", "USD").await;
     let visits = ["2028-01-31T10:00:00Z", "2028-02-29T10:00:00Z"];
     assert_eq!(ends(client, &path, &visits).await, ["2028-02-29T10:00", "2028-03-31T10:00"]);
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -121,6 +121,7 @@ async fn one_key_used_by_many_at_once_has_one_effect_and_one_answer() {
     assert_eq!(clients[0].available(&customer).await, 1_600_000_000);
     let invoices = clients[0].get(&format!("/v1/invoices?customer={customer}")).await.expect(200);
     assert_eq!(invoices["data"].as_array().unwrap().len(), 2);
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,6 +154,7 @@ async fn an_event_sent_by_many_at_once_counts_once() {
     let accepted = answers.iter().filter(|answer| answer.body["status"] == "accepted").count();
     assert_eq!((accepted, count(&answers, 200)), (1, 100));
     assert_eq!(clients[0].available(&customer).await, 59_999_000);
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -187,6 +189,7 @@ async fn two_workers_and_a_command_roll_each_cycle_over_once() {
         let grants = grants["data"].as_array().unwrap();
         assert_eq!((grants.len(), &grants[0]["expired"]), (2, &json!(60_000_000)));
     }
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -230,6 +233,7 @@ async fn a_server_killed_in_the_middle_loses_nothing_it_has_accepted() {
     }
     let settled = server.client.balance(&customer).await["settled"].as_i64().unwrap();
     assert_eq!(settled, 1_600_000_000 - i64::try_from(sent).unwrap() * 1_000);
+    world.verify().await;
 }
 
 #[tokio::test]

@@ -295,4 +295,5 @@ async fn an_unpaid_first_purchase_is_not_tried_again_by_itself() {
     client.advance_to("2026-02-01T08:59:59Z").await;
     let invoice = format!("/v1/invoices/{}", declined["invoice"].as_str().unwrap());
     assert_eq!(client.get(&invoice).await.expect(200)["payments"].as_array().unwrap().len(), 1);
+    world.verify().await;
 }

@@ -161,6 +161,7 @@ async fn without_a_rate_an_invoice_has_no_tax_line_and_a_returning_customers_lis
     let bought = server.client.subscribe(&customer, "lite").await;
     assert_eq!(amounts(&bought["invoice"]["lines"]), [("plan", 600), ("discount", -528)]);
     assert_eq!(bought["invoice"]["tax"]["amount_minor"], 0);
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,6 +193,7 @@ async fn what_was_issued_is_final_for_the_application_and_for_the_owner() {
             assert!(is_refused, "{by}: {change}: {refused}");
         }
     }
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -212,4 +214,5 @@ async fn an_invoice_is_read_as_a_pdf_by_whom_it_concerns() {
     let token = client.post(&format!("/v1/customers/{nobody}/tokens"), json!({"ttl_seconds": 600})).await;
     let token = token.body["token"].as_str().unwrap().to_owned();
     client.with_key(&token).get(&path).await.expect_problem(404, "not-found");
+    world.verify().await;
 }

@@ -55,6 +55,7 @@ async fn a_standard_subscriber_spends_upgrades_and_renews_to_the_last_credit() {
     assert_eq!(totals, [192, 408, 5_000]);
     let renewed = client.get(&path).await.expect(200);
     assert_eq!(renewed["cycle"]["end"], "2026-03-31T10:00:00.000000Z", "back to the anchor's day");
+    world.verify().await;
 }
 
 fn statuses(batch: &Value) -> Vec<&str> {
@@ -93,6 +94,7 @@ async fn first_cycles_cost_12_percent_in_both_currencies_and_a_returning_custome
     assert_eq!(client.available(&customer).await, 0, "what was left is revoked");
     let second = client.subscribe(&customer, "lite").await;
     assert_eq!(second["invoice"]["total"]["amount_minor"], 600);
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,6 +113,7 @@ async fn upgrading_step_by_step_costs_and_grants_what_the_last_step_alone_would(
     assert_eq!(paid, 1_200, "12.00 in all, as for max at once");
     assert_eq!(client.available(&customer).await, 1_600_000_000);
     client.post(&path, json!({"plan": "max"})).await.expect_problem(409, "not-an-upgrade");
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,6 +141,7 @@ async fn a_declined_card_changes_nothing_and_another_one_pays() {
     assert_eq!(client.available(&customer).await, 60_000_000);
     let view = client.get(&format!("/v1/subscriptions/{subscription}")).await.expect(200);
     assert_eq!((&view["plan"], &view["pending_upgrade"]), (&json!("lite"), &Value::Null));
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,6 +159,7 @@ async fn an_unpaid_first_purchase_expires_and_gives_its_promotion_back() {
     assert_eq!(client.get(&path).await.expect(200)["status"], "expired");
     let again = client.subscribe(&customer, "lite").await;
     assert_eq!(total_minor(&again["invoice"]), 72);
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,6 +204,7 @@ async fn an_unpaid_renewal_is_past_due_until_paid_and_canceled_if_it_never_is() 
     client.advance_to("2026-03-07T10:00:00Z").await;
     let (_, path) = &subscriptions[1];
     assert_eq!(client.get(path).await.expect(200)["status"], "canceled");
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,6 +224,7 @@ async fn a_cancel_takes_effect_at_the_cycles_end_and_can_be_withdrawn() {
     client.advance_to("2026-03-31T10:00:00Z").await;
     let view = client.get(&path).await.expect(200);
     assert_eq!((&view["status"], client.available(&customer).await), (&json!("canceled"), 0));
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -238,6 +245,7 @@ async fn a_scheduled_downgrade_comes_with_the_next_cycle_unless_it_is_withdrawn_
     client.advance_to("2026-02-28T10:00:00Z").await;
     let view = client.get(&path).await.expect(200);
     assert_eq!((&view["plan"], client.available(&customer).await), (&json!("lite"), 60_000_000));
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -253,6 +261,7 @@ async fn a_clock_that_jumps_over_three_cycles_visits_each_of_them() {
     assert_eq!(totals, [72, 600, 600, 600], "28 February, 31 March, 30 April");
     let back = client.post("/v1/test-clock/advance", json!({"to": "2026-04-01T00:00:00Z"})).await;
     back.expect_problem(409, "clock-moves-back");
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -284,6 +293,7 @@ async fn a_rollover_that_was_down_for_months_skips_the_cycles_that_are_over() {
     let invoices = client.get(&format!("/v1/invoices?customer={customer}")).await.expect(200);
     let totals: Vec<i64> = invoices["data"].as_array().unwrap().iter().map(total_minor).collect();
     assert_eq!(totals, [72, 600], "the skipped ones are not invoiced");
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -305,6 +315,7 @@ async fn a_stream_that_began_before_the_cycles_end_charges_the_old_cycle() {
     let ledger = client.get(&format!("/v1/customers/{customer}/ledger")).await.expect(200);
     assert_eq!(entries(&ledger, "expired")[0]["credits"], 60_000_000 - 2_200);
     assert_eq!(client.available(&customer).await, 60_000_000);
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -325,6 +336,7 @@ async fn a_quote_holds_its_price_and_no_other() {
     late.expect_problem(409, "quote-not-valid");
     let unknown = json!({"plan": "pro", "quote": "quo_00000000000000000000000000000000"});
     client.post(&format!("/v1/subscriptions/{ada}/upgrade"), unknown).await.expect_problem(404, "not-found");
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -348,6 +360,7 @@ async fn a_clock_set_for_the_first_time_may_lie_before_the_customers_but_not_bef
     late.subscribe(&customer, "lite").await;
     let back = late.put("/v1/test-clock", json!({"now": "2026-01-31T10:00:00Z"})).await;
     back.expect_problem(409, "clock-moves-back");
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -376,4 +389,5 @@ async fn one_card_gets_the_first_cycle_discount_once_whichever_way_it_is_named()
     list["promotion"] = json!("none");
     let bought = client.post("/v1/subscriptions", list).await.expect(201);
     assert_eq!(total_minor(&bought["invoice"]), 600);
+    world.verify().await;
 }

@@ -18,6 +18,7 @@ mod openapi;
 mod outages;
 mod parking;
 mod pay_as_you_go;
+mod provider_story;
 mod provider_webhooks;
 mod rate_cards;
 mod refunds;

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use stripe_double::{Behaviour, Call, Fault, Plan};
 
 use crate::stripe_shop::{SIGNING_SECRET, Shop, account, eventually};
-use crate::support::Client;
 
 fn now() -> i64 {
     chrono::Utc::now().timestamp()
@@ -119,6 +118,7 @@ async fn a_webhook_that_is_not_stripes_is_refused_and_not_stored() {
     assert_eq!(first["is_new"], true);
     let again = shop.tell_signed(&event, "whsec_the_next_one").await.expect(200);
     assert_eq!(again["is_new"], false);
+    shop.world.verify().await;
 }
 
 /// A-20 and I-25.
@@ -139,6 +139,7 @@ async fn one_event_a_hundred_times_at_once_and_one_payment_under_two_events_gran
     shop.tell(&event).await.expect(200);
     assert_eq!(client.available(&customer).await, 200_000_000);
     assert_eq!(client.grants(&customer).await.len(), 1);
+    shop.agree().await;
 }
 
 /// A-21 to A-23: signed, and not what it should be.
@@ -241,6 +242,7 @@ async fn an_event_that_does_not_add_up_is_stored_and_grants_nothing() {
     shop.tell(&good).await.expect(200);
     applied(&shop, good["id"].as_str().unwrap(), "applied").await;
     assert_eq!(client.available(&customer).await, 700_000_000);
+    shop.world.verify().await;
 }
 
 /// The double itself takes another amount than it was asked for.
@@ -273,6 +275,7 @@ async fn a_charge_over_another_amount_pays_nothing() {
         assert_eq!(statuses, ["canceled", "succeeded"]);
         assert_eq!(client.available(&customer).await, 60_000_000);
     }
+    shop.world.verify().await;
 }
 
 /// A-23 and R-34: what cannot be stored is not answered for.
@@ -293,6 +296,7 @@ async fn an_event_that_cannot_be_stored_is_sent_again() {
     assert_eq!(stored["is_new"], true);
     applied(&shop, event["id"].as_str().unwrap(), "applied").await;
     assert_eq!(shop.client().available(&customer).await, 60_000_000);
+    shop.world.verify().await;
 }
 
 /// F-11: no webhook ever arrives.
@@ -322,166 +326,47 @@ async fn what_never_came_is_found_in_the_providers_list_within_a_minute() {
     .await;
     let events = shop.all_events().await;
     assert!(!events.is_empty() && events.iter().all(|event| event["came_by"] == "reread"));
+    shop.agree().await;
 }
 
-/// What there is of a tenant's money, without what was made up: the same for the same story.
-async fn canonical(client: &Client) -> Vec<Value> {
-    let mut all = Vec::new();
-    let mut customers = Vec::new();
-    let mut cursor = String::new();
-    loop {
-        let page = client.get(&format!("/v1/customers?limit=200{cursor}")).await.expect(200);
-        customers.extend(page["data"].as_array().unwrap().clone());
-        let Some(next) = page["next_cursor"].as_str() else { break };
-        cursor = format!("&cursor={next}");
-    }
-    for customer in &customers {
-        let id = customer["id"].as_str().unwrap();
-        let list = async |path: &str| {
-            let page = client.get(&format!("{path}?customer={id}&limit=200")).await.expect(200);
-            page["data"].as_array().unwrap().clone()
-        };
-        let mut subscriptions = Vec::new();
-        for found in list("/v1/subscriptions").await {
-            subscriptions.push(json!([found["status"], found["plan"], found["cycle"], found["ended_at"]]));
-        }
-        let mut invoices = Vec::new();
-        for found in list("/v1/invoices").await {
-            let path = format!("/v1/invoices/{}", found["id"].as_str().unwrap());
-            let invoice = client.get(&path).await.expect(200);
-            let payments = invoice["payments"].as_array().unwrap().iter();
-            let payments: Vec<Value> = payments
-                .map(|payment| {
-                    json!([
-                        payment["status"],
-                        payment["amount"],
-                        payment["failure_code"],
-                        payment["succeeded_at"]
-                    ])
-                })
-                .collect();
-            invoices.push(json!([invoice["status"], invoice["total"], invoice["paid_at"], payments]));
-        }
-        let grants = client.grants(id).await;
-        let grants: Vec<Value> = grants
-            .iter()
-            .map(|grant| {
-                json!([
-                    grant["source"],
-                    grant["amount"],
-                    grant["spent"],
-                    grant["revoked"],
-                    grant["remaining"],
-                    grant["effective_at"],
-                    grant["expires_at"],
-                ])
-            })
-            .collect();
-        let methods = client.get(&format!("/v1/customers/{id}/payment-methods")).await.expect(200);
-        let cards = methods["data"].as_array().unwrap().len();
-        all.push(json!([customer["external_id"], subscriptions, invoices, grants, cards]));
-    }
-    all
-}
-
-/// One story of many customers, ten ways it may go: the events that the double would tell, in order. Nothing is told
-/// yet.
-async fn story(shop: &Shop, customers: usize) -> Vec<Value> {
-    for number in 0..customers {
-        let name = format!("c{number}");
-        let (_, _, intent) = processing(shop, &name, "pro").await;
-        let double = &shop.double;
-        match number % 10 {
-            // Paid.
-            0 | 1 => double.settle(&intent, true),
-            // Declined.
-            2 | 3 => double.settle(&intent, false),
-            // Paid, and half of it given back, in two steps.
-            4 | 5 => {
-                double.settle(&intent, true);
-                double.refund(&intent, 100);
-                double.refund(&intent, 200);
-            }
-            // Paid, and given back as a whole.
-            6 => {
-                double.settle(&intent, true);
-                double.refund(&intent, 600);
-            }
-            // Disputed, and lost.
-            7 => {
-                double.settle(&intent, true);
-                let dispute = double.open_dispute(&intent);
-                double.close_dispute(&dispute, false);
-            }
-            // Disputed, and won: the chargeback may be told after its end.
-            8 => {
-                double.settle(&intent, true);
-                let dispute = double.open_dispute(&intent);
-                double.close_dispute(&dispute, true);
-            }
-            // The card is taken away while the bank thinks.
-            _ => {
-                double.settle(&intent, true);
-                let card = double.intents().last().unwrap()["payment_method"].as_str().unwrap().to_owned();
-                double.detach(&card);
-            }
-        }
-    }
-    shop.double.events()
-}
-
-/// G-9 and F-10: shuffled, tripled, a fifth of them late, and forged ones between them.
 #[tokio::test(flavor = "multi_thread")]
-async fn events_in_any_order_and_number_end_in_the_same_state() {
-    end_in_the_same_state(10, 6).await;
-}
-
-/// As many customers as `TOLLGATE_STORY_CUSTOMERS` says, 500 without.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes many minutes"]
-async fn events_of_many_customers_in_twenty_orders_end_in_the_same_state() {
-    let customers = std::env::var("TOLLGATE_STORY_CUSTOMERS").map_or(500, |number| number.parse().unwrap());
-    end_in_the_same_state(customers, 20).await;
-}
-
-async fn end_in_the_same_state(customers: usize, seeds: u64) {
-    let in_order = Shop::open().await;
-    let _worker = in_order.world.work();
-    for event in story(&in_order, customers).await {
-        in_order.tell(&event).await.expect(200);
-        in_order.settled().await;
+async fn what_was_settled_ninety_days_ago_is_deleted_and_what_is_parked_stays() {
+    let shop = Shop::open().await;
+    // Its list stays away: what is deleted would be found there again.
+    for _ in 0..100 {
+        shop.double.fault(Call::ListEvents, Fault::Error);
     }
-    let expected = canonical(in_order.client()).await;
-    assert_eq!(expected.len(), customers);
-    in_order.agree().await;
-
-    for seed in 1..=seeds {
-        let shop = Shop::open().await;
-        let _worker = shop.world.work();
-        let events = story(&shop, customers).await;
-        let mut random = fastrand::Rng::with_seed(seed);
-        let mut told: Vec<&Value> = events.iter().chain(&events).chain(&events).collect();
-        random.shuffle(&mut told);
-        let late = told.len() / 5;
-        let (first, later) = told.split_at(told.len() - late);
-        for event in first {
-            shop.tell(event).await.expect(200);
-            if random.u8(0..10) == 0 {
-                shop.tell_signed(event, "whsec_of_a_forger_0").await.expect_problem(400, "invalid-signature");
-            }
-        }
-        shop.settled().await;
-        for event in later {
-            shop.tell(event).await.expect(200);
-        }
-        shop.settled().await;
-        let parked = shop.client().get("/v1/provider-events?state=parked").await.expect(200);
-        assert_eq!(parked["data"], json!([]), "seed {seed}");
-        let found = canonical(shop.client()).await;
-        for (found, expected) in found.iter().zip(&expected) {
-            assert_eq!(found, expected, "seed {seed}");
-        }
-        shop.agree().await;
-        eprintln!("order {seed} of {seeds}: {} events of {customers} customers", told.len());
+    let _worker = shop.world.work();
+    let (customer, _, intent) = processing(&shop, "ada", "lite").await;
+    let paid = success(&shop, &intent);
+    let mut of_nobody = renamed(&paid, "evt_parked");
+    of_nobody["data"]["object"]["id"] = json!("pi_of_nobody");
+    let mut ignored = renamed(&paid, "evt_ignored");
+    ignored["type"] = json!("payout.paid");
+    for event in [&paid, &renamed(&paid, "evt_young"), &of_nobody, &ignored] {
+        shop.tell(event).await.expect(200);
     }
+    shop.settled(4).await;
+    let mut superuser = shop.world.stores.superuser().await;
+    for change in [
+        "update provider_events set received_at = now() - interval '91 days',
+             settled_at = case event_id when 'evt_young' then now() - interval '89 days'
+                 else now() - interval '91 days' end",
+        // A job that was done is forgotten after seven days.
+        "delete from jobs where kind = 'apply_provider_event'",
+        "insert into jobs (job_id, kind, key, payload, run_at, created_at)
+         values (gen_random_uuid(), 'prune_provider_events', 'now', '{}', now(), now())",
+    ] {
+        diesel::sql_query(change).execute(&mut superuser).await.unwrap();
+    }
+    eventually(Duration::from_secs(20), async || shop.all_events().await.len() == 2).await;
+    let left = shop.all_events().await;
+    let left: Vec<&Value> = left.iter().map(|event| &event["id"]).collect();
+    assert_eq!(left, ["evt_parked", "evt_young"]);
+    // Told once more it is applied once more, and changes nothing.
+    let id = paid["id"].as_str().unwrap();
+    assert_eq!(shop.tell(&paid).await.expect(200)["is_new"], true);
+    applied(&shop, id, "applied").await;
+    assert_eq!(shop.client().available(&customer).await, 60_000_000);
+    shop.agree().await;
 }

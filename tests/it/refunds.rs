@@ -3,9 +3,10 @@
 use chrono::Duration;
 use domain::dispute::DisputeReport;
 use domain::id::PaymentId;
+use domain::refund::RefundReport;
 use domain::{Currency, Money, Refusal};
 use serde_json::{Value, json};
-use subscriptions::Subscriptions;
+use subscriptions::{ListedRefund, Subscriptions};
 
 use crate::support::{Client, World, event, events_totalling, subscribe};
 
@@ -48,9 +49,21 @@ async fn invoice(client: &Client, id: &str) -> Value {
     client.get(&format!("/v1/invoices/{id}")).await.expect(200)
 }
 
-async fn told(subscriptions: &Subscriptions, world: &World, payment: PaymentId, total: i64) {
+/// A refund that the provider lists, and that was made on its own site.
+fn listed(provider_ref: &str, amount: Money) -> ListedRefund {
+    let report = RefundReport::Succeeded;
+    ListedRefund { provider_ref: provider_ref.to_owned(), refund: None, amount, report, failure_code: None }
+}
+
+/// The same, sent back by the customer's bank.
+fn failed(refund: &ListedRefund) -> ListedRefund {
+    let failure_code = Some("lost_or_stolen_card".to_owned());
+    ListedRefund { report: RefundReport::Failed, failure_code, ..refund.clone() }
+}
+
+async fn told(subscriptions: &Subscriptions, world: &World, payment: PaymentId, refunds: &[ListedRefund]) {
     let scope = world.scope().await;
-    subscriptions.apply_refund(&scope, payment, usd(total), scope.now).await.unwrap();
+    subscriptions.apply_refunds(&scope, payment, refunds, scope.now).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,6 +114,7 @@ async fn half_the_money_takes_half_the_credits_as_far_as_they_are_unspent() {
     assert_eq!(view["status"], "paid", "what was paid stays paid");
     assert_eq!(view["payments"][0]["refunded"]["amount_minor"], 72);
     assert_eq!(view["refunds"].as_array().unwrap().len(), 2);
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,6 +140,7 @@ async fn a_refund_touches_no_other_grant_and_is_in_the_ledger_under_its_own_caus
     let transfers = client.transfers(&ada.customer).await;
     let last = transfers.iter().find(|transfer| transfer["credit"] == "revoked").unwrap();
     assert_eq!((&last["cause"]["kind"], &last["credits"]), (&json!("refund"), &json!(35_000_000)));
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,6 +159,7 @@ async fn what_was_not_paid_is_not_refunded_and_only_an_operator_refunds() {
     billing.post(&path, json!({})).await.expect_problem(403, "insufficient-scope");
     let other = client.with_key(&world.other_tenant().await);
     other.post(&path, json!({})).await.expect_problem(404, "not-found");
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,20 +183,22 @@ async fn two_servers_give_no_more_back_than_was_paid() {
     assert_eq!(view["payments"][0]["refunded"]["amount_minor"], 70);
     // floor(60,000,000 x 70 / 72) are gone.
     assert_eq!(one.client.available(&ada.customer).await, 60_000_000 - 58_333_333);
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_provider_tells_of_refunds_is_cumulative() {
+async fn each_refund_that_the_provider_lists_counts_once() {
     let world = World::new().await;
     let server = world.serve().await;
     let client = &server.client;
     let subscriptions = world.subscriptions();
     let ada = bought(client, "ada", 0).await;
-    // Half, told three times, the last time late.
-    told(&subscriptions, &world, ada.payment, 18).await;
-    told(&subscriptions, &world, ada.payment, 36).await;
-    told(&subscriptions, &world, ada.payment, 36).await;
-    told(&subscriptions, &world, ada.payment, 18).await;
+    // Half in two, told three times, the last time late.
+    let quarters = [listed("re_1", usd(18)), listed("re_2", usd(18))];
+    told(&subscriptions, &world, ada.payment, &quarters[..1]).await;
+    told(&subscriptions, &world, ada.payment, &quarters).await;
+    told(&subscriptions, &world, ada.payment, &quarters).await;
+    told(&subscriptions, &world, ada.payment, &quarters[..1]).await;
     assert_eq!(client.available(&ada.customer).await, 30_000_000);
     let refunds = invoice(client, &ada.invoice).await["refunds"].clone();
     let amounts: Vec<&Value> =
@@ -189,21 +207,24 @@ async fn what_the_provider_tells_of_refunds_is_cumulative() {
     assert!(refunds.as_array().unwrap().iter().all(|refund| refund["origin"] == "provider"));
     // One that was asked for here is known already when the provider tells of it.
     let path = format!("/v1/invoices/{}/refunds", ada.invoice);
-    client.post(&path, json!({"amount_minor": 12})).await.expect(201);
-    told(&subscriptions, &world, ada.payment, 48).await;
+    let ours = client.post(&path, json!({"amount_minor": 12})).await.expect(201);
+    let ours = ours["id"].as_str().unwrap().parse().unwrap();
+    let third = ListedRefund { refund: Some(ours), ..listed("re_3", usd(12)) };
+    let [first, second] = quarters;
+    told(&subscriptions, &world, ada.payment, &[first, second, third]).await;
     let view = invoice(client, &ada.invoice).await;
     assert_eq!(view["payments"][0]["refunded"]["amount_minor"], 48);
     assert_eq!(client.available(&ada.customer).await, 20_000_000);
 
     let scope = world.scope().await;
-    let more = subscriptions.apply_refund(&scope, ada.payment, usd(73), scope.now).await;
-    assert_eq!(refusal(more), "refund-too-large");
     let yuan = Money { amount_minor: 50, currency: Currency::Cny };
-    assert_eq!(
-        refusal(subscriptions.apply_refund(&scope, ada.payment, yuan, scope.now).await),
-        "currency-mismatch"
-    );
+    for (amount, code) in [(usd(73), "refund-too-large"), (yuan, "currency-mismatch")] {
+        let wrong = [listed("re_4", amount)];
+        let answer = subscriptions.apply_refunds(&scope, ada.payment, &wrong, scope.now).await;
+        assert_eq!(refusal(answer), code);
+    }
     assert_eq!(invoice(client, &ada.invoice).await, view);
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -215,8 +236,59 @@ async fn a_refund_told_before_its_payment_succeeded_waits_for_that() {
     let pending = client.post("/v1/subscriptions", subscribe(&customer, "lite", "pm_sandbox_pends")).await;
     let payment = pending.expect(202)["invoice"]["payments"][0]["id"].as_str().unwrap().parse().unwrap();
     let (subscriptions, scope) = (world.subscriptions(), world.scope().await);
-    let early = subscriptions.apply_refund(&scope, payment, usd(72), scope.now).await;
+    let whole = [listed("re_1", usd(72))];
+    let early = subscriptions.apply_refunds(&scope, payment, &whole, scope.now).await;
     assert_eq!(refusal(early), Refusal::InvoiceNotPaid.code());
+    world.verify().await;
+}
+
+/// R-22a: what has not gone back in the end takes nothing, whoever had asked for it, and is the operator's to see.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_that_fails_after_it_succeeded_gives_its_credits_back_and_can_be_made_again() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let subscriptions = world.subscriptions();
+    let ada = bought(client, "ada", 42_000_000).await;
+    // Half of 0.72 by an operator: 18,000,000 of the 30,000,000 were there. A twelfth on the provider's site: none was.
+    let path = format!("/v1/invoices/{}/refunds", ada.invoice);
+    let half = client.post(&path, json!({"amount_minor": 36})).await.expect(201);
+    let ours = ListedRefund {
+        refund: Some(half["id"].as_str().unwrap().parse().unwrap()),
+        ..listed("re_ours", usd(36))
+    };
+    let theirs = listed("re_theirs", usd(6));
+    told(&subscriptions, &world, ada.payment, &[ours.clone(), theirs.clone()]).await;
+    assert_eq!(client.available(&ada.customer).await, 0);
+    for _ in 0..2 {
+        told(&subscriptions, &world, ada.payment, &[failed(&ours), theirs.clone()]).await;
+        assert_eq!(client.available(&ada.customer).await, 18_000_000);
+    }
+    let view = invoice(client, &ada.invoice).await;
+    assert_eq!(
+        (&view["status"], &view["payments"][0]["refunded"]["amount_minor"]),
+        (&json!("paid"), &json!(6))
+    );
+    let refund = &view["refunds"][0];
+    assert_eq!(
+        (&refund["status"], &refund["failure_code"], &refund["credits_revoked"]),
+        (&json!("failed"), &json!("lost_or_stolen_card"), &json!(0))
+    );
+    let alerts = world.events("refund.failed").await;
+    assert_eq!((alerts.len(), &alerts[0]["refund"]), (1, &half["id"]));
+    // It never succeeds after all, whatever is told late; what it left is free to go back once more.
+    told(&subscriptions, &world, ada.payment, &[ours, theirs]).await;
+    let again = client.post(&path, json!({})).await.expect(201);
+    assert_eq!(
+        (&again["amount"]["amount_minor"], &again["credits_revoked"]),
+        (&json!(66), &json!(18_000_000))
+    );
+    // The note of what failed stays, and counts no longer: 0.06 and 0.66 are the 0.72.
+    let notes = invoice(client, &ada.invoice).await["credit_notes"].clone();
+    let totals: Vec<&Value> =
+        notes.as_array().unwrap().iter().map(|note| &note["total"]["amount_minor"]).collect();
+    assert_eq!(totals, [36, 6, 66]);
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -259,13 +331,86 @@ async fn a_lost_dispute_takes_what_is_unspent_and_suspends_until_an_operator_lif
         )
         .await;
     assert_eq!(resumed.expect(200)["status"], "active");
-    // The chargeback is told again after the reinstatement, and its opening arrives late.
-    for report in [DisputeReport::Lost, DisputeReport::Opened, DisputeReport::Won, DisputeReport::Lost] {
+    // The chargeback is told again after that, and its opening arrives late.
+    for report in [DisputeReport::Lost, DisputeReport::Opened] {
         tell(report).await;
         assert_eq!(client.get(&path).await.expect(200)["status"], "active");
     }
     let dispute = invoice(client, &ada.invoice).await["disputes"][0].clone();
-    assert_eq!((&dispute["state"], &dispute["credits_revoked"]), (&json!("won"), &json!(18_000_000)));
+    assert_eq!((&dispute["state"], &dispute["credits_revoked"]), (&json!("lost"), &json!(18_000_000)));
+    assert_eq!(client.available(&ada.customer).await, 0);
+    world.verify().await;
+}
+
+/// R-22a: the bank gives the money back, so the customer has what it had paid for: as where no loss was ever told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_dispute_that_is_won_after_all_gives_back_what_it_took() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let subscriptions = world.subscriptions();
+    let scope = world.scope().await;
+    let tell = async |payment, dispute: &str, report| {
+        subscriptions.apply_dispute(&scope, payment, dispute, report, usd(72), scope.now).await.unwrap();
+    };
+    let ada = bought(client, "ada", 42_000_000).await;
+    let path = format!("/v1/subscriptions/{}", ada.subscription);
+    tell(ada.payment, "dp_1", DisputeReport::Lost).await;
+    assert_eq!(client.get(&path).await.expect(200)["status"], "suspended");
+    // Whatever is told of it from then on, however often.
+    for report in [DisputeReport::Won, DisputeReport::Lost, DisputeReport::Opened, DisputeReport::Won] {
+        tell(ada.payment, "dp_1", report).await;
+        assert_eq!(client.get(&path).await.expect(200)["status"], "active");
+        assert_eq!(client.available(&ada.customer).await, 18_000_000);
+    }
+    let dispute = invoice(client, &ada.invoice).await["disputes"][0].clone();
+    assert_eq!((&dispute["state"], &dispute["credits_revoked"]), (&json!("won"), &json!(0)));
+    let transfers = client.transfers(&ada.customer).await;
+    let back = transfers.iter().find(|transfer| transfer["debit"] == "revoked").unwrap();
+    assert_eq!((&back["cause"]["kind"], &back["credits"]), (&json!("dispute"), &json!(18_000_000)));
+
+    // Two of one payment: it goes on once the second is won too.
+    tell(ada.payment, "dp_2", DisputeReport::Lost).await;
+    tell(ada.payment, "dp_3", DisputeReport::Lost).await;
+    tell(ada.payment, "dp_2", DisputeReport::Won).await;
+    assert_eq!(client.get(&path).await.expect(200)["status"], "suspended");
+    assert_eq!(client.available(&ada.customer).await, 0);
+    tell(ada.payment, "dp_3", DisputeReport::Won).await;
+    assert_eq!(client.get(&path).await.expect(200)["status"], "active");
+    assert_eq!(client.available(&ada.customer).await, 18_000_000);
+
+    // What an operator has suspended, an operator lifts: before the loss, or after it.
+    let suspend = format!("{path}/suspend");
+    for (number, is_before) in [(4, true), (5, false)] {
+        let dispute = format!("dp_{number}");
+        if is_before {
+            client.post(&suspend, json!({"reason": "abuse"})).await.expect(200);
+        }
+        tell(ada.payment, &dispute, DisputeReport::Lost).await;
+        if !is_before {
+            client.post(&suspend, json!({"reason": "abuse"})).await.expect(200);
+        }
+        tell(ada.payment, &dispute, DisputeReport::Won).await;
+        assert_eq!(client.get(&path).await.expect(200)["status"], "suspended", "{dispute}");
+        client.post(&format!("{path}/resume"), json!({})).await.expect(200);
+    }
+
+    client.authorize("again", &ada.customer, "mimo-v2-omni", 1_000, 10).await.expect(201);
+
+    // Won in the next cycle: that pool stays, and what goes back to the old one has expired.
+    tell(ada.payment, "dp_6", DisputeReport::Lost).await;
+    client.advance_to("2026-02-28T10:00:00Z").await;
+    let scope = world.scope().await;
+    subscriptions
+        .apply_dispute(&scope, ada.payment, "dp_6", DisputeReport::Won, usd(72), scope.now)
+        .await
+        .unwrap();
+    assert_eq!(client.get(&path).await.expect(200)["status"], "active");
+    assert_eq!(client.available(&ada.customer).await, 60_000_000);
+    let grants = client.grants(&ada.customer).await;
+    let old = grants.iter().find(|grant| grant["spent"] == 42_000_000).unwrap();
+    assert_eq!((&old["revoked"], &old["expired"]), (&json!(0), &json!(18_000_000)));
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -311,6 +456,7 @@ async fn a_suspended_subscription_authorizes_nothing_and_goes_on_where_it_stoppe
     client.post(&format!("{path}/cancel"), json!({"at_once": true})).await.expect(200);
     client.subscribe(&ada.customer, "lite").await;
     client.authorize("four", &ada.customer, "mimo-v2-omni", 1_000, 10).await.expect(201);
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -338,6 +484,7 @@ async fn an_immediate_cancel_gives_the_cycles_money_back_where_it_is_asked_to() 
         assert_eq!(refund["amount"]["amount_minor"], amount);
         assert_eq!((&refund["credits_revoked"], &refund["credits_short"]), (&json!(revoked), &json!(short)));
     }
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

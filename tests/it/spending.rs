@@ -102,6 +102,7 @@ async fn a_random_trace_charges_what_a_price_list_by_hand_sums_up() {
     let sum: i64 = by_hand.iter().sum();
     assert!(sum < 1_600_000_000, "the pool covers the trace: {sum}");
     assert_eq!(client.available(&customer).await, 1_600_000_000 - sum);
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,6 +149,7 @@ async fn past_the_pool_the_answer_is_402_in_the_shape_that_coding_tools_show() {
     assert_eq!((&late["receipt"]["credits"], &late["receipt"]["overage"]), (&json!(2_000), &json!(1_000)));
     assert_eq!(client.balance(&customer).await["overage"], 1_000);
     client.authorize("free", &customer, "mimo-v2-tts", 1_000, 100).await.expect(201);
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,6 +180,7 @@ async fn sixty_four_authorizations_at_once_never_hold_more_than_is_left() {
     assert!(held > 0 && held <= 60_000_000, "{held}");
     assert!(balance["held"].as_i64().unwrap() <= 60_000_000, "{balance}");
     assert_eq!(balance["settled"], 60_000_000);
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -209,6 +212,7 @@ async fn an_event_captures_its_authorization_and_a_second_one_says_that_it_is_go
         (&second["receipt"]["hold"], &second["receipt"]["no_hold_reason"]),
         (&json!("none"), &json!("captured"))
     );
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -227,6 +231,7 @@ async fn a_released_authorization_gives_all_of_it_back() {
     let price = client.post("/v1/authorizations/price", price).await.expect(200);
     assert_eq!(price["estimate_credits"], 3_000);
     assert_eq!(client.available(&customer).await, 60_000_000, "a price holds nothing");
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -282,6 +287,7 @@ async fn a_batch_answers_one_result_for_each_event_in_order() {
     );
     client.post("/v1/usage/events", one("8", "no-such-model", 1)).await.expect(202);
     client.post("/v1/usage/events", one("7", "mimo-v2-omni", 2)).await.expect_problem(409, "event-conflict");
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -308,6 +314,7 @@ async fn one_hold_is_captured_once_in_a_batch_and_an_old_repeat_is_a_repeat() {
     let again = client.post("/v1/usage/events", captures("1")).await.expect(200);
     assert_eq!(again["status"], "duplicate");
     client.post("/v1/usage/events", captures("3")).await.expect_problem(422, "event-time-out-of-range");
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -326,4 +333,5 @@ async fn an_event_counts_once_though_a_batch_had_it_with_a_time_that_is_not_acce
     let again = client.post("/v1/usage/events", now).await.expect(200);
     assert_eq!(again["status"], "duplicate");
     assert_eq!(client.available(&customer).await, 59_999_000);
+    world.verify().await;
 }

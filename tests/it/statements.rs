@@ -99,6 +99,7 @@ async fn the_statements_of_a_lively_customer_add_up_and_stay_as_they_were() {
     assert_eq!(amounts(&second), amounts(&open));
     assert_eq!(second["after_version"], first["to_version"], "a transfer is in one statement");
     assert_eq!(statement(client, &subscriber, "?cycle=0").await, first);
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,6 +119,7 @@ async fn a_statement_is_csv_where_that_is_asked_for() {
         format!("{of},granted,plan,200000000"),
         format!("{of},taken_back,,3000"),
         format!("{of},voided,mimo-v2-pro,0"),
+        format!("{of},reinstated,,0"),
         format!("{of},spent,mimo-v2-pro,200003000"),
         format!("{of},expired,,0"),
         format!("{of},revoked,,0"),
@@ -129,6 +131,7 @@ async fn a_statement_is_csv_where_that_is_asked_for() {
     assert_eq!(text.lines().collect::<Vec<_>>(), expected);
     let accepted = client.send(client.request(Method::GET, &path).header("Accept", "text/csv")).await;
     assert_eq!(accepted.expect(200), text);
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,6 +151,7 @@ async fn an_immediate_cancel_closes_the_statement_with_what_it_revoked() {
         (&canceled["is_final"], &canceled["end"]),
         (&json!(true), &json!("2026-02-10T10:00:00.000000Z"))
     );
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,6 +175,7 @@ async fn only_the_cycles_that_there_are_have_statements_and_only_their_owner_see
     token(&other).await.get(&format!("{path}?cycle=1")).await.expect_problem(404, "not-found");
     let other_tenant = world.other_tenant().await;
     client.with_key(&other_tenant).get(&path).await.expect_problem(404, "not-found");
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -241,6 +246,7 @@ async fn a_balance_and_the_ledger_can_be_read_as_they_were() {
             assert_eq!(answer.body["errors"][0], json!({"pointer": pointer, "code": code}), "{wrong}");
         }
     }
+    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -266,4 +272,5 @@ async fn every_answer_that_changes_an_account_says_its_version() {
     assert_eq!(released["account_version"], 3);
     let canceled = client.post(&format!("{path}/cancel"), json!({"at_once": true})).await.expect(200);
     assert_eq!(canceled["account_version"], 5, "what was left of two grants was revoked");
+    world.verify().await;
 }

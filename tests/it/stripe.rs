@@ -58,6 +58,7 @@ async fn a_plan_is_paid_and_renewed_with_a_saved_card() {
     let third = client.customer("linus").await;
     client.subscribe(&third, "lite").await;
     assert_eq!(shop.double.intents().len(), 3);
+    shop.agree().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,6 +95,7 @@ async fn a_bank_that_wants_the_customer_is_a_state_and_no_error() {
     let invoice = client.get(&path).await.expect(200);
     assert_eq!((&invoice["status"], &invoice["payments"][0]["action"]), (&json!("paid"), &Value::Null));
     assert_eq!(kept(&shop, &bought["invoice"]), 72);
+    shop.agree().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,6 +124,7 @@ async fn a_declined_card_takes_nothing_and_another_one_pays() {
     let mut list = subscribe(&other, "lite", &good);
     list["promotion"] = json!("none");
     client.post("/v1/subscriptions", list).await.expect_problem(402, "payment-declined");
+    shop.agree().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,6 +140,7 @@ async fn a_card_that_has_had_the_promotion_pays_list_whoever_holds_it() {
     list["promotion"] = json!("none");
     let bought = client.post("/v1/subscriptions", list).await.expect(201);
     assert_eq!(kept(&shop, &bought["invoice"]), 600);
+    shop.agree().await;
 }
 
 /// F-12 and its relatives: the money has moved, or not, and the answer does not say which.
@@ -166,6 +170,7 @@ async fn a_call_that_is_cut_off_charges_once_and_is_found_out() {
         assert_eq!(kept(&shop, &bought["invoice"]), 72, "{fault:?}");
         assert_eq!(client.available(&customer).await, 60_000_000, "{fault:?}");
     }
+    shop.agree().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -187,6 +192,7 @@ async fn an_outcome_that_stays_unknown_is_pending_and_found_by_the_next_to_ask()
     assert_eq!(shop.double.intents().len(), 1);
     assert_eq!(kept(&shop, &bought["invoice"]), 72);
     assert_eq!(client.available(&customer).await, 60_000_000);
+    shop.agree().await;
 }
 
 /// Killed between the charge and the commit. The provider tells nothing: only the job that was stored
@@ -218,6 +224,7 @@ async fn a_server_killed_between_charge_and_commit_charges_once_and_grants_withi
     let bought = client.post_as(&key, "/v1/subscriptions", body).await.expect(201);
     assert_eq!(shop.double.intents().len(), 1);
     assert_eq!(kept(&shop, &bought["invoice"]), 1_200);
+    shop.agree().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -313,6 +320,7 @@ async fn a_method_is_saved_by_a_form_or_a_page_and_listed_until_it_is_detached()
     other.get("/v1/payment-provider").await.expect_problem(409, "no-payment-provider");
     let theirs = format!("/v1/customers/{customer}/payment-methods");
     other.get(&theirs).await.expect_problem(404, "not-found");
+    shop.agree().await;
 }
 
 async fn rows(shop: &Shop, sql: &str) -> Vec<String> {
@@ -366,6 +374,7 @@ async fn credentials_are_checked_and_shown_to_nobody() {
         .await
         .expect_problem(403, "insufficient-scope");
     reader.get("/v1/provider-events").await.expect_problem(403, "insufficient-scope");
+    shop.agree().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -407,6 +416,7 @@ async fn an_operator_sets_an_account_from_files_and_sees_no_secret_again() {
     let (is_set, said) = run(&["set"], [&key, &secrets]);
     assert!(!is_set && said.contains("chmod 600"), "{said}");
     std::fs::remove_dir_all(dir).unwrap();
+    shop.agree().await;
 }
 
 fn folder() -> std::path::PathBuf {
@@ -470,6 +480,13 @@ async fn a_renewal_that_waits_for_its_customer_is_past_due_until_the_customer_ac
         assert_eq!(shop.status_of(subscription).await, "past_due");
         assert_eq!(client.available(customer).await, 0);
     }
+    // Both are told of it: that the bank waits for them, and when it is tried again without them.
+    for kind in ["payment.requires_action", "subscription.renewal_failed"] {
+        let told = shop.world.events(kind).await;
+        let whom: Vec<&Value> = told.iter().map(|told| &told["subscription"]).collect();
+        assert!(whom.len() == 2 && bought.iter().all(|(_, id)| whom.contains(&id)), "{kind}: {told:?}");
+        assert!(kind == "payment.requires_action" || told[0]["waits_for_customer"] == true, "{told:?}");
+    }
     // One acts: the whole pool for the whole price, until the cycle's unchanged end.
     let (customer, subscription) = &bought[0];
     let intents = shop.double.intents();
@@ -495,6 +512,7 @@ async fn a_renewal_that_waits_for_its_customer_is_past_due_until_the_customer_ac
     .await;
     assert_eq!(shop.double.kept_of("tollgate_customer", never), 72);
     assert_eq!(shop.double.kept_of("tollgate_customer", customer), 672);
+    shop.agree().await;
 }
 
 /// What is bought without a subscription meets the same provider, and the same states.
@@ -524,4 +542,5 @@ async fn a_top_up_waits_for_its_customer_and_is_parked_over_another_amount() {
     // Given back on Stripe's own site, ada's dollar takes the Credits with it (R-22a).
     shop.double.refund(intent["id"].as_str().unwrap(), 100);
     eventually(Duration::from_secs(20), async || client.available(&ada).await == 0).await;
+    shop.world.verify().await;
 }

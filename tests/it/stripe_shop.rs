@@ -1,10 +1,12 @@
 //! A tenant that collects through Stripe, played by the double.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use diesel_async::RunQueryDsl;
 use serde_json::{Value, json};
 use stripe_double::{Endpoint, Options, Plan, SECRET_KEY, StripeDouble};
+use testkit::LoneRedis;
 
 use crate::support::{Answer, Client, Server, World, subscribe};
 
@@ -14,8 +16,23 @@ pub const SIGNING_SECRET: &str = "whsec_of_the_shop_0001";
 /// A world with an account at the double, and a server on it.
 pub struct Shop {
     pub world: World,
-    pub double: StripeDouble,
+    pub double: Arc<StripeDouble>,
     pub server: Server,
+}
+
+/// A shop whose processes are gone, and of which there can be copies.
+pub struct ClosedShop {
+    world: World,
+    pub double: Arc<StripeDouble>,
+}
+
+impl ClosedShop {
+    /// A copy, with a server on it. They share their double: what has happened at Stripe, has for all.
+    pub async fn reopen(&self, redis: &LoneRedis) -> Shop {
+        let world = self.world.copy(redis).await;
+        let server = world.serve().await;
+        Shop { world, double: self.double.clone(), server }
+    }
 }
 
 impl Shop {
@@ -25,12 +42,17 @@ impl Shop {
     }
 
     pub async fn open_with(seed: u64) -> Shop {
-        let double = StripeDouble::start(Options { seed, ..Options::default() }).unwrap();
+        let double = Arc::new(StripeDouble::start(Options { seed, ..Options::default() }).unwrap());
         let mut world = World::new().await;
         world.stripe_api = Some(double.base());
         let server = world.serve().await;
         server.client.put("/v1/payment-provider", account(&[SIGNING_SECRET])).await.expect(200);
         Shop { world, double, server }
+    }
+
+    /// Its server is killed; a worker has to be gone before.
+    pub fn close(self) -> ClosedShop {
+        ClosedShop { world: self.world, double: self.double }
     }
 
     pub fn client(&self) -> &Client {
@@ -95,10 +117,11 @@ impl Shop {
         }
     }
 
-    /// Waits until every event that came in is settled.
-    pub async fn settled(&self) {
-        eventually(Duration::from_secs(60), async || {
-            let waiting = self.client().get("/v1/provider-events?state=received").await.expect(200);
+    /// Waits until every event that came in is settled, of which there are about so many.
+    pub async fn settled(&self, events: usize) {
+        let each = Duration::from_millis(100) * u32::try_from(events).unwrap();
+        eventually(Duration::from_secs(60) + each, async || {
+            let waiting = self.client().get("/v1/provider-events?state=received&limit=1").await.expect(200);
             waiting["data"].as_array().unwrap().is_empty()
         })
         .await;

@@ -51,16 +51,27 @@ impl World {
     }
 
     pub async fn in_zone(stores: Stores, policies: Policies, zone: Zone) -> World {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("tollgate-it-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
+        let dir = new_dir();
         let pem = TokenKey::generate().unwrap();
         write_private(&dir.join("token-key.pem"), pem.as_bytes());
         write_private(&dir.join("secret"), &stores.secret());
         let tenants = Tenants::new(stores.db(), TokenKey::from_pem(&pem).unwrap());
         let (tenant, key) = add_tenant(&stores, &tenants, policies, zone).await;
         World { stores, tenants, tenant, key, stripe_api: None, dir }
+    }
+
+    /// The same tenant with all that it has, on stores of its own, of which the database is a copy. The
+    /// processes on this world's have to be gone.
+    pub async fn copy(&self, redis: &testkit::LoneRedis) -> World {
+        let dir = new_dir();
+        for secret in ["token-key.pem", "secret"] {
+            write_private(&dir.join(secret), &std::fs::read(self.dir.join(secret)).unwrap());
+        }
+        let stores = self.stores.copy(redis).await;
+        let pem = std::fs::read_to_string(dir.join("token-key.pem")).unwrap();
+        let tenants = Tenants::new(stores.db(), TokenKey::from_pem(&pem).unwrap());
+        let World { tenant, key, stripe_api, .. } = self;
+        World { stores, tenants, tenant: *tenant, key: key.clone(), stripe_api: stripe_api.clone(), dir }
     }
 
     /// Another tenant with a catalogue of its own; returns its admin key.
@@ -178,6 +189,25 @@ impl World {
         assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// The audit finds an invoice over this much that was made a cent cheaper, and says what its purchase should have
+    /// cost (I-21).
+    pub async fn misses_a_cent_of(&self, total_minor: i64, expected: &str) {
+        let cheaper = "update invoices set total_minor = total_minor - 1 where total_minor = $1";
+        let mut superuser = self.stores.superuser().await;
+        // An invoice is final: somebody has gone around that.
+        diesel::sql_query("set session_replication_role = replica").execute(&mut superuser).await.unwrap();
+        let changed = diesel::sql_query(cheaper)
+            .bind::<diesel::sql_types::BigInt, _>(total_minor)
+            .execute(&mut superuser)
+            .await
+            .unwrap();
+        assert_eq!(changed, 1);
+        let output = self.command("verify").arg("--no-park").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let found = said.lines().any(|line| line.contains("I-21") && line.contains(expected));
+        assert!(found && !output.status.success(), "{said}");
+    }
+
     /// Starts a server process and waits until it is ready.
     pub async fn serve(&self) -> Server {
         let mut child = self
@@ -222,6 +252,15 @@ impl Drop for World {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.dir);
     }
+}
+
+/// A folder of a world's own.
+fn new_dir() -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("tollgate-it-{}-{number}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
 }
 
 fn write_private(file: &std::path::Path, content: &[u8]) {

@@ -149,7 +149,10 @@ async fn a_year_whose_money_has_gone_back_pays_for_no_further_cycle() {
         page["data"][0]["status"].as_str().unwrap().to_owned()
     };
     assert_eq!((status(&ada).await, client.available(&ada).await), ("canceled".to_owned(), 0));
-    assert_eq!((status(&bob).await, client.available(&bob).await), ("active".to_owned(), 60_000_000));
+    // Half of bob's year is paid for still, and so is half of each of its cycles.
+    assert_eq!((status(&bob).await, client.available(&bob).await), ("active".to_owned(), 30_000_000));
+    client.advance_to("2026-03-31T10:00:00Z").await;
+    assert_eq!(client.available(&bob).await, 30_000_000);
     world.verify().await;
 }
 
@@ -224,6 +227,8 @@ async fn calendar_months_begin_with_the_part_that_is_left() {
     assert_eq!(year["invoice"]["total"]["amount_minor"], 6_000);
     client.advance_to("2026-05-01T00:00:00Z").await;
     world.verify().await;
+    // Of a part that is long over, too.
+    world.misses_a_cent_of(36, "36 for 30000000 Credits").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,10 +6,10 @@ use domain::catalog::{CatalogHistory, Plan};
 use domain::id::{CustomerId, PurchaseId, SubscriptionId, TenantId};
 use domain::money::DiscountBps;
 use domain::month_share::MonthShare;
-use domain::policy::{Policies, UpgradePricing};
+use domain::policy::Policies;
 use domain::term::{Term, YearLeft};
 use domain::upgrade::{UpgradedCycle, price};
-use domain::{Currency, Refusal, TenantScope, Timestamp};
+use domain::{Currency, Refusal, TenantScope};
 use uuid::Uuid;
 
 use crate::finding::{Finding, Invariant};
@@ -56,6 +56,8 @@ struct Reached<'a> {
     /// The cycle that its term was paid with.
     paid_with: i32,
     plan: &'a Plan,
+    /// The part of a month that its cycle covers.
+    share: MonthShare,
 }
 
 impl<'a> Prices<'a> {
@@ -77,17 +79,21 @@ impl<'a> Prices<'a> {
             .and_then(|catalog| catalog.plan(&row.plan_code).ok());
         let expected = match plan {
             Some(plan) => {
+                let share = from.map_or_else(|| share(row), |from| from.share);
                 self.reached = Some(Reached {
                     subscription: row.subscription_id,
                     cycle_number: row.cycle_number,
                     paid_with: from.map_or(row.cycle_number, |from| from.paid_with),
                     plan,
+                    share,
                 });
-                match expected(&self.scope.policies, self.discount(row), from, plan, row) {
-                    Ok(Some((minor, credits))) if (minor, credits) != (row.total_minor, row.credits) => {
-                        format!("{minor} for {credits} Credits, by the catalogue")
+                match expected(&self.scope.policies, self.discount(row), from, plan, share, row) {
+                    Ok(offers) if offers.contains(&(row.total_minor, row.credits)) => return None,
+                    Ok(offers) => {
+                        let offers =
+                            offers.iter().map(|(minor, credits)| format!("{minor} for {credits} Credits"));
+                        format!("{}, by the catalogue", offers.collect::<Vec<_>>().join(", or "))
                     }
-                    Ok(_) => return None,
                     Err(refusal) => format!("a purchase that is not refused with {}", refusal.code()),
                 }
             }
@@ -121,54 +127,45 @@ impl<'a> Prices<'a> {
     }
 }
 
-/// The price in minor units and the Credits of a purchase of `plan`, after `from` in the same cycle or year.
-/// None where that depends on what is not stored: the instant at which it was priced (policy `prorated`), or the part
-/// of a month that a cycle which is over covered.
+/// What a purchase of `plan` may have cost in minor units, and its Credits, after `from` in the same cycle or year: one
+/// price, or, of an upgrade that is priced by the time that is left, one for each instant at which it may have been.
 fn expected(
     policies: &Policies,
     discount: DiscountBps,
     from: Option<Reached>,
     plan: &Plan,
+    share: MonthShare,
     row: &PurchaseRow,
-) -> Result<Option<(i64, i64)>, Refusal> {
+) -> Result<Vec<(i64, i64)>, Refusal> {
     let currency: Currency = row.currency.parse()?;
     let is_annual = row.term == Term::Annual.name();
     let term = if is_annual { Term::Annual } else { Term::Monthly };
-    let share = share(row);
     let Some(from) = from else {
-        let Some(share) = share else { return Ok(None) };
         let amount = discount.apply(share.of_money(term.price(plan, currency)?)?);
-        return Ok(Some((amount.amount_minor, share.of_credits(plan.credits_per_cycle)?.get())));
+        return Ok(vec![(amount.amount_minor, share.of_credits(plan.credits_per_cycle)?.get())]);
     };
-    let start = Timestamp::UNIX_EPOCH;
-    let cycle = Cycle { number: to_u32(row.cycle_number)?, start, end: start };
+    let cycle = Cycle { number: to_u32(row.cycle_number)?, start: row.starts_at, end: row.ends_at };
     let year = if is_annual { Some(YearLeft::of(to_u32(from.paid_with)?, cycle)) } else { None };
-    let upgraded = UpgradedCycle {
-        discount,
-        year,
-        share: share.unwrap_or(MonthShare::WHOLE),
-        ..UpgradedCycle::at_list(cycle, currency)
-    };
-    // Refused where the rank does not rise.
-    let price = price(from.plan, plan, upgraded, policies.upgrade_discount, policies.upgrade_pricing, start)?;
-    Ok(match policies.upgrade_pricing {
-        UpgradePricing::Prorated if !is_annual => None,
-        UpgradePricing::FullDifference | UpgradePricing::Prorated => {
-            share.map(|_| (price.amount.amount_minor, price.credits.get()))
-        }
-    })
+    let upgraded = UpgradedCycle { discount, year, share, ..UpgradedCycle::at_list(cycle, currency) };
+    let priced_at = std::iter::once(&row.created_at).chain(&row.quoted_at);
+    let offers = priced_at.map(|at| {
+        // Refused where the rank does not rise.
+        let price =
+            price(from.plan, plan, upgraded, policies.upgrade_discount, policies.upgrade_pricing, *at)?;
+        Ok((price.amount.amount_minor, price.credits.get()))
+    });
+    let mut offers = offers.collect::<Result<Vec<_>, Refusal>>()?;
+    offers.dedup();
+    Ok(offers)
 }
 
 fn to_u32(number: i32) -> Result<u32, Refusal> {
     u32::try_from(number).map_err(|_| Refusal::AmountOverflow)
 }
 
-/// The part of a month that a purchase's cycle covers; none where it is not known any more.
-fn share(row: &PurchaseRow) -> Option<MonthShare> {
-    let may_be_part = row.cycle_number == 0 && row.anchor_kind == AnchorKind::CalendarMonth.name();
-    match (may_be_part, row.is_current) {
-        (false, _) => Some(MonthShare::WHOLE),
-        (true, true) => MonthShare::new(row.share_days.try_into().ok()?, row.share_of.try_into().ok()?),
-        (true, false) => None,
-    }
+/// The part of a month that the cycle of its first purchase covers: what was left of it when that was made.
+fn share(row: &PurchaseRow) -> MonthShare {
+    let is_part = row.cycle_number == 0 && row.anchor_kind == AnchorKind::CalendarMonth.name();
+    let zone = row.anchor_zone.as_deref().and_then(|zone| zone.parse().ok());
+    zone.filter(|_| is_part).map_or(MonthShare::WHOLE, |zone: Zone| MonthShare::left(zone, row.created_at))
 }

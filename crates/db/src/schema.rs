@@ -452,6 +452,7 @@ diesel::table! {
         credits_short -> BigInt,
         created_at -> Timestamptz,
         settled_at -> Nullable<Timestamptz>,
+        provider_ref -> Nullable<Text>,
     }
 }
 
@@ -521,6 +522,7 @@ diesel::table! {
         share_days -> SmallInt,
         share_of -> SmallInt,
         migrates -> Bool,
+        is_suspended_by_dispute -> Bool,
     }
 }
 

@@ -10,7 +10,8 @@ pub enum RefundStatus {
     Created,
     /// The provider has given the money back.
     Succeeded,
-    /// The provider said that it never will. Its amount can be refunded again.
+    /// The provider said that it never will, or that the bank has sent the money back. Its amount can be refunded
+    /// again.
     Failed,
 }
 
@@ -33,15 +34,13 @@ pub enum RefundReport {
     Failed,
 }
 
-/// The state after a report: what was decided first stays. A refund that failed has released its
-/// amount, so it cannot succeed after all.
+/// The state after a report. A bank may send money back that had gone, so what has succeeded can fail still. A refund
+/// that failed has released its amount, so it cannot succeed after all.
 pub fn refund_after(status: RefundStatus, report: RefundReport) -> RefundStatus {
     match (status, report) {
-        (RefundStatus::Created, RefundReport::Succeeded) => RefundStatus::Succeeded,
-        (RefundStatus::Created, RefundReport::Failed) => RefundStatus::Failed,
-        (RefundStatus::Succeeded | RefundStatus::Failed, RefundReport::Succeeded | RefundReport::Failed) => {
-            status
-        }
+        (RefundStatus::Created | RefundStatus::Succeeded, RefundReport::Succeeded) => RefundStatus::Succeeded,
+        (RefundStatus::Created | RefundStatus::Succeeded, RefundReport::Failed) => RefundStatus::Failed,
+        (RefundStatus::Failed, RefundReport::Succeeded | RefundReport::Failed) => RefundStatus::Failed,
     }
 }
 
@@ -127,6 +126,13 @@ pub fn revocation(bought: Bought, paid_minor: i64, refunded_minor: i64) -> Revoc
     Revocation { revoke, short: missing.minus_floor_zero(revoke) }
 }
 
+/// What a later cycle of a year no longer grants of the `pool` that a payment had paid for, once `refunded_minor` of its
+/// `paid_minor` have gone back: the same part (R-22a, R-22b).
+pub fn not_granted(pool: Credits, paid_minor: i64, refunded_minor: i64) -> Credits {
+    let untouched = Bought { granted: pool, revoked: Credits::ZERO, remaining: pool };
+    revocation(untouched, paid_minor, refunded_minor).revoke
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,6 +164,13 @@ mod tests {
     }
 
     #[test]
+    fn a_later_cycle_of_a_year_grants_what_of_its_money_has_stayed() {
+        assert_eq!(not_granted(credits(100), 6_000, 2_000), credits(33));
+        assert_eq!(not_granted(credits(100), 6_000, 0), Credits::ZERO);
+        assert_eq!(not_granted(credits(100), 6_000, 6_000), credits(100));
+    }
+
+    #[test]
     fn what_a_cancel_has_revoked_is_not_missing() {
         // Grant 100, spent 70, canceled at once: the other 30 are gone before half of it is refunded.
         let half = revocation(bought(100, 30, 0), 600, 300);
@@ -179,11 +192,11 @@ mod tests {
     }
 
     #[test]
-    fn what_was_decided_first_stays() {
+    fn what_failed_stays_and_what_succeeded_can_fail_still() {
         use {RefundReport as Report, RefundStatus as Status};
         for (status, outcomes) in [
             (Status::Created, [Status::Succeeded, Status::Failed]),
-            (Status::Succeeded, [Status::Succeeded; 2]),
+            (Status::Succeeded, [Status::Succeeded, Status::Failed]),
             (Status::Failed, [Status::Failed; 2]),
         ] {
             let after = [Report::Succeeded, Report::Failed].map(|report| refund_after(status, report));

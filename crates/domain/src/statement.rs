@@ -43,7 +43,7 @@ pub struct Entries {
     pub closing: Credits,
 }
 
-/// opening + granted + taken back + voided - spent - expired - revoked = closing.
+/// opening + granted + taken back + voided + reinstated - spent - expired - revoked = closing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
     pub opening: Credits,
@@ -53,6 +53,9 @@ pub struct Statement {
     pub taken_back: Credits,
     /// What voids gave back, whenever it had been spent; what of it expired at once is in `expired` too.
     pub voided: Credits,
+    /// What had been revoked for money that did not go back in the end; what of it expired at once is in `expired` too
+    /// (R-22a, R-25b).
+    pub reinstated: Credits,
     /// What was charged, also where it was voided since.
     pub spent: Credits,
     pub expired: Credits,
@@ -75,11 +78,12 @@ impl Statement {
     /// Sums up, and refuses to show what does not add up.
     pub fn of(entries: Entries) -> Result<Statement, DoesNotAddUp> {
         let Entries { opening, movements, uses, closing } = entries;
-        let mut sums = [Credits::ZERO; 7];
+        let mut sums = [Credits::ZERO; 8];
         let mut granted: Vec<(GrantSource, Credits)> = Vec::new();
         for movement in &movements {
             let credits = movement.credits;
-            let [taken_back, spent, expired, revoked, overage, voided, overage_voided] = &mut sums;
+            let [taken_back, spent, expired, revoked, overage, voided, overage_voided, reinstated] =
+                &mut sums;
             let sum = match (movement.debit, movement.credit, movement.source) {
                 (Book::Issued, Book::Available, Some(source)) => grant_of(&mut granted, source),
                 (Book::Expired, Book::Available, Some(_)) => taken_back,
@@ -89,12 +93,13 @@ impl Statement {
                 (Book::Overage, Book::Spent, None) => overage,
                 (Book::Spent, Book::Available, Some(_)) => voided,
                 (Book::Spent, Book::Overage, None) => overage_voided,
+                (Book::Revoked, Book::Available, Some(_)) => reinstated,
                 _ => return Err(DoesNotAddUp("a transfer between books that no rule makes")),
             };
             *sum = plus(*sum, credits)?;
         }
-        let [taken_back, spent, expired, revoked, overage, voided, overage_voided] = sums;
-        let back = plus(taken_back, voided)?;
+        let [taken_back, spent, expired, revoked, overage, voided, overage_voided, reinstated] = sums;
+        let back = plus(plus(taken_back, voided)?, reinstated)?;
         let came = granted.iter().try_fold(plus(opening, back)?, |sum, (_, credits)| plus(sum, *credits))?;
         let went = plus(plus(spent, expired)?, revoked)?;
         if came.checked_minus(went) != Some(closing) {
@@ -114,6 +119,7 @@ impl Statement {
             granted,
             taken_back,
             voided,
+            reinstated,
             spent,
             expired,
             revoked,
@@ -215,6 +221,14 @@ mod tests {
         let mut wrong = with_voids();
         wrong.uses[0].voided = credits(5);
         assert!(Statement::of(wrong).is_err(), "the events say another sum");
+    }
+
+    #[test]
+    fn what_was_reinstated_is_shown_beside_what_was_revoked() {
+        let mut entries = lively();
+        entries.movements.push(moved(Book::Revoked, Book::Available, Some(GrantSource::Plan), 70));
+        let statement = Statement::of(Entries { closing: credits(70), ..entries }).unwrap();
+        assert_eq!([statement.revoked, statement.reinstated], [77, 70].map(credits));
     }
 
     #[test]

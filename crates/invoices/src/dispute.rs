@@ -20,7 +20,7 @@ pub struct Dispute {
     /// What is disputed.
     pub amount: Money,
     pub state: DisputeState,
-    /// What losing it took of the Credits that the payment had paid for (R-22a).
+    /// What losing it took of the Credits that the payment had paid for; nothing where it was won in the end (R-22a).
     pub credits_revoked: Credits,
     pub opened_at: Timestamp,
     /// When the bank had decided, the last time that it did.
@@ -38,18 +38,19 @@ pub struct DisputeTold<'a> {
 }
 
 /// Takes in what is told of a dispute of a payment, which the caller has locked. The dispute where it
-/// has moved on; `None` where nothing changed.
+/// has moved on, and the state that it had before, if it was known; `None` where nothing changed.
 pub async fn record_dispute(
     tx: &mut Connection,
     tenant: TenantId,
     payment: &Payment,
     told: &DisputeTold<'_>,
-) -> Result<Option<Dispute>> {
+) -> Result<Option<(Dispute, Option<DisputeState>)>> {
     let known = store::lock_dispute(tx, tenant, told.provider_ref).await?;
     if let Some(known) = known.as_ref().filter(|known| known.payment != payment.id) {
         return Err(Error::broken(format!("{} is of {} and not of {}", known.id, known.payment, payment.id)));
     }
-    let state = dispute_after(known.as_ref().map(|known| known.state), told.report);
+    let before = known.as_ref().map(|known| known.state);
+    let state = dispute_after(before, told.report);
     let closed_at = (state != DisputeState::Open).then_some(told.at);
     let dispute = match known {
         Some(known) if known.state == state => return Ok(None),
@@ -74,12 +75,17 @@ pub async fn record_dispute(
             dispute
         }
     };
-    Ok(Some(dispute))
+    Ok(Some((dispute, before)))
 }
 
-/// Writes what a lost dispute has revoked.
+/// Writes what a dispute has revoked.
 pub async fn note_revoked(tx: &mut Connection, tenant: TenantId, dispute: &Dispute) -> Result<()> {
     store::update_dispute(tx, tenant, dispute).await
+}
+
+/// The disputes of an invoice's payments, oldest first.
+pub async fn disputes(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<Vec<Dispute>> {
+    store::disputes(tx, tenant, invoice).await
 }
 
 /// Whether the money of an invoice's payment is with the customer's bank, or may go there.

@@ -55,13 +55,15 @@ use domain::{Money, Refusal, Timestamp};
 
 pub use add_payment::{add_payment, add_payment_as};
 pub use credit_note::{CreditLine, CreditLineKind, CreditNote, issue_credit_note};
-pub use dispute::{Dispute, DisputeTold, is_disputed, note_revoked, record_dispute};
+pub use dispute::{Dispute, DisputeTold, disputes, is_disputed, note_revoked, record_dispute};
 pub use issue::{NewInvoice, issue};
 pub use read::{
     find, in_flight, lock, lock_paying, of_customer, payment, payment_by_provider_ref, read, uncollected,
 };
 pub use record_report::{Recorded, Report, record_report};
-pub use refund::{Refund, add_refund, lock_payment, record_refund_report, refund};
+pub use refund::{
+    Refund, add_refund, lock_payment, note_reinstated, record_refund_report, refund, refund_told_of,
+};
 pub use settle::{mark_paid, mark_refunded, void};
 
 /// What a line charges for.

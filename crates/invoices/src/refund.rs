@@ -2,7 +2,7 @@
 //!
 //! A refund is written with its amount added to what its payment has refunded, so that no two of them
 //! give back more than was paid; the database says so again. It is `created` until the provider has
-//! answered for it; one that failed releases its amount.
+//! answered for it; one that failed, also after it had succeeded, releases its amount.
 
 use db::{Connection, Error, Result};
 use domain::id::{InvoiceId, PaymentId, RefundId, TenantId};
@@ -20,11 +20,13 @@ pub struct Refund {
     pub amount: Money,
     pub status: RefundStatus,
     pub origin: RefundOrigin,
+    /// The provider's own id, of one that the provider told of.
+    pub provider_ref: Option<String>,
     /// The operator's words.
     pub reason: Option<String>,
     /// The provider's code, where it failed.
     pub failure_code: Option<String>,
-    /// What it took back of the Credits that the payment had paid for (R-22a).
+    /// What it took back of the Credits that the payment had paid for; nothing where it failed (R-22a).
     pub credits_revoked: Credits,
     /// What should have been taken back and was not there any more, all refunds of the payment so far
     /// together (R-22a).
@@ -67,8 +69,25 @@ pub async fn lock_payment(tx: &mut Connection, tenant: TenantId, payment: Paymen
     store::lock_payment(tx, tenant, payment).await
 }
 
+/// A refund by the provider's own id, or by ours, of a payment that the caller has locked.
+pub async fn refund_told_of(
+    tx: &mut Connection,
+    tenant: TenantId,
+    payment: PaymentId,
+    ours: Option<RefundId>,
+    provider_ref: &str,
+) -> Result<Option<Refund>> {
+    store::refund_told_of(tx, tenant, payment, ours, provider_ref).await
+}
+
+/// Writes that a refund has revoked nothing in the end.
+pub async fn note_reinstated(tx: &mut Connection, tenant: TenantId, refund: &mut Refund) -> Result<()> {
+    refund.credits_revoked = Credits::ZERO;
+    store::update_refund(tx, tenant, refund).await
+}
+
 /// Takes in what the provider says about a refund: locks its payment and it, and moves it on as far as
-/// the report can. The refund, and whether it has just been decided.
+/// the report can. The refund, and whether that has just changed it.
 pub async fn record_refund_report(
     tx: &mut Connection,
     tenant: TenantId,

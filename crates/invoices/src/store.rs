@@ -21,7 +21,7 @@ use crate::{Action, Invoice, Line, LineKind, Mismatch, Payment};
 
 pub use credit_notes::{credit_notes, credited_minor, insert_credit_note};
 pub use disputes::{disputes, insert_dispute, lock_dispute, update_dispute};
-pub use refunds::{insert_refund, lock_refund, refund, refunds, update_refund};
+pub use refunds::{insert_refund, lock_refund, refund, refund_told_of, refunds, update_refund};
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = invoices, check_for_backend(diesel::pg::Pg))]

@@ -1,7 +1,7 @@
 //! What happened: grants and transfers, page by page.
 
 use db::Result;
-use domain::account::{Cause, CauseKind, Transfer};
+use domain::account::{Book, Cause, CauseKind, Transfer};
 use domain::grant::Grant;
 use domain::id::{CustomerId, GrantId, TenantId};
 use domain::{Refusal, TenantScope, Timestamp};
@@ -88,6 +88,19 @@ pub async fn charged(
     let cause = Cause { kind: CauseKind::Usage, id: event };
     let versions = (last_version - most, last_version);
     store::transfers_of_cause(tx, tenant, customer, cause, versions).await
+}
+
+/// The transfers that revoked Credits for a refund or a dispute and that none has reversed.
+pub async fn revoked(
+    tx: &mut db::Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+    cause: Cause,
+) -> Result<Vec<Transfer>> {
+    let of_cause = store::transfers_of_cause(tx, tenant, customer, cause, (0, i64::MAX)).await?;
+    let is_reversed = |version: i64| of_cause.iter().any(|other| other.reverses == Some(version));
+    let revoked = of_cause.iter().filter(|of| of.credit == Book::Revoked && !is_reversed(of.version));
+    Ok(revoked.cloned().collect())
 }
 
 pub(crate) async fn check_customer(

@@ -53,7 +53,7 @@ use hot_balances::HotBalances;
 
 pub use as_of::{AsOf, PastBalance};
 pub use balance::{Balance, version};
-pub use history::{GrantRow, TransferRow, charged, grant};
+pub use history::{GrantRow, TransferRow, charged, grant, revoked};
 pub use hold::{Decision, Granted, Short};
 pub use hot_balances::HoldRequest;
 pub use lock::{Accounts, lock, lock_for_usage, lock_for_void};

@@ -4,13 +4,16 @@ use db::{Error, Result};
 use domain::dispute::DisputeReport;
 use domain::id::TenantId;
 use domain::invoice::PaymentStatus;
+use domain::refund::RefundReport;
 use domain::{Currency, Money, Refusal, TenantScope, Timestamp};
 use invoices::Payment;
 use payments::{Collected, Taken};
 use provider_accounts::Credentials;
 use stripe::{
-    CallError, DisputeNotice, DisputeState, Event, Intent, MethodNotice, Notice, RefundNotice, read_event,
+    CallError, DisputeNotice, DisputeState, Event, Intent, MethodNotice, Notice, RefundNotice,
+    RefundOfIntent, read_event,
 };
+use subscriptions::ListedRefund;
 
 use crate::receive::alert;
 use crate::reread::call_failed;
@@ -143,20 +146,20 @@ impl ProviderEvents {
         found.ok_or_else(|| Error::broken(format!("{} has an event and no credentials", scope.tenant)))
     }
 
-    /// How much of a payment has gone back.
+    /// What of a payment has gone back, or has not after all: all its refunds as Stripe lists them now.
     async fn refund(&self, scope: &TenantScope, notice: &RefundNotice, at: Timestamp) -> Result<Settled> {
         let payment = match self.find_paid(scope, &notice.intent).await? {
             Found::Payment(payment) => payment,
             Found::Parked(settled) => return Ok(settled),
         };
-        let refunded = match &notice.refunded {
-            Some(refunded) => Some(refunded.clone()),
-            None => self.ask(scope, &notice.intent).await?.and_then(|intent| intent.refunded()),
-        };
-        let Some(total) = refunded.and_then(|refunded| money(&refunded)) else {
+        let Credentials { secret_key, .. } = self.credentials(scope).await?;
+        let refunds = self.accounts.stripe().refunds(&secret_key, &notice.intent).await;
+        let listed: Option<Vec<ListedRefund>> =
+            refunds.map_err(call_failed)?.into_iter().map(listed).collect();
+        let Some(listed) = listed else {
             return Ok(Settled::parked("another-currency", Some(payment)));
         };
-        let applied = self.subscriptions.apply_refund(scope, payment.id, total, at).await;
+        let applied = self.subscriptions.apply_refunds(scope, payment.id, &listed, at).await;
         settled(applied, payment)
     }
 
@@ -247,6 +250,14 @@ fn settled(applied: Result<()>, payment: Payment) -> Result<Settled> {
         Err(Error::Refused(refusal)) => Ok(Settled::parked(refusal.code(), Some(payment))),
         Err(error) => Err(error),
     }
+}
+
+/// A refund of Stripe's, where it is in a currency of ours.
+fn listed(refund: RefundOfIntent) -> Option<ListedRefund> {
+    let failure_code = refund.failure();
+    let report = if failure_code.is_some() { RefundReport::Failed } else { RefundReport::Succeeded };
+    let (ours, amount) = (refund.refund(), money(&refund.amount())?);
+    Some(ListedRefund { provider_ref: refund.id, refund: ours, amount, report, failure_code })
 }
 
 /// What was taken, where that is a currency of ours.

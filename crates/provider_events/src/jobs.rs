@@ -16,15 +16,21 @@ use crate::ProviderEvents;
 pub const APPLY: &str = "apply_provider_event";
 /// Looks through the provider's list for one tenant: payload {tenant}.
 pub const REREAD: &str = "reread_provider_events";
+/// Deletes what was settled long ago.
+pub const PRUNE: &str = "prune_provider_events";
 /// Enqueues a [`REREAD`] for each tenant with an account: payload {slot}, the tick that asked for it.
 pub const FIND_ACCOUNTS: &str = "find_provider_accounts";
 
 /// What the clock enqueues.
-pub const TICKS: [Tick; 1] = [Tick { kind: FIND_ACCOUNTS, schedule: "0 * * * * *", slot: Slot::Minute }];
+pub const TICKS: [Tick; 2] = [
+    Tick { kind: FIND_ACCOUNTS, schedule: "0 * * * * *", slot: Slot::Minute },
+    Tick { kind: PRUNE, schedule: "0 45 * * * *", slot: Slot::Hour },
+];
 
 /// All kinds with their handlers.
 pub fn handlers(events: &Arc<ProviderEvents>) -> Vec<(&'static str, Handler)> {
     let (applying, rereading, finding) = (events.clone(), events.clone(), events.clone());
+    let pruning = events.clone();
     let apply = handler(move |payload| {
         let events = applying.clone();
         async move {
@@ -46,7 +52,11 @@ pub fn handlers(events: &Arc<ProviderEvents>) -> Vec<(&'static str, Handler)> {
             events.find_accounts(&slot).await
         }
     });
-    vec![(APPLY, apply), (REREAD, reread), (FIND_ACCOUNTS, find)]
+    let prune = handler(move |_| {
+        let events = pruning.clone();
+        async move { events.prune().await.map(drop) }
+    });
+    vec![(APPLY, apply), (REREAD, reread), (FIND_ACCOUNTS, find), (PRUNE, prune)]
 }
 
 /// A job for an event, due at once, once an event.

@@ -22,6 +22,8 @@
 //! (`provider_event.parked`), and an operator finds it in the list. Another amount parks the customer's
 //! account, too.
 //!
+//! What is settled otherwise is deleted after ninety days.
+//!
 //! An event of the other mode or of another account is *rejected*: kept for whoever wonders, and nothing
 //! else.
 //!
@@ -31,6 +33,7 @@
 mod apply;
 pub mod jobs;
 mod list;
+mod prune;
 mod receive;
 mod reread;
 mod store;

@@ -1,9 +1,11 @@
 //! All SQL about provider events. Instants are the database's own: real time.
 
+use chrono::TimeDelta;
 use db::schema::provider_events;
 use db::{Connection, Error, Result};
 use diesel::dsl::now;
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Interval};
 use diesel_async::RunQueryDsl;
 use domain::Timestamp;
 use domain::id::{PaymentId, TenantId};
@@ -69,6 +71,25 @@ pub(crate) async fn settle(
         .execute(tx)
         .await?;
     Ok(changed == 1)
+}
+
+/// Up to `limit` events of all tenants that were settled for longer than `kept`, and are not parked.
+pub(crate) async fn delete_settled_all_tenants(
+    tx: &mut Connection,
+    kept: TimeDelta,
+    limit: i64,
+) -> Result<usize> {
+    let deleted = db::sql_query(
+        "delete from provider_events where (tenant_id, event_id) in ( \
+             select tenant_id, event_id from provider_events \
+             where state in ('applied', 'ignored', 'rejected') and settled_at < now() - $1 \
+             limit $2 for update skip locked)",
+    )
+    .bind::<Interval, _>(kept)
+    .bind::<BigInt, _>(limit)
+    .execute(tx)
+    .await?;
+    Ok(deleted)
 }
 
 type Row = (

@@ -43,13 +43,11 @@ pub enum Notice {
     Ignored,
 }
 
-/// Something was given back of a payment.
+/// A refund of a payment was made, or has changed. What there is of them by now has to be asked for: an event tells of
+/// one of them, or of their sum, as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefundNotice {
     pub intent: String,
-    /// All that was given back so far; none where the event tells of one refund alone, and the sum has
-    /// to be asked for.
-    pub refunded: Option<Taken>,
 }
 
 /// A customer disputes a payment with the bank.
@@ -140,15 +138,9 @@ struct Before {
     customer: Option<String>,
 }
 
+/// A charge, or a refund.
 #[derive(Deserialize)]
-struct Charge {
-    payment_intent: Option<IdOr<Named>>,
-    amount_refunded: Option<i64>,
-    currency: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Refund {
+struct OfIntent {
     payment_intent: Option<IdOr<Named>>,
 }
 
@@ -218,14 +210,14 @@ impl Event {
                 let collected = intent.collected(Some(self.created_at), self.created_at)?;
                 Ok(Notice::Payment { intent: Box::new(intent), collected })
             }
-            "charge.refunded" => {
-                let charge: Charge = self.object("charge")?;
-                let refunded = taken(charge.amount_refunded, charge.currency, "amount_refunded")?;
-                refund(charge.payment_intent, Some(refunded))
-            }
-            "refund.created" | "refund.updated" | "refund.failed" | "charge.refund.updated" => {
-                let given_back: Refund = self.object("refund")?;
-                refund(given_back.payment_intent, None)
+            "charge.refunded"
+            | "refund.created"
+            | "refund.updated"
+            | "refund.failed"
+            | "charge.refund.updated" => {
+                let refunded: OfIntent = self.object("refund")?;
+                let intent = named(refunded.payment_intent, "payment_intent")?;
+                Ok(Notice::Refund(RefundNotice { intent }))
             }
             "charge.dispute.created" => self.dispute(DisputeState::Opened),
             "charge.dispute.funds_reinstated" => self.dispute(DisputeState::Won),
@@ -296,10 +288,6 @@ impl Event {
     }
 }
 
-fn refund(intent: Option<IdOr<Named>>, refunded: Option<Taken>) -> Result<Notice, Unreadable> {
-    Ok(Notice::Refund(RefundNotice { intent: named(intent, "payment_intent")?, refunded }))
-}
-
 fn named(object: Option<IdOr<Named>>, what: &'static str) -> Result<String, Unreadable> {
     object.map(IdOr::id).ok_or(Unreadable::Missing(what))
 }
@@ -347,8 +335,8 @@ mod tests {
         for (kind, object, missing) in [
             ("payment_intent.succeeded", json!({"id": "pi_1", "status": "succeeded"}), "amount_received"),
             ("payment_intent.succeeded", json!({}), "payment intent"),
-            ("charge.refunded", json!({"payment_intent": "pi_1"}), "amount_refunded"),
             ("charge.refunded", json!({"amount_refunded": 1, "currency": "usd"}), "payment_intent"),
+            ("refund.failed", json!({"id": "re_1"}), "payment_intent"),
             ("charge.dispute.closed", json!({"id": "dp_1"}), "status"),
             ("setup_intent.succeeded", json!({"customer": "cus_1"}), "payment_method"),
             ("customer.deleted", json!({}), "id"),

@@ -44,6 +44,7 @@ pub use event::{
 pub use intent::Intent;
 pub use list_events::EventPage;
 pub use method::Method;
+pub use refund::RefundOfIntent;
 pub use secret::{KeyMode, Secret, key_mode};
 pub use setup::{CheckoutPage, SetupSecret};
 pub use signature::{BadSignature, TOLERANCE, verify};

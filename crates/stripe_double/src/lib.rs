@@ -145,6 +145,20 @@ impl StripeDouble {
         self.send(&mut state);
     }
 
+    /// The seller cancels a payment on Stripe's own site; nothing happens where that is not possible.
+    pub fn cancel(&self, intent: &str) {
+        let mut state = locked(&self.shared);
+        state.cancel_by_hand(intent);
+        self.send(&mut state);
+    }
+
+    /// A customer's default method is set there.
+    pub fn set_default(&self, customer: &str, method: &str) {
+        let mut state = locked(&self.shared);
+        state.set_default(customer, method);
+        self.send(&mut state);
+    }
+
     /// Completes a checkout page with a card.
     pub fn complete_checkout(&self, session: &str, method: &str) {
         let mut state = locked(&self.shared);
@@ -163,6 +177,13 @@ impl StripeDouble {
     pub fn refund(&self, intent: &str, amount: i64) {
         let mut state = locked(&self.shared);
         state.refund_by_hand(intent, amount);
+        self.send(&mut state);
+    }
+
+    /// The bank sends the last refund of a payment back: it has failed after all.
+    pub fn fail_refund(&self, intent: &str) {
+        let mut state = locked(&self.shared);
+        state.fail_refund(intent);
         self.send(&mut state);
     }
 

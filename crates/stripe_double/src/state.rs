@@ -198,6 +198,13 @@ impl State {
         Ok(Answer::ok(customer))
     }
 
+    pub(crate) fn set_default(&mut self, id: &str, method: &str) {
+        let Some(customer) = self.customers.get_mut(id) else { return };
+        customer["invoice_settings"]["default_payment_method"] = json!(method);
+        let customer = customer.clone();
+        self.emit("customer.updated", &customer);
+    }
+
     pub(crate) fn delete_customer(&mut self, id: &str) {
         if let Some(customer) = self.customers.remove(id) {
             self.emit("customer.deleted", &customer);
@@ -378,6 +385,11 @@ impl State {
         }
     }
 
+    pub(crate) fn cancel_by_hand(&mut self, id: &str) {
+        // What cannot be canceled stays as it is.
+        let _ = self.cancel_intent(id);
+    }
+
     fn cancel_intent(&mut self, id: &str) -> Answered {
         let intent = self.intents.get(id).ok_or(missing("id", id))?;
         if !["requires_payment_method", "requires_action", "requires_confirmation"]
@@ -465,6 +477,23 @@ impl State {
         self.emit("refund.created", &refund);
         self.emit("charge.refunded", &charge);
         refund
+    }
+
+    pub(crate) fn fail_refund(&mut self, intent: &str) {
+        let mut of_intent =
+            self.refunds.values_mut().rev().filter(|refund| refund["payment_intent"] == *intent);
+        let Some(refund) = of_intent.find(|refund| refund["status"] == "succeeded") else { return };
+        refund["status"] = json!("failed");
+        refund["failure_reason"] = json!("lost_or_stolen_card");
+        let refund = refund.clone();
+        let charge = refund["charge"].as_str().and_then(|charge| self.charges.get_mut(charge));
+        if let Some(charge) = charge {
+            charge["amount_refunded"] =
+                json!(integer(charge, "amount_refunded") - integer(&refund, "amount"));
+            charge["refunded"] = json!(false);
+        }
+        self.emit("refund.updated", &refund);
+        self.emit("refund.failed", &refund);
     }
 
     pub(crate) fn open_dispute(&mut self, intent: &str) -> String {

@@ -29,15 +29,7 @@ impl Buyer {
     }
 }
 
-/// Whom an invoice is of, unlocked. Refused: `not-found`.
-pub(crate) async fn of_invoice(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<Buyer> {
-    match store::subscriptions::of_invoice(tx, tenant, invoice).await? {
-        Some(subscription) => Ok(Buyer::Subscription(Box::new(subscription))),
-        None => Ok(Buyer::Customer(store::sales::of_invoice(tx, tenant, invoice).await?.customer)),
-    }
-}
-
-/// The same, locked as whoever applies a payment does before the invoice: the subscription, or the customer's credit
+/// Whom an invoice is of, locked as whoever applies a payment does before the invoice: the subscription, or the customer's credit
 /// account. Refused: `not-found`.
 pub(crate) async fn lock(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<Buyer> {
     if let Some(subscription) = store::subscriptions::lock_by_invoice(tx, tenant, invoice).await? {

@@ -215,6 +215,7 @@ async fn at_once(
             id: RefundId::from_uuid(Uuid::now_v7()),
             amount: payment.amount.minus_floor_zero(payment.refunded),
             origin: RefundOrigin::Cancel,
+            provider_ref: None,
             reason: None,
         };
         let refund = refund::open(

@@ -1,6 +1,7 @@
 //! Takes in what the provider says about a dispute (R-22a). A lost one revokes all that is unspent of
-//! what its payment had paid for and suspends the subscription; told again, late or after its
-//! reinstatement it changes nothing.
+//! what its payment had paid for and suspends the subscription; one that is won after it was lost gives both back, so
+//! that the end is the same as where its loss was never told. Told again, late or after its reinstatement it changes
+//! nothing.
 
 use db::{Connection, Result};
 use domain::account::{Cause, CauseKind};
@@ -14,7 +15,7 @@ use ledger::Accounts;
 use serde_json::{Value, json};
 
 use crate::buyer::{self, Buyer};
-use crate::suspend::suspend;
+use crate::suspend::{lift, suspend};
 use crate::{Subscriptions, event, store};
 
 impl Subscriptions {
@@ -66,12 +67,19 @@ async fn apply(
             return Err(Refusal::InvoiceNotPaid.into());
         }
     }
-    let Some(mut dispute) = invoices::record_dispute(tx, tenant, &payment, told).await? else {
+    let Some((mut dispute, before)) = invoices::record_dispute(tx, tenant, &payment, told).await? else {
         return Ok(None);
     };
     match dispute.state {
         DisputeState::Open => buyer.about().emit(tx, scope, event::DISPUTE_OPENED, said(&dispute)).await?,
-        DisputeState::Won => buyer.about().emit(tx, scope, event::DISPUTE_WON, said(&dispute)).await?,
+        DisputeState::Won => {
+            let accounts = match before {
+                Some(DisputeState::Lost) => Some(reinstate(tx, scope, &mut buyer, &mut dispute).await?),
+                None | Some(DisputeState::Open | DisputeState::Won) => None,
+            };
+            buyer.about().emit(tx, scope, event::DISPUTE_WON, said(&dispute)).await?;
+            return Ok(accounts);
+        }
         DisputeState::Lost => {
             let grant = store::purchases::grant_of_invoice(tx, tenant, invoice).await?;
             let mut accounts =
@@ -85,10 +93,13 @@ async fn apply(
             // What was bought without a subscription stops none.
             if let Buyer::Subscription(subscription) = &mut buyer {
                 match subscription.status {
-                    Status::Active | Status::PastDue | Status::Suspended => {
+                    Status::Active | Status::PastDue => {
+                        subscription.is_suspended_by_dispute = true;
                         let details = json!({"reason": "dispute-lost", "dispute": dispute.id});
                         suspend(tx, scope, subscription, account, details).await?;
                     }
+                    // Whoever has stopped it lets it go on.
+                    Status::Suspended => {}
                     // There is nothing to stop.
                     Status::Incomplete | Status::Canceled | Status::Expired => {}
                 }
@@ -98,6 +109,42 @@ async fn apply(
         }
     }
     Ok(None)
+}
+
+/// Gives back what a lost dispute had taken: the Credits, where no other dispute of the payment is lost, and the
+/// subscription, where no other about it is and no operator has suspended it.
+async fn reinstate(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    buyer: &mut Buyer,
+    dispute: &mut Dispute,
+) -> Result<Accounts> {
+    let (tenant, customer) = (scope.tenant, buyer.customer());
+    let grant = store::purchases::grant_of_invoice(tx, tenant, dispute.invoice).await?;
+    let mut accounts = ledger::lock_for_void(tx, tenant, customer, &[grant], scope.now).await?;
+    let account = accounts.get_mut(customer)?;
+    let of_payment = invoices::disputes(tx, tenant, dispute.invoice).await?;
+    if of_payment.iter().all(|other| other.state != DisputeState::Lost) {
+        for mut won in of_payment {
+            let cause = Cause { kind: CauseKind::Dispute, id: won.id.uuid() };
+            for revoked in ledger::revoked(tx, tenant, customer, cause).await? {
+                account.reinstate(&revoked, scope.now)?;
+            }
+            won.credits_revoked = Credits::ZERO;
+            invoices::note_revoked(tx, tenant, &won).await?;
+        }
+        dispute.credits_revoked = Credits::ZERO;
+    }
+    if let Buyer::Subscription(subscription) = buyer
+        && subscription.status == Status::Suspended
+        && subscription.is_suspended_by_dispute
+        && !store::purchases::has_lost_dispute(tx, tenant, subscription.id).await?
+    {
+        let details = json!({"reason": "dispute-won", "dispute": dispute.id});
+        lift(tx, scope, subscription, account, details).await?;
+    }
+    ledger::write(tx, tenant, &accounts, scope.now).await?;
+    Ok(accounts)
 }
 
 /// What an event about a dispute says of it.

@@ -163,6 +163,7 @@ pub(crate) async fn failed(
         "payment": payment.id,
         "amount": payment.amount,
         "failure_code": payment.failure_code,
+        "waits_for_customer": payment.status == PaymentStatus::RequiresAction,
         "failed_tries": dunning.failed_tries,
         "next_try_at": dunning.next_try_at,
         "is_canceled": ends,

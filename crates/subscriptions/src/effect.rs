@@ -236,6 +236,7 @@ mod tests {
             cancel_at_cycle_end: false,
             scheduled_plan_code: None,
             migrates: false,
+            is_suspended_by_dispute: false,
             created_at: at(MADE),
             ended_at: None,
         }

@@ -100,6 +100,7 @@ pub use plan_rollover::PlannedRollover;
 pub use preview_upgrade::Quote;
 pub use promotion::PromotionChoice;
 pub use read_cycle::CycleView;
+pub use refund::ListedRefund;
 pub use roll_over::{BATCH, Progress};
 pub use rollover_run::{Rollover, RolloverState};
 pub use subscribe::NewSubscription;

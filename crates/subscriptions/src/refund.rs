@@ -34,7 +34,20 @@ pub(crate) struct Wanted {
     pub(crate) id: RefundId,
     pub(crate) amount: Money,
     pub(crate) origin: RefundOrigin,
+    pub(crate) provider_ref: Option<String>,
     pub(crate) reason: Option<String>,
+}
+
+/// A refund as the provider lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedRefund {
+    /// The provider's own id.
+    pub provider_ref: String,
+    /// Ours, where it was asked for here.
+    pub refund: Option<RefundId>,
+    pub amount: Money,
+    pub report: RefundReport,
+    pub failure_code: Option<String>,
 }
 
 impl Subscriptions {
@@ -73,29 +86,27 @@ impl Subscriptions {
         self.db.transaction(tenant, async |tx| invoices::refund(tx, tenant, refund.id).await).await
     }
 
-    /// Takes in how much of a payment has gone back in all, by the provider's account: what no refund
-    /// here knows of becomes one (R-22a). Cumulative, so a total told again, or after a higher one,
-    /// changes nothing. Refused: `not-found`, `currency-mismatch`, `refund-too-large` where it is more
-    /// than was paid, and `invoice-not-paid` while the payment's success has not been told: tell it again
-    /// after that.
-    pub async fn apply_refund(
+    /// Takes in all refunds of a payment as the provider lists them: one that is not known here becomes one, each is
+    /// settled, and one that failed gives back what it had revoked (R-22a). The same list again changes nothing. Refused:
+    /// `not-found`, `currency-mismatch`, `refund-too-large` where they come to more than was paid, and
+    /// `invoice-not-paid` while the payment's success has not been told: tell it again after that.
+    pub async fn apply_refunds(
         &self,
         scope: &TenantScope,
         payment: PaymentId,
-        refunded_total: Money,
+        listed: &[ListedRefund],
         at: Timestamp,
     ) -> Result<()> {
         let accounts = self
             .db
-            .transaction(scope.tenant, async |tx| as_told(tx, scope, payment, refunded_total, at).await)
+            .transaction(scope.tenant, async |tx| as_listed(tx, scope, payment, listed, at).await)
             .await?;
         self.publish(scope, accounts).await;
         Ok(())
     }
 
-    /// Takes in what the provider says about a refund; one that was decided before stays so. What a
-    /// refund has revoked stays revoked where it failed: the amount can be refunded again, and takes
-    /// nothing twice. Refused: `not-found`.
+    /// Takes in what the provider says about a refund. One that failed gives back what it had revoked, for the money
+    /// has not gone back (R-22a). Refused: `not-found`.
     pub async fn settle_refund(
         &self,
         scope: &TenantScope,
@@ -104,18 +115,17 @@ impl Subscriptions {
         failure_code: Option<&str>,
     ) -> Result<RefundStatus> {
         let tenant = scope.tenant;
-        self.db
+        let (status, accounts) = self
+            .db
             .transaction(tenant, async |tx| {
-                let (refund, is_new) =
-                    invoices::record_refund_report(tx, tenant, refund, report, failure_code, scope.now)
-                        .await?;
-                if is_new {
-                    let buyer = buyer::of_invoice(tx, tenant, refund.invoice).await?;
-                    settled(tx, scope, &buyer, &refund).await?;
-                }
-                Ok(refund.status)
+                let invoice = invoices::refund(tx, tenant, refund).await?.invoice;
+                let buyer = buyer::lock(tx, tenant, invoice).await?;
+                invoices::lock(tx, tenant, invoice).await?;
+                settle(tx, scope, &buyer, refund, report, failure_code).await
             })
-            .await
+            .await?;
+        self.publish(scope, accounts).await;
+        Ok(status)
     }
 
     /// Asks the provider for a refund that it may not have heard of, outside of any transaction.
@@ -184,7 +194,7 @@ async fn by_operator(
     let grant = store::purchases::grant_of_invoice(tx, tenant, invoice).await?;
     let mut accounts = ledger::lock_for_void(tx, tenant, buyer.customer(), &[grant], scope.now).await?;
     let account = accounts.get_mut(buyer.customer())?;
-    let wanted = Wanted { id, amount, origin: RefundOrigin::Operator, reason };
+    let wanted = Wanted { id, amount, origin: RefundOrigin::Operator, provider_ref: None, reason };
     let refund = open(tx, scope, buyer.about(), &mut payment, account, grant, wanted).await?;
     ledger::write(tx, tenant, &accounts, scope.now).await?;
     Ok((refund, accounts))
@@ -236,6 +246,7 @@ pub(crate) async fn open_too_late(
         id: RefundId::from_uuid(Uuid::now_v7()),
         amount: payment.amount,
         origin: RefundOrigin::TooLate,
+        provider_ref: None,
         reason: None,
     };
     let refund =
@@ -244,28 +255,27 @@ pub(crate) async fn open_too_late(
     about.emit(tx, scope, event::REFUND_CREATED, said(&refund)).await
 }
 
-async fn as_told(
+async fn as_listed(
     tx: &mut Connection,
     scope: &TenantScope,
     payment: PaymentId,
-    refunded_total: Money,
+    listed: &[ListedRefund],
     at: Timestamp,
 ) -> Result<Option<Accounts>> {
     let tenant = scope.tenant;
     let invoice = invoices::payment(tx, tenant, payment).await?.invoice;
     let buyer = buyer::lock(tx, tenant, invoice).await?;
     invoices::lock(tx, tenant, invoice).await?;
-    let mut payment = invoices::lock_payment(tx, tenant, payment).await?;
-    if refunded_total.currency != payment.amount.currency {
+    let payment = invoices::lock_payment(tx, tenant, payment).await?;
+    if listed.iter().any(|refund| refund.amount.currency != payment.amount.currency) {
         return Err(Refusal::CurrencyMismatch.into());
     }
-    if refunded_total.amount_minor > payment.amount.amount_minor {
-        return Err(Refusal::RefundTooLarge { rest: payment.amount }.into());
-    }
+    let gone = listed.iter().filter(|refund| refund.report == RefundReport::Succeeded);
+    let gone = gone.map(|refund| refund.amount.amount_minor).try_fold(0_i64, i64::checked_add);
+    let gone = gone.filter(|gone| *gone <= payment.amount.amount_minor);
+    let gone = gone.ok_or(Refusal::RefundTooLarge { rest: payment.amount })?;
     match payment.status {
-        PaymentStatus::Succeeded => {}
-        // All of it is on its way back already.
-        PaymentStatus::Refunded => return Ok(None),
+        PaymentStatus::Succeeded | PaymentStatus::Refunded => {}
         PaymentStatus::Created
         | PaymentStatus::RequiresAction
         | PaymentStatus::Pending
@@ -274,17 +284,54 @@ async fn as_told(
             return Err(Refusal::InvoiceNotPaid.into());
         }
     }
-    let unknown = refunded_total.minus_floor_zero(payment.refunded);
-    if unknown.is_zero() {
-        return Ok(None);
+    let mut accounts = None;
+    // First what failed: its amount may have gone back by another refund since.
+    let (failed, succeeded): (Vec<&ListedRefund>, Vec<&ListedRefund>) =
+        listed.iter().partition(|refund| refund.report == RefundReport::Failed);
+    for refund in failed.into_iter().chain(succeeded) {
+        let ListedRefund { provider_ref, refund: ours, amount, report, .. } = refund;
+        let changed = match invoices::refund_told_of(tx, tenant, payment.id, *ours, provider_ref).await? {
+            Some(known) => {
+                let code = refund.failure_code.as_deref();
+                settle(tx, scope, &buyer, known.id, *report, code).await?.1
+            }
+            None if *report == RefundReport::Succeeded => {
+                // What is known by its amount alone is a part of what is listed.
+                let refunded = invoices::lock_payment(tx, tenant, payment.id).await?.refunded;
+                let unknown_minor = (gone - refunded.amount_minor).min(amount.amount_minor);
+                if unknown_minor <= 0 {
+                    continue;
+                }
+                let amount = Money { amount_minor: unknown_minor, ..*amount };
+                Some(told_of(tx, scope, &buyer, payment.id, provider_ref, amount, at).await?)
+            }
+            None => None,
+        };
+        accounts = changed.or(accounts);
     }
-    let grant = store::purchases::grant_of_invoice(tx, tenant, invoice).await?;
+    Ok(accounts)
+}
+
+/// Stores a refund that the provider has told of.
+async fn told_of(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    buyer: &Buyer,
+    payment: PaymentId,
+    provider_ref: &str,
+    amount: Money,
+    at: Timestamp,
+) -> Result<Accounts> {
+    let tenant = scope.tenant;
+    let mut payment = invoices::lock_payment(tx, tenant, payment).await?;
+    let grant = store::purchases::grant_of_invoice(tx, tenant, payment.invoice).await?;
     let mut accounts = ledger::lock_for_void(tx, tenant, buyer.customer(), &[grant], scope.now).await?;
     let account = accounts.get_mut(buyer.customer())?;
     let wanted = Wanted {
         id: RefundId::from_uuid(Uuid::now_v7()),
-        amount: unknown,
+        amount,
         origin: RefundOrigin::Provider,
+        provider_ref: Some(provider_ref.to_owned()),
         reason: None,
     };
     let taken = take_back(account, &payment, grant, &wanted, scope.now)?;
@@ -292,9 +339,52 @@ async fn as_told(
         TenantScope { now: domain::time::truncate_to_micros(at).min(scope.now), ..scope.clone() };
     let refund = stored(tx, &scope_then, &mut payment, wanted, taken, RefundStatus::Succeeded).await?;
     buyer.about().emit(tx, scope, event::REFUND_CREATED, said(&refund)).await?;
-    settled(tx, scope, &buyer, &refund).await?;
+    settled(tx, scope, buyer, &refund).await?;
     ledger::write(tx, tenant, &accounts, scope.now).await?;
-    Ok(Some(accounts))
+    Ok(accounts)
+}
+
+/// Moves a refund on as far as the report can, and does what follows. The caller holds the buyer's and the invoice's
+/// locks.
+async fn settle(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    buyer: &Buyer,
+    refund: RefundId,
+    report: RefundReport,
+    failure_code: Option<&str>,
+) -> Result<(RefundStatus, Option<Accounts>)> {
+    let tenant = scope.tenant;
+    let (mut refund, is_changed) =
+        invoices::record_refund_report(tx, tenant, refund, report, failure_code, scope.now).await?;
+    let mut accounts = None;
+    if is_changed {
+        if refund.status == RefundStatus::Failed && !refund.credits_revoked.is_zero() {
+            accounts = Some(reinstate(tx, scope, buyer, &mut refund).await?);
+        }
+        settled(tx, scope, buyer, &refund).await?;
+    }
+    Ok((refund.status, accounts))
+}
+
+/// Gives back what a refund had revoked.
+async fn reinstate(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    buyer: &Buyer,
+    refund: &mut Refund,
+) -> Result<Accounts> {
+    let (tenant, customer) = (scope.tenant, buyer.customer());
+    let grant = store::purchases::grant_of_invoice(tx, tenant, refund.invoice).await?;
+    let mut accounts = ledger::lock_for_void(tx, tenant, customer, &[grant], scope.now).await?;
+    let account = accounts.get_mut(customer)?;
+    let cause = Cause { kind: CauseKind::Refund, id: refund.id.uuid() };
+    for revoked in ledger::revoked(tx, tenant, customer, cause).await? {
+        account.reinstate(&revoked, scope.now)?;
+    }
+    invoices::note_reinstated(tx, tenant, refund).await?;
+    ledger::write(tx, tenant, &accounts, scope.now).await?;
+    Ok(accounts)
 }
 
 /// Revokes what the money had bought and is still there.
@@ -324,7 +414,7 @@ async fn stored(
     taken: Revocation,
     status: RefundStatus,
 ) -> Result<Refund> {
-    let Wanted { id, amount, origin, reason } = wanted;
+    let Wanted { id, amount, origin, provider_ref, reason } = wanted;
     let refund = Refund {
         id,
         payment: payment.id,
@@ -332,6 +422,7 @@ async fn stored(
         amount,
         status,
         origin,
+        provider_ref,
         reason,
         failure_code: None,
         credits_revoked: taken.revoke,

@@ -13,6 +13,7 @@ use domain::catalog::CatalogHistory;
 use domain::grant::GrantSource;
 use domain::id::{CustomerId, GrantId, InvoiceId, PurchaseId, RolloverId, SubscriptionId};
 use domain::policy::RenewalGrant;
+use domain::refund::not_granted;
 use domain::subscription::{Event, after};
 use domain::{Credits, Money, Refusal, TenantScope};
 use futures_util::{StreamExt, stream};
@@ -295,7 +296,8 @@ async fn open(
     invoice(tx, scope, subscription, account, opening, price).await
 }
 
-/// A cycle that its year has paid for: its Credits are there at once, and there is no invoice (R-22b).
+/// A cycle that its year has paid for: its Credits are there at once, and there is no invoice (R-22b). Of money that has
+/// gone back they are not (R-22a).
 async fn open_within_year(
     tx: &mut Connection,
     scope: &TenantScope,
@@ -305,7 +307,13 @@ async fn open_within_year(
 ) -> Result<()> {
     let running = subscription.running.ok_or(Refusal::SubscriptionIncomplete)?;
     subscription.running = Some(opening.running(running));
-    let pool = opening.plan.credits_per_cycle;
+    let paid_with = subscription.paid_with().ok_or(Refusal::SubscriptionIncomplete)?;
+    let mut pool = opening.plan.credits_per_cycle;
+    for (credits, paid, back) in
+        store::purchases::refunded_in_year(tx, scope.tenant, subscription.id, paid_with).await?
+    {
+        pool = pool.minus_floor_zero(not_granted(credits, paid, back));
+    }
     let grant = (!pool.is_zero()).then(|| GrantId::from_uuid(Uuid::now_v7()));
     store::cycles::open(tx, scope.tenant, subscription, opening.cycle, grant, scope.now).await?;
     event::emit(tx, scope, event::CYCLE_OPENED, subscription, json!({"cycle": opening.cycle})).await?;

@@ -163,6 +163,7 @@ fn incomplete(
         cancel_at_cycle_end: false,
         scheduled_plan_code: None,
         migrates: false,
+        is_suspended_by_dispute: false,
         created_at: scope.now,
         ended_at: None,
     }

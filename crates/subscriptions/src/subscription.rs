@@ -38,6 +38,8 @@ pub struct Subscription {
     pub scheduled_plan_code: Option<String>,
     /// It moves to the newest catalogue version at its next renewal.
     pub migrates: bool,
+    /// Suspended because a dispute was lost, and by nobody else (R-22a).
+    pub is_suspended_by_dispute: bool,
     pub created_at: Timestamp,
     pub ended_at: Option<Timestamp>,
 }

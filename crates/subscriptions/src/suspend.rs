@@ -1,5 +1,6 @@
 //! Stops a subscription, and lets it go on: nothing is authorized meanwhile, and what was used is
-//! recorded and charged. Its cycles go on.
+//! recorded and charged. Its cycles go on. What an operator suspends, an operator lifts; what a lost dispute suspends,
+//! its reinstatement lifts too (R-22a).
 
 use db::{Connection, Result};
 use domain::account::Account;
@@ -14,7 +15,7 @@ use crate::view::{SubscriptionView, one};
 use crate::{Subscriptions, event, is_repeat, status_change, store};
 
 impl Subscriptions {
-    /// Suspends. One that is suspended stays so. Refused: `not-found`, `subscription-incomplete`,
+    /// Suspends. One that is suspended stays so, until an operator lifts it. Refused: `not-found`, `subscription-incomplete`,
     /// `subscription-ended`.
     pub async fn suspend(
         &self,
@@ -57,8 +58,12 @@ impl Subscriptions {
                         Change::Suspend { reason } => {
                             let details = json!({"reason": "operator", "note": reason});
                             suspend(tx, scope, &mut subscription, account, details).await?;
+                            if subscription.is_suspended_by_dispute {
+                                subscription.is_suspended_by_dispute = false;
+                                store::subscriptions::update(tx, tenant, &subscription).await?;
+                            }
                         }
-                        Change::Lift => lift(tx, scope, &mut subscription, account).await?,
+                        Change::Lift => lift(tx, scope, &mut subscription, account, json!({})).await?,
                     }
                     ledger::write(tx, tenant, &accounts, scope.now).await?;
                 }
@@ -95,11 +100,14 @@ pub(crate) async fn suspend(
     event::emit(tx, scope, event::SUSPENDED, subscription, details).await
 }
 
-async fn lift(
+/// Lifts the suspension of a subscription that the caller has locked, with its account, which the caller writes.
+/// Refused: `subscription-not-suspended`.
+pub(crate) async fn lift(
     tx: &mut Connection,
     scope: &TenantScope,
     subscription: &mut Subscription,
     account: &mut Account,
+    details: Value,
 ) -> Result<()> {
     if subscription.status != Status::Suspended {
         return Err(Refusal::SubscriptionNotSuspended.into());
@@ -114,8 +122,9 @@ async fn lift(
         status_change::moved(tx, scope, subscription, lifted, Event::RenewalFailed).await?;
     }
     account.set_suspended(false);
+    subscription.is_suspended_by_dispute = false;
     store::subscriptions::update(tx, scope.tenant, subscription).await?;
-    event::emit(tx, scope, event::RESUMED, subscription, json!({})).await?;
+    event::emit(tx, scope, event::RESUMED, subscription, details).await?;
     if !is_paid {
         event::emit(tx, scope, event::PAST_DUE, subscription, json!({"reason": "resumed-unpaid"})).await?;
     }

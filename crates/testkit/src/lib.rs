@@ -52,17 +52,28 @@ impl Servers {
 impl Stores {
     /// A fresh, migrated, empty database, and Redis.
     pub async fn fresh() -> Stores {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
         let servers = shared_servers();
         let mut admin = connect(&servers.database_url("postgres")).await;
         let template = ensure_template(servers, &mut admin).await;
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let database = format!("tollgate_test_{}_{number}", std::process::id());
-        admin
-            .batch_execute(&format!("create database {database} template {template}"))
-            .await
-            .expect("a database from the template");
+        let database = copy_database(&mut admin, &template).await;
         Stores::of(servers.database_url(&database), servers.redis_url())
+    }
+
+    /// A database with all that is in this one, whose connections are cut, and a Redis that nobody else
+    /// uses: the tenants of the two are the same.
+    pub async fn copy(&self, redis: &LoneRedis) -> Stores {
+        let servers = shared_servers();
+        let mut admin = connect(&servers.database_url("postgres")).await;
+        let database = self.superuser_url.rsplit('/').next().and_then(|name| name.split('?').next());
+        let database = database.expect("the name of a database");
+        let cut = "select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = $1";
+        diesel::sql_query(cut)
+            .bind::<diesel::sql_types::Text, _>(database)
+            .execute(&mut admin)
+            .await
+            .expect("nobody is connected");
+        let copy = copy_database(&mut admin, database).await;
+        Stores::of(servers.database_url(&copy), redis.url())
     }
 
     fn of(superuser_url: String, redis_url: String) -> Stores {
@@ -171,6 +182,18 @@ pub fn checkout() -> PathBuf {
 
 async fn connect(url: &str) -> AsyncPgConnection {
     AsyncPgConnection::establish(url).await.expect("a connection")
+}
+
+/// A database of this process with all that is in another, which nobody is connected to; its name.
+async fn copy_database(admin: &mut AsyncPgConnection, original: &str) -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let database = format!("tollgate_test_{}_{number}", std::process::id());
+    admin
+        .batch_execute(&format!("create database {database} template {original}"))
+        .await
+        .expect("a copy of the database");
+    database
 }
 
 /// Makes the template of these migrations if there is none yet, and drops the databases of test

@@ -42,7 +42,7 @@ pub(super) struct Invoice {
     refunds: Vec<Refund>,
     /// What the customer's bank wants back, oldest first.
     disputes: Vec<Dispute>,
-    /// Of the refunds that have succeeded, oldest first.
+    /// Of the refunds that have succeeded, also where they failed later, oldest first.
     credit_notes: Vec<CreditNote>,
     created_at: Instant,
     /// When the payment that settled it succeeded.
@@ -79,7 +79,8 @@ struct Tax {
     is_included: bool,
 }
 
-/// What a refund of a paid invoice is written down as, once the money has gone back. Final.
+/// What a refund of a paid invoice is written down as, once the money has gone back. Final; one whose refund has
+/// failed since counts no longer.
 #[derive(Debug, Serialize, ToSchema)]
 struct CreditNote {
     #[schema(value_type = schema::CreditNoteId)]
@@ -168,7 +169,7 @@ struct Dispute {
     payment: PaymentId,
     amount: Money,
     state: schema::DisputeState,
-    /// Credits that the payment had paid for and that a lost dispute took back.
+    /// Credits that the payment had paid for and that a lost dispute took back; none once it is won.
     credits_revoked: i64,
     opened_at: Instant,
     /// When the bank had decided.

@@ -58,7 +58,7 @@ pub(super) struct Refund {
     /// The provider's reason, where it failed.
     #[schema(required)]
     failure_code: Option<String>,
-    /// Credits that the payment had paid for and that were taken back.
+    /// Credits that the payment had paid for and that were taken back; none where it failed.
     credits_revoked: i64,
     /// Credits that should have been taken back and were spent or had expired, all refunds of the payment so
     /// far together.
@@ -72,8 +72,8 @@ pub(super) struct Refund {
 /// Refund an invoice
 ///
 /// Gives money of a paid invoice back, and takes back the same share of the Credits that it had paid for, as
-/// far as they are unspent. A refund that the provider refuses is `failed`: its amount can be refunded again,
-/// and takes no Credits twice.
+/// far as they are unspent. A refund that the provider refuses, or that the customer's bank sends back later, is
+/// `failed`: its Credits are given back, and its amount can be refunded again.
 #[utoipa::path(
     tag = "Invoices",
     security(("bearer" = ["admin"])),

@@ -65,8 +65,8 @@ impl Format {
     }
 }
 
-/// A cycle's statement, in Credits. Always: `opening` + all of `granted` + `taken_back` + `voided` - `spent` -
-/// `expired` - `revoked` = `closing`.
+/// A cycle's statement, in Credits. Always: `opening` + all of `granted` + `taken_back` + `voided` + `reinstated` -
+/// `spent` - `expired` - `revoked` = `closing`.
 ///
 /// It is about what was recorded from the start of the cycle until it was closed; it never changes after that.
 /// Usage of a cycle that comes when it is closed is in the statement of the next one: it takes back what had
@@ -98,6 +98,9 @@ struct Statement {
     taken_back: i64,
     /// What voided usage gave back to the grants that had paid.
     voided: i64,
+    /// What had been revoked for money that did not go back in the end: a refund failed, a lost dispute was won. In
+    /// `expired` too where it went back to a grant that had ended.
+    reinstated: i64,
     spent: i64,
     expired: i64,
     revoked: i64,
@@ -213,6 +216,7 @@ impl Statement {
                 .collect(),
             taken_back: summed.taken_back.get(),
             voided: summed.voided.get(),
+            reinstated: summed.reinstated.get(),
             spent: summed.spent.get(),
             expired: summed.expired.get(),
             revoked: summed.revoked.get(),
@@ -228,6 +232,7 @@ impl Statement {
         entries.extend(self.granted.iter().map(|of| ("granted", of.source.0.name(), of.credits)));
         entries.push(("taken_back", "", self.taken_back));
         entries.extend(self.usage.iter().map(|of| ("voided", of.model.as_str(), of.voided)));
+        entries.push(("reinstated", "", self.reinstated));
         entries.extend(self.usage.iter().map(|of| ("spent", of.model.as_str(), of.spent)));
         entries.push(("expired", "", self.expired));
         entries.push(("revoked", "", self.revoked));

@@ -21,7 +21,9 @@ pub(crate) const I01_TRANSFERS: Check = Check::new(
                  ('void', 'spent', 'available', true), ('void', 'spent', 'overage', true),
                  ('void', 'available', 'expired', false), ('adjustment', 'issued', 'available', false),
                  ('adjustment', 'available', 'revoked', false), ('refund', 'available', 'revoked', false),
-                 ('dispute', 'available', 'revoked', false), ('cycle', 'issued', 'available', false)))",
+                 ('refund', 'revoked', 'available', true), ('refund', 'available', 'expired', false),
+                 ('dispute', 'available', 'revoked', false), ('dispute', 'revoked', 'available', true),
+                 ('dispute', 'available', 'expired', false), ('cycle', 'issued', 'available', false)))",
 );
 
 /// Zero over all books of an account (R-26). That the transfers come to zero needs no query: each
@@ -91,7 +93,7 @@ pub(crate) const I04_GRANTS: Check = Check::new(
              sum(credits) filter (where debit = 'issued') as amount,
              sum(case 'spent' when credit then credits when debit then -credits end) as spent,
              sum(case 'expired' when credit then credits when debit then -credits end) as expired,
-             sum(credits) filter (where credit = 'revoked') as revoked
+             sum(case 'revoked' when credit then credits when debit then -credits end) as revoked
          from transfers
          where tenant_id = $1 and ($2::uuid is null or customer_id = $2) and grant_id is not null
          group by customer_id, grant_id)
@@ -206,7 +208,7 @@ pub(crate) const I09_CAUSES: Check = Check::new(
              when 'void' then 'a voided event of this customer'
              when 'adjustment' then 'an adjustment of as much of that grant of this customer'
              when 'refund' then 'a refund of what had paid for that grant'
-             when 'dispute' then 'a lost dispute of what had paid for that grant'
+             when 'dispute' then 'a decided dispute of what had paid for that grant'
              when 'cycle' then 'a grant of a cycle of this customer'
              else 'a canceled subscription of this customer' end as expected
      from transfers t
@@ -226,15 +228,14 @@ pub(crate) const I09_CAUSES: Check = Check::new(
      left join adjustments a on t.cause_kind = 'adjustment' and a.tenant_id = $1 and a.adjustment_id = t.cause_id
          and (a.customer_id, a.grant_id, a.credits, a.kind) = (t.customer_id, t.grant_id, t.credits,
              case t.debit when 'issued' then 'grant' else 'revoke' end)
-     left join (select r.refund_id as id, b.purchase_id, r.credits_revoked from refunds r
+     left join (select r.refund_id as id, b.purchase_id from refunds r
              join purchases b on b.tenant_id = r.tenant_id and b.invoice_id = r.invoice_id
              where r.tenant_id = $1
              union all
-             select d.dispute_id, b.purchase_id, d.credits_revoked from disputes d
+             select d.dispute_id, b.purchase_id from disputes d
              join purchases b on b.tenant_id = d.tenant_id and b.invoice_id = d.invoice_id
              where d.tenant_id = $1 and d.state <> 'open') b
          on t.cause_kind in ('refund', 'dispute') and b.id = t.cause_id and b.purchase_id = t.grant_id
-             and b.credits_revoked = t.credits and t.credit = 'revoked'
      left join (select coalesce(k.grant_id, k.carried_grant_id) as id, s.customer_id
              from (select tenant_id, subscription_id, grant_id, null::uuid as carried_grant_id from cycles
                    where tenant_id = $1 and grant_id is not null
@@ -250,7 +251,7 @@ pub(crate) const I09_CAUSES: Check = Check::new(
          and not (t.cause_kind = 'usage' and t.event_time < usage_kept_from())",
 );
 
-/// What a refund or a lost dispute says that it revoked has its transfer.
+/// What a refund or a lost dispute says that it revoked is what its transfers have revoked and not given back.
 pub(crate) const I09_REFUNDS: Check = Check::new(
     9,
     "refunds",
@@ -265,12 +266,14 @@ pub(crate) const I09_REFUNDS: Check = Check::new(
          from disputes d join invoices i on i.tenant_id = d.tenant_id and i.invoice_id = d.invoice_id
          where d.tenant_id = $1)
      select s.customer_id, s.in_table, s.row_key, s.credits || ' Credits revoked' as found,
-         'a transfer of as many' as expected
+         coalesce(m.credits, 0) || ', by its transfers' as expected
      from said s
-     where ($2::uuid is null or s.customer_id = $2) and s.credits > 0
-         and not exists (select from transfers t
-             where t.tenant_id = $1 and t.customer_id = s.customer_id and t.cause_id = s.id
-                 and t.cause_kind in ('refund', 'dispute') and t.credits = s.credits)",
+     left join (select customer_id, cause_id,
+             sum(case 'revoked' when credit then credits when debit then -credits else 0 end) as credits
+         from transfers
+         where tenant_id = $1 and ($2::uuid is null or customer_id = $2) and cause_kind in ('refund', 'dispute')
+         group by customer_id, cause_id) m on m.customer_id = s.customer_id and m.cause_id = s.id
+     where ($2::uuid is null or s.customer_id = $2) and s.credits <> coalesce(m.credits, 0)",
 );
 
 /// Every charged event has its transfers. Added up rather than joined: the planner cannot tell how many

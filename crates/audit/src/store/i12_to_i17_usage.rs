@@ -230,7 +230,8 @@ pub(crate) const I17_ENDS: Check = Check::new(
          and g.source in ('plan', 'upgrade') and g.expires_at is distinct from c.ends_at",
 );
 
-/// What a void gives back to a grant that has ended expires in the next transfer, and to no other (R-25b).
+/// What a void, a refund that failed or a dispute that was won gives back to a grant that has ended expires in the next
+/// transfer, and to no other (R-25b).
 pub(crate) const I17_VOIDS: Check = Check::new(
     17,
     "voids",
@@ -241,11 +242,12 @@ pub(crate) const I17_VOIDS: Check = Check::new(
      from transfers t
      join grants g on g.tenant_id = $1 and g.customer_id = t.customer_id and g.grant_id = t.grant_id
      left join transfers n on n.tenant_id = $1 and n.customer_id = t.customer_id
-         and n.version = case when t.debit = 'spent' then t.version + 1 else t.version - 1 end
+         and n.version = case when t.credit = 'available' then t.version + 1 else t.version - 1 end
          and (n.cause_kind, n.cause_id, n.grant_id, n.credits) = (t.cause_kind, t.cause_id, t.grant_id, t.credits)
-         and 'available' in (n.debit, n.credit) and (n.debit = 'spent') <> (t.debit = 'spent')
-     where t.tenant_id = $1 and ($2::uuid is null or t.customer_id = $2) and t.cause_kind = 'void'
-         and case when t.debit = 'spent'
+         and n.credit = case when t.credit = 'available' then 'expired' else 'available' end
+     where t.tenant_id = $1 and ($2::uuid is null or t.customer_id = $2)
+         and t.cause_kind in ('void', 'refund', 'dispute') and t.credit in ('available', 'expired')
+         and case when t.credit = 'available'
              then (g.expires_at is not null and g.expires_at <= t.recorded_at) <> (n.version is not null)
              else n.version is null end",
 );

@@ -350,7 +350,8 @@ pub(crate) const I24_NUMBERS: Check = Check::new(
 );
 
 /// Every refund of a paid invoice that has succeeded has a credit note over its amount, and no other
-/// has; the notes of an invoice have its share of the tax, and each is over its lines.
+/// has but one that failed after it had succeeded; the notes of an invoice that count have its share of the tax, and each
+/// is over its lines.
 pub(crate) const I24_CREDIT_NOTES: Check = Check::new(
     24,
     "credit notes",
@@ -371,7 +372,8 @@ pub(crate) const I24_CREDIT_NOTES: Check = Check::new(
      left join credit_notes n on n.tenant_id = r.tenant_id and n.refund_id = r.refund_id
      left join lines l on l.credit_note_id = n.credit_note_id
      where r.tenant_id = $1 and ($2::uuid is null or i.customer_id = $2)
-         and ((r.status = 'succeeded' and i.status = 'paid') <> (n.credit_note_id is not null)
+         and (case r.status when 'succeeded' then (i.status = 'paid') <> (n.credit_note_id is not null)
+                 when 'failed' then false else n.credit_note_id is not null end
              or n.credit_note_id is not null and (n.total_minor, n.currency, n.invoice_id, l.minor, l.tax_minor)
                  is distinct from (r.amount_minor, r.currency, r.invoice_id, n.total_minor, n.tax_minor))
      union all
@@ -379,6 +381,7 @@ pub(crate) const I24_CREDIT_NOTES: Check = Check::new(
          'credit notes over ' || sum(n.total_minor) || ' with ' || sum(n.tax_minor) || ' of tax',
          'at most ' || i.total_minor || ', and ' || i.tax_minor || ' of tax for all of it'
      from credit_notes n join invoices i on i.tenant_id = n.tenant_id and i.invoice_id = n.invoice_id
+     join refunds r on r.tenant_id = n.tenant_id and r.refund_id = n.refund_id and r.status <> 'failed'
      where n.tenant_id = $1 and ($2::uuid is null or i.customer_id = $2)
      group by i.tenant_id, i.customer_id, i.invoice_id, i.total_minor, i.tax_minor
      having sum(n.total_minor) > i.total_minor or sum(n.tax_minor) > i.tax_minor

@@ -312,16 +312,20 @@ pub(crate) struct PurchaseRow {
     pub(crate) promotion_code: Option<String>,
     #[diesel(sql_type = Text)]
     pub(crate) term: String,
-    /// The part of a month that the subscription's current cycle costs.
-    #[diesel(sql_type = Integer)]
-    pub(crate) share_days: i32,
-    #[diesel(sql_type = Integer)]
-    pub(crate) share_of: i32,
-    /// Whether its current cycle is the purchase's.
-    #[diesel(sql_type = Bool)]
-    pub(crate) is_current: bool,
     #[diesel(sql_type = Text)]
     pub(crate) anchor_kind: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub(crate) anchor_zone: Option<String>,
+    #[diesel(sql_type = Timestamptz)]
+    pub(crate) created_at: Timestamp,
+    /// When a price was quoted for the same change; an upgrade may have been bought at one of these.
+    #[diesel(sql_type = Array<Timestamptz>)]
+    pub(crate) quoted_at: Vec<Timestamp>,
+    /// Of the purchase's cycle.
+    #[diesel(sql_type = Timestamptz)]
+    pub(crate) starts_at: Timestamp,
+    #[diesel(sql_type = Timestamptz)]
+    pub(crate) ends_at: Timestamp,
 }
 
 /// Where a page of purchases begins: after this subscription's cycle and purchase.
@@ -340,11 +344,15 @@ pub(crate) async fn purchases_page(
              p.catalog_version, p.credits, i.currency,
              -- The price: what is paid without the tax that came on top.
              i.total_minor - case when i.tax_is_included then 0 else i.tax_minor end as total_minor, u.promotion_code,
-             s.term, s.share_days::int as share_days, s.share_of::int as share_of,
-             s.cycle_number is not distinct from p.cycle_number as is_current, s.anchor_kind
+             s.term, s.anchor_kind, s.anchor_zone, p.created_at, c.starts_at, c.ends_at,
+             array(select q.created_at from quotes q where q.tenant_id = $1 and q.subscription_id = p.subscription_id
+                 and q.cycle_number = p.cycle_number and q.to_plan_code = p.plan_code
+                 and q.created_at <= p.created_at) as quoted_at
          from purchases p
          join subscriptions s on s.tenant_id = p.tenant_id and s.subscription_id = p.subscription_id
          join invoices i on i.tenant_id = p.tenant_id and i.invoice_id = p.invoice_id
+         join cycles c on c.tenant_id = p.tenant_id and c.subscription_id = p.subscription_id
+             and c.number = p.cycle_number
          left join lateral (select promotion_code from promotion_uses u
              where u.tenant_id = $1 and u.subscription_id = p.subscription_id limit 1) u on true
          where p.tenant_id = $1 and p.status = 'applied'

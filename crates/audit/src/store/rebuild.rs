@@ -137,7 +137,7 @@ const GRANT_SUMS: &str = "grant_sums as (
         sum(credits) filter (where debit = 'issued') as amount,
         sum(case 'spent' when credit then credits when debit then -credits end) as spent,
         sum(case 'expired' when credit then credits when debit then -credits end) as expired,
-        sum(credits) filter (where credit = 'revoked') as revoked,
+        sum(case 'revoked' when credit then credits when debit then -credits end) as revoked,
         -- What a void gave back to a grant that had ended may have expired before the rest of it (R-25b).
         coalesce(max(version) filter (where cause_kind = 'expiry'), min(version) filter (where credit = 'expired'))
             as expiry_version

@@ -653,8 +653,8 @@ pub fn kinds(cast: &Cast) -> Vec<Kind> {
         9,
         "a transfer for a dispute that revoked nothing",
         Some(mallory),
-        "transfers",
-        "version",
+        "disputes",
+        "dsp_",
         format!("update disputes set credits_revoked = 0 where {}", refund_of(mallory)),
     );
     add(

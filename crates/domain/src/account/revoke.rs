@@ -1,6 +1,7 @@
-//! Takes Credits back from one grant, because the money that paid for it went back (R-22a).
+//! Takes Credits back from one grant, because the money that paid for it went back (R-22a), and gives them back where
+//! it did not in the end: a refund failed after all, or a dispute was won after it had been lost.
 
-use super::{Account, Book, Cause, Draw, Posting};
+use super::{Account, Book, Cause, Draw, Posting, Transfer};
 use crate::grant::Grant;
 use crate::id::GrantId;
 use crate::refund::Bought;
@@ -35,6 +36,44 @@ impl Account {
             Posting { debit, credit, grant: Some(grant), credits, cause, event_time, reverses: None };
         self.post(posting, now)?;
         Ok(Some(Draw { grant, credits }))
+    }
+
+    /// Reverses a transfer that revoked. The grant has to be loaded, whatever is left of it: `not-found`, and the
+    /// account is not to be written, where it is not. What goes back to a grant that has ended since expires at once
+    /// (R-25b).
+    pub fn reinstate(&mut self, revoked: &Transfer, now: Timestamp) -> Result<(), Refusal> {
+        let recorded_at = self.recording_time(now);
+        let index = self.grants.iter().position(|loaded| Some(loaded.id) == revoked.grant);
+        let index = index.ok_or(Refusal::NotFound { what: "grant" })?;
+        let &Transfer { credits, cause, grant, .. } = revoked;
+        let back = Posting {
+            debit: Book::Revoked,
+            credit: Book::Available,
+            grant,
+            credits,
+            cause,
+            event_time: now,
+            reverses: Some(revoked.version),
+        };
+        self.grants[index].revoked = self.grants[index].revoked.minus_floor_zero(credits);
+        self.post(back, now)?;
+        let grant = &mut self.grants[index];
+        if grant.expires_at.is_none_or(|expiry| expiry > recorded_at) {
+            return Ok(());
+        }
+        grant.expired = grant.expired.plus(credits)?;
+        let expires = Posting {
+            debit: Book::Available,
+            credit: Book::Expired,
+            grant: Some(grant.id),
+            credits,
+            cause,
+            event_time: now,
+            reverses: None,
+        };
+        self.post(expires, now)?;
+        self.grants[index].expiry_version.get_or_insert(self.head.version);
+        Ok(())
     }
 
     fn revocable(&self, grant: &Grant, now: Timestamp) -> Credits {

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use db::schema::{credit_note_lines, credit_notes};
+use db::schema::{credit_note_lines, credit_notes, refunds};
 use db::{Connection, Error, Result};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use domain::Timestamp;
 use domain::id::{CreditNoteId, InvoiceId, RefundId, TenantId};
 use domain::numbering::CreditNoteNumber;
+use domain::refund::RefundStatus;
 use uuid::Uuid;
 
 use super::money;
@@ -87,9 +88,15 @@ pub async fn insert_credit_note(
     Ok(CreditNoteNumber(number))
 }
 
-/// What the credit notes of an invoice come to.
+/// What the credit notes of an invoice come to, but for those whose refund has failed since.
 pub async fn credited_minor(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<i64> {
     let totals: Vec<i64> = credit_notes::table
+        .inner_join(
+            refunds::table.on(refunds::tenant_id
+                .eq(credit_notes::tenant_id)
+                .and(refunds::refund_id.eq(credit_notes::refund_id))),
+        )
+        .filter(refunds::status.ne(RefundStatus::Failed.name()))
         .filter(credit_notes::tenant_id.eq(tenant.uuid()))
         .filter(credit_notes::invoice_id.eq(invoice.uuid()))
         .select(credit_notes::total_minor)

@@ -29,6 +29,7 @@ struct Row {
     credits_short: i64,
     created_at: Timestamp,
     settled_at: Option<Timestamp>,
+    provider_ref: Option<String>,
 }
 
 impl TryFrom<Row> for Refund {
@@ -53,6 +54,7 @@ impl TryFrom<Row> for Refund {
             credits_short: credits(row.credits_short)?,
             created_at: row.created_at,
             settled_at: row.settled_at,
+            provider_ref: row.provider_ref,
         })
     }
 }
@@ -73,6 +75,7 @@ pub async fn insert_refund(tx: &mut Connection, tenant: TenantId, refund: &Refun
         credits_short: refund.credits_short.get(),
         created_at: refund.created_at,
         settled_at: refund.settled_at,
+        provider_ref: refund.provider_ref.clone(),
     };
     diesel::insert_into(refunds::table).values(row).execute(tx).await?;
     Ok(())
@@ -101,6 +104,31 @@ pub async fn lock_refund(tx: &mut Connection, tenant: TenantId, refund: RefundId
         .try_into()
 }
 
+/// Of a payment, by the provider's own id or by ours, locked.
+pub async fn refund_told_of(
+    tx: &mut Connection,
+    tenant: TenantId,
+    payment: PaymentId,
+    ours: Option<RefundId>,
+    provider_ref: &str,
+) -> Result<Option<Refund>> {
+    refunds::table
+        .filter(refunds::tenant_id.eq(tenant.uuid()))
+        .filter(refunds::payment_id.eq(payment.uuid()))
+        .filter(
+            refunds::provider_ref
+                .eq(provider_ref)
+                .or(refunds::refund_id.eq(ours.map_or(Uuid::nil(), |ours| ours.uuid()))),
+        )
+        .select(Row::as_select())
+        .for_no_key_update()
+        .first(tx)
+        .await
+        .optional()?
+        .map(Refund::try_from)
+        .transpose()
+}
+
 /// Of an invoice, oldest first.
 pub async fn refunds(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<Vec<Refund>> {
     let rows: Vec<Row> = refunds::table
@@ -120,6 +148,7 @@ pub async fn update_refund(tx: &mut Connection, tenant: TenantId, refund: &Refun
             refunds::status.eq(refund.status.name()),
             refunds::failure_code.eq(&refund.failure_code),
             refunds::settled_at.eq(refund.settled_at),
+            refunds::credits_revoked.eq(refund.credits_revoked.get()),
         ))
         .execute(tx)
         .await?;

@@ -90,8 +90,8 @@ pub(crate) async fn past_grants(
         "select g.effective_at, g.expires_at, t.granted, t.remaining
          from (
              select grant_id,
-                 (sum(case when debit = 'issued' then credits when credit = 'revoked' then -credits else 0 end)
-                     )::bigint as granted,
+                 (sum(case when debit in ('issued', 'revoked') then credits when credit = 'revoked' then -credits
+                     else 0 end))::bigint as granted,
                  sum(case when credit = 'available' then credits else -credits end)::bigint as remaining
              from transfers
              where tenant_id = $1 and customer_id = $2 and version <= $3 and grant_id is not null

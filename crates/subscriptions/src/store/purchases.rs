@@ -106,6 +106,22 @@ pub async fn grant_of_invoice(tx: &mut Connection, tenant: TenantId, invoice: In
     Ok(GrantId::from_uuid(purchase))
 }
 
+/// Whether the money of anything that was bought for a subscription is with a customer's bank for good.
+pub async fn has_lost_dispute(
+    tx: &mut Connection,
+    tenant: TenantId,
+    subscription: SubscriptionId,
+) -> Result<bool> {
+    let lost = disputes::table
+        .inner_join(purchases::table.on(
+            purchases::tenant_id.eq(disputes::tenant_id).and(purchases::invoice_id.eq(disputes::invoice_id)),
+        ))
+        .filter(disputes::tenant_id.eq(tenant.uuid()))
+        .filter(purchases::subscription_id.eq(subscription.uuid()))
+        .filter(disputes::state.eq(DisputeState::Lost.name()));
+    Ok(diesel::select(exists(lost)).get_result(tx).await?)
+}
+
 /// The purchase that an invoice was issued for.
 pub async fn of_invoice(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<Purchase> {
     purchases::table
@@ -183,6 +199,31 @@ pub async fn applied_in_cycle(
         .load(tx)
         .await?;
     rows.into_iter().map(Purchase::try_from).collect()
+}
+
+/// What paid for the running year of a subscription, its upgrades included, and has gone back in part: the Credits a cycle
+/// that it bought, what was paid, and what of that has gone back, in minor units.
+pub async fn refunded_in_year(
+    tx: &mut Connection,
+    tenant: TenantId,
+    subscription: SubscriptionId,
+    paid_with: u32,
+) -> Result<Vec<(Credits, i64, i64)>> {
+    let rows: Vec<(i64, i64, i64)> = purchases::table
+        .inner_join(payments::table.on(
+            payments::tenant_id.eq(purchases::tenant_id).and(payments::invoice_id.eq(purchases::invoice_id)),
+        ))
+        .filter(purchases::tenant_id.eq(tenant.uuid()))
+        .filter(purchases::subscription_id.eq(subscription.uuid()))
+        .filter(purchases::cycle_number.ge(to_i32(paid_with)?))
+        .filter(purchases::status.eq(PurchaseStatus::Applied.name()))
+        .filter(payments::status.eq(PaymentStatus::Succeeded.name()))
+        .filter(payments::refunded_minor.gt(0))
+        .select((purchases::credits, payments::amount_minor, payments::refunded_minor))
+        .load(tx)
+        .await?;
+    let all = rows.into_iter().map(|(credits, paid, back)| Ok((Credits::new(credits)?, paid, back)));
+    all.collect()
 }
 
 /// Those of these subscriptions whose current cycle has been paid for. A year whose money has gone back, by a refund of

@@ -44,6 +44,7 @@ pub(super) struct Row {
     share_days: i16,
     share_of: i16,
     migrates: bool,
+    is_suspended_by_dispute: bool,
 }
 
 impl Row {
@@ -74,6 +75,8 @@ impl Row {
             share_days: to_i16(subscription.share.days())?,
             share_of: to_i16(subscription.share.of())?,
             migrates: subscription.migrates,
+            is_suspended_by_dispute: subscription.is_suspended_by_dispute
+                && subscription.status == Status::Suspended,
         })
     }
 
@@ -125,6 +128,7 @@ impl TryFrom<Row> for Subscription {
             annual_from: row.annual_from.map(to_u32).transpose()?,
             anchor_kind: by_name(&AnchorKind::ALL, AnchorKind::name, &row.anchor_kind)?,
             migrates: row.migrates,
+            is_suspended_by_dispute: row.is_suspended_by_dispute,
             running,
             plan_code: row.plan_code,
             payment_method: row.payment_method,
@@ -214,18 +218,6 @@ pub async fn lock_by_invoice(
 ) -> Result<Option<Subscription>> {
     match id_of_invoice(tx, tenant, invoice).await? {
         Some(subscription) => lock(tx, tenant, subscription).await.map(Some),
-        None => Ok(None),
-    }
-}
-
-/// The subscription that an invoice is of, unlocked; none of something that was bought without one.
-pub async fn of_invoice(
-    tx: &mut Connection,
-    tenant: TenantId,
-    invoice: InvoiceId,
-) -> Result<Option<Subscription>> {
-    match id_of_invoice(tx, tenant, invoice).await? {
-        Some(subscription) => find(tx, tenant, subscription).await.map(Some),
         None => Ok(None),
     }
 }

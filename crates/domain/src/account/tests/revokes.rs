@@ -32,3 +32,31 @@ fn a_grant_past_its_expiry_is_left_to_expire() {
     let all = account.revoke(grant_id(1), Credits::MAX, cause(CauseKind::Dispute), after(59)).unwrap();
     assert_eq!(all.map(|draw| draw.credits), Some(credits(100)));
 }
+
+#[test]
+fn what_was_revoked_goes_back_to_its_grant_and_can_be_spent_again() {
+    let mut account = account_of(&[(GrantSource::Plan, 100, Some(60)), (GrantSource::TopUp, 50, None)]);
+    charge(&mut account, 70, 1, 1);
+    account.revoke(grant_id(1), Credits::MAX, cause(CauseKind::Dispute), after(2)).unwrap();
+    let revoked = account.journal().last().unwrap().transfer.clone();
+    account.reinstate(&revoked, after(3)).unwrap();
+    assert_eq!((account.available(after(3)), account.books().revoked), (credits(80), 0));
+    let last = &account.journal().last().unwrap().transfer;
+    assert_eq!((last.debit, last.credit, last.grant), (Book::Revoked, Book::Available, Some(grant_id(1))));
+    assert_eq!((last.reverses, last.cause), (Some(revoked.version), revoked.cause));
+    assert_eq!(charge(&mut account, 80, 4, 4).draws, draws(&[(1, 30), (2, 50)]));
+    // Of a grant that is not loaded, nothing is known.
+    let unknown = Transfer { grant: Some(grant_id(9)), ..revoked };
+    assert_eq!(account.reinstate(&unknown, after(4)), Err(Refusal::NotFound { what: "grant" }));
+}
+
+#[test]
+fn what_goes_back_to_a_grant_that_has_ended_expires_at_once() {
+    let mut account = account_of(&[(GrantSource::Plan, 100, Some(60))]);
+    account.revoke(grant_id(1), Credits::MAX, cause(CauseKind::Refund), after(2)).unwrap();
+    let revoked = account.journal().last().unwrap().transfer.clone();
+    account.reinstate(&revoked, after(60)).unwrap();
+    let books = account.books();
+    assert_eq!((account.available(after(60)), books.revoked, books.expired), (Credits::ZERO, 0, 100));
+    assert_eq!(books.sum(), 0);
+}
