@@ -585,6 +585,7 @@ diesel::table! {
         account_version -> BigInt,
         api_key -> Nullable<Text>,
         tried_version -> Nullable<Integer>,
+        calls -> Nullable<Jsonb>,
     }
 }
 
@@ -678,6 +679,7 @@ diesel::table! {
         spendable -> BigInt,
         balance_after -> BigInt,
         account_version -> BigInt,
+        voided_by -> Nullable<Uuid>,
     }
 }
 
