@@ -475,6 +475,32 @@ async fn a_dearer_rate_waits_for_the_next_cycle_where_the_tenant_says_so_and_a_c
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_preview_leaves_a_paid_cycle_its_cheaper_rates_where_the_tenant_says_so() {
+    // Ada's cycle is from 31 January, 10:00, on; Carol has paid for nothing. Each used 1,000 of omni at 1x.
+    for (world, kept) in [(patient_world().await, 1_000), (World::new().await, 3_000)] {
+        let server = world.serve().await;
+        let client = &server.client;
+        let (ada, carol) = (client.customer("ada").await, client.customer("carol").await);
+        client.subscribe(&ada, "lite").await;
+        client.advance_to("2026-02-12T10:00:00Z").await;
+        let events = json!([
+            used("a", &ada, "mimo-v2-omni", 1_000, "2026-02-12T00:00:00Z"),
+            used("c", &carol, "mimo-v2-omni", 1_000, "2026-02-12T00:00:00Z"),
+        ]);
+        client.post("/v1/usage/events", events).await.expect(200);
+        let previewed = async |rate_milli: u32, from: &str| {
+            let catalog = omni_at(client, rate_milli).await;
+            let total = client.post(PREVIEW, json!({"catalog": catalog, "from": from})).await.expect(200);
+            json!([total["total"]["credits_charged"], total["total"]["credits_previewed"]])
+        };
+        // At 3x from 11 February on, within her cycle; as if it had been there when her cycle began; and cheaper.
+        assert_eq!(previewed(3_000, "2026-02-11T00:00:00Z").await, json!([2_000, kept + 3_000]));
+        assert_eq!(previewed(3_000, "2026-01-31T09:00:00Z").await, json!([2_000, 6_000]));
+        assert_eq!(previewed(500, "2026-02-11T00:00:00Z").await, json!([2_000, 1_000]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dearer_rate_starts_at_once_where_the_tenant_says_nothing() {
     let world = World::new().await;
     let server = world.serve().await;

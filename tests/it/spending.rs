@@ -291,6 +291,63 @@ async fn a_batch_answers_one_result_for_each_event_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_many_customers_is_answered_in_its_order_and_one_customer_after_the_other_by_versions() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let mut customers = Vec::new();
+    for number in 0..8 {
+        let customer = client.customer(&format!("customer-{number}")).await;
+        client.subscribe(&customer, "lite").await;
+        customers.push(customer);
+    }
+    // 400 events, 50 of each, in turn: event n is of customer n % 8, and the 2nd to the 51st transfer there.
+    let one = |n: usize| event(&format!("e{n}"), &customers[n % 8], "mimo-v2-omni", json!({"input": n + 1}));
+    let report = async |events: Vec<Value>| {
+        let answer = client.post("/v1/usage/events", json!(events)).await.expect(200);
+        answer["results"].as_array().unwrap().clone()
+    };
+    let results = report((0..400).map(one).collect()).await;
+    for (n, result) in results.iter().enumerate() {
+        let receipt = &result["receipt"];
+        let seen = json!([result["status"], result["id"], receipt["credits"], receipt["account_version"]]);
+        assert_eq!(seen, json!(["accepted", format!("e{n}"), n + 1, 2 + n / 8]));
+    }
+    // Sent again, with as many that are new between them: the ones are repeats with their first receipts.
+    let mixed = (200..600).flat_map(|n| [one(n % 400), one(400 + n)]).collect();
+    for (place, result) in report(mixed).await.iter().enumerate() {
+        let n = 200 + place / 2;
+        if place % 2 == 1 {
+            assert_eq!(
+                (&result["status"], &result["receipt"]["credits"]),
+                (&json!("accepted"), &json!(401 + n))
+            );
+        } else {
+            assert_eq!(result["status"], "duplicate");
+            assert_eq!(result["receipt"], results[n % 400]["receipt"]);
+        }
+    }
+    // An id for several customers is the first one's, whoever they are.
+    for round in 0..8 {
+        let of = |customer: usize| {
+            event(
+                &format!("x{round}"),
+                &customers[(round + customer) % 8],
+                "mimo-v2-omni",
+                json!({"input": 1}),
+            )
+        };
+        let statuses: Value =
+            report((0..8).map(of).collect()).await.iter().map(|r| r["status"].clone()).collect();
+        let expected: Vec<&str> =
+            std::iter::once("accepted").chain(std::iter::repeat_n("conflict", 7)).collect();
+        assert_eq!(statuses, json!(expected));
+    }
+    let output = world.command("verify").arg("--no-park").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_hold_is_captured_once_in_a_batch_and_an_old_repeat_is_a_repeat() {
     let world = World::new().await;
     let server = world.serve().await;

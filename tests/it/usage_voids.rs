@@ -95,6 +95,8 @@ async fn within_its_cycle_an_event_gives_its_credits_back_to_the_grants_that_pai
     assert_eq!(numbers(voided), json!([199_997_000, 199_997_000, 4_000, 199_997_000, 9]));
     assert_eq!(voided["at"], "2026-02-11T10:00:00.000000Z");
     assert_eq!(voided["reason"], "the gateway counted a retry");
+    let keys = client.get("/v1/api-keys").await.expect(200);
+    assert_eq!(voided["voided_by"], keys["data"][0]["id"], "the tenant has one key");
     assert_eq!(answer["receipt"], charged["receipt"], "the receipt stays what it was");
     let expected = json!([
         ["issued", "available", 60_000_000, "purchase", null],

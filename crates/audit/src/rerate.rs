@@ -6,9 +6,10 @@ use domain::Timestamp;
 use domain::catalog::CatalogHistory;
 use domain::cycle_rates::{Used, cost_in_cycle, depends_on_cycle};
 use domain::id::{CustomerId, TenantId};
-use domain::payg::price;
-use domain::rating::{NoCost, Rated, Unrated, band_max, rate};
+use domain::payg::price_event;
+use domain::rating::{NoCost, Rated, Unrated, band_max, rate_event};
 use domain::usage::{TokenCounts, event_identity};
+use domain::usage_format::Call;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -49,10 +50,11 @@ impl Rerate<'_> {
         let lines = row.payg_lines.as_ref()?.as_array()?;
         let priced = |line: &Value| json!([line[0], line[1], line[2]]);
         let found = Value::Array(lines.iter().map(priced).collect());
-        let (usage, currency) = (counts(row)?, row.payg_currency.as_deref()?.parse().ok()?);
+        let (usage, calls) = (counts(row)?, calls(row)?);
+        let currency = row.payg_currency.as_deref()?.parse().ok()?;
         let effective = self.history.versions().filter(|catalog| catalog.effective_at() <= row.event_time);
-        let prices =
-            effective.filter_map(|catalog| price(Some(catalog), &row.model, &usage, currency).ok()?);
+        let prices = effective
+            .filter_map(|catalog| price_event(Some(catalog), &row.model, &usage, &calls, currency).ok()?);
         let allowed: Vec<Value> = prices
             .map(|kinds| kinds.iter().map(|kind| json!([kind.kind, kind.tokens, kind.price_micro])).collect())
             .collect();
@@ -104,8 +106,8 @@ impl Rerate<'_> {
     /// instant: usage that was charged until then was in none, or in the one before. Whatever the tenant says by now:
     /// what it said when the event was rated is not known.
     fn kept_by_cycles(&self, row: &EventRow) -> Vec<String> {
-        let Some(usage) = counts(row) else { return Vec::new() };
-        let used = Used { model: &row.model, usage: &usage };
+        let (Some(usage), Some(calls)) = (counts(row), calls(row)) else { return Vec::new() };
+        let used = Used { model: &row.model, usage: &usage, calls: &calls };
         if !depends_on_cycle(&used, self.history, row.event_time) {
             return Vec::new();
         }
@@ -116,13 +118,23 @@ impl Rerate<'_> {
 
     fn rated(&self, version: Option<u32>, row: &EventRow) -> String {
         let Some(counts) = counts(row) else { return "token counts of at least 0".to_owned() };
+        let Some(calls) = calls(row) else { return "the tokens of each call".to_owned() };
+        let sum = calls.iter().try_fold(TokenCounts::default(), |sum, call| sum.plus(&call.usage));
+        if !calls.is_empty() && sum != Ok(counts) {
+            return format!("the tokens of its calls, {sum:?}");
+        }
         let catalog = version.and_then(|version| self.history.version(version));
-        match rate(catalog.map(|catalog| catalog.as_ref()), &row.model, &counts, row.event_time) {
+        let catalog = catalog.map(|catalog| catalog.as_ref());
+        match rate_event(catalog, &row.model, &counts, &calls, row.event_time) {
             Ok(rated) => receipt_of(&rated),
             // Priced in money alone.
             Err(NoCost::Unrated(Unrated::NoCreditRate)) if row.payg_currency.is_some() => {
-                let band = catalog.and_then(|catalog| band_max(catalog, &row.model, &counts));
-                receipt(0, version.map(i128::from), band.map(i128::from), &json!([]))
+                let band =
+                    |model: &str, usage: &TokenCounts| catalog.and_then(|of| band_max(of, model, usage));
+                let whole = if calls.is_empty() { band(&row.model, &counts) } else { None };
+                let each =
+                    calls.iter().map(|call| json!([0, band(call.model_of(&row.model), &call.usage), []]));
+                receipt(0, version.map(i128::from), whole.map(i128::from), &json!([]), each.collect())
             }
             Err(NoCost::Unrated(why)) => format!("unrated, {}", why.code()),
             Err(NoCost::Refused(refusal)) => format!("refused, {}", refusal.code()),
@@ -154,10 +166,24 @@ fn counts(row: &EventRow) -> Option<TokenCounts> {
     })
 }
 
+fn stored_calls(row: &EventRow) -> &[Value] {
+    row.calls.as_ref().and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// What each of several calls used; none where that cannot be read.
+fn calls(row: &EventRow) -> Option<Vec<Call>> {
+    let calls = stored_calls(row).iter().map(|call| {
+        let model = serde_json::from_value(call[0].clone()).ok()?;
+        Some(Call { model, usage: serde_json::from_value(call[1].clone()).ok()? })
+    });
+    calls.collect()
+}
+
 fn receipt_of(rated: &Rated) -> String {
-    let Rated { credits, catalog_version, band_prompt_tokens_max, rates } = rated;
+    let Rated { credits, catalog_version, band_prompt_tokens_max, rates, calls } = rated;
     let band = band_prompt_tokens_max.map(i128::from);
-    receipt(credits.get(), Some((*catalog_version).into()), band, &json!(rates))
+    let each = calls.iter().map(|call| json!([call.credits, call.band_prompt_tokens_max, call.rates]));
+    receipt(credits.get(), Some((*catalog_version).into()), band, &json!(rates), each.collect())
 }
 
 fn stored(row: &EventRow) -> String {
@@ -168,11 +194,20 @@ fn stored(row: &EventRow) -> String {
             row.catalog_version.map(i128::from),
             row.band_prompt_tokens_max.map(i128::from),
             &row.rates,
+            stored_calls(row).iter().map(|call| json!([call[2], call[4], call[5]])).collect(),
         ),
     }
 }
 
-fn receipt(credits: i64, version: Option<i128>, band: Option<i128>, rates: &serde_json::Value) -> String {
+/// `calls` has the Credits, the band and the rates of each of several.
+fn receipt(
+    credits: i64,
+    version: Option<i128>,
+    band: Option<i128>,
+    rates: &Value,
+    calls: Vec<Value>,
+) -> String {
     let or_none = |number: Option<i128>| number.map_or("none".to_owned(), |number| number.to_string());
-    format!("{credits} by version {}, band {}, rates {rates}", or_none(version), or_none(band))
+    let each = if calls.is_empty() { String::new() } else { format!(", calls {}", Value::Array(calls)) };
+    format!("{credits} by version {}, band {}, rates {rates}{each}", or_none(version), or_none(band))
 }

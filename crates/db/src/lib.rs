@@ -14,6 +14,7 @@
 mod error;
 mod migrate;
 mod pool;
+mod savepoint;
 pub mod schema;
 mod sql;
 
@@ -21,4 +22,5 @@ pub use diesel_async::AsyncPgConnection as Connection;
 pub use error::{Error, Result, is_unique_violation};
 pub use migrate::{MIGRATIONS, migrate};
 pub use pool::{Db, Options};
-pub use sql::sql_query;
+pub use savepoint::{back_to_savepoint, savepoint};
+pub use sql::{SqlQuery, sql_query, sql_query_of};

@@ -587,6 +587,7 @@ diesel::table! {
         account_version -> BigInt,
         api_key -> Nullable<Text>,
         tried_version -> Nullable<Integer>,
+        calls -> Nullable<Jsonb>,
     }
 }
 
@@ -680,6 +681,7 @@ diesel::table! {
         spendable -> BigInt,
         balance_after -> BigInt,
         account_version -> BigInt,
+        voided_by -> Nullable<Uuid>,
     }
 }
 

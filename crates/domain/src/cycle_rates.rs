@@ -7,8 +7,9 @@
 use chrono::Duration;
 
 use crate::catalog::{Catalog, CatalogHistory};
-use crate::rating::{Estimate, NoCost, Rated, estimate, rate};
+use crate::rating::{Estimate, NoCost, Rated, estimate, rate_event};
 use crate::usage::TokenCounts;
+use crate::usage_format::Call;
 use crate::{Refusal, Timestamp};
 
 /// No cycle is longer: a month of 31 days, and an hour of a clock that is put back.
@@ -27,13 +28,15 @@ pub trait Ratable {
 pub struct Used<'a> {
     pub model: &'a str,
     pub usage: &'a TokenCounts,
+    /// Where it is of several calls, or of one on another model; `usage` is their sum.
+    pub calls: &'a [Call],
 }
 
 impl Ratable for Used<'_> {
     type Cost = Rated;
 
     fn cost(&self, catalog: Option<&Catalog>, time: Timestamp) -> Result<Rated, NoCost> {
-        rate(catalog, self.model, self.usage, time)
+        rate_event(catalog, self.model, self.usage, self.calls, time)
     }
 
     fn is_less(one: &Rated, other: &Rated) -> bool {
@@ -132,7 +135,7 @@ mod tests {
 
     const TEN: TokenCounts =
         TokenCounts { input: 10, cache_read: 0, cache_write: 0, output: 0, reasoning: 0 };
-    const USED: Used<'_> = Used { model: "m", usage: &TEN };
+    const USED: Used<'_> = Used { model: "m", usage: &TEN, calls: &[] };
 
     #[test]
     fn a_cycle_keeps_the_rate_that_it_began_with_where_that_is_cheaper() {
@@ -184,7 +187,7 @@ mod tests {
         ]);
         let of = |input, output| {
             let usage = TokenCounts { input, output, ..TokenCounts::default() };
-            let used = Used { model: "m", usage: &usage };
+            let used = Used { model: "m", usage: &usage, calls: &[] };
             let start = Some(at("2026-02-01T00:00:00Z"));
             let rated = cost_in_cycle(&used, &history, start, at("2026-02-15T00:00:00Z")).unwrap();
             (rated.credits.get(), rated.catalog_version)
@@ -202,7 +205,7 @@ mod tests {
             version(2, "2026-02-10T00:00:00Z", at_rate(2_000)),
         ]);
         let of = |model| {
-            let used = Used { model, usage: &TEN };
+            let used = Used { model, usage: &TEN, calls: &[] };
             let start = Some(at("2026-02-01T00:00:00Z"));
             cost_in_cycle(&used, &history, start, at("2026-02-15T00:00:00Z"))
         };

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::{Catalog, PaygPrices};
 use crate::rating::find_band;
 use crate::usage::{TokenCounts, TokenKind};
+use crate::usage_format::Call;
 use crate::{Credits, Currency, Refusal};
 
 /// Pico-units of a currency's major unit; never below zero.
@@ -126,6 +127,28 @@ pub fn price(
         Ok(KindAmount { kind, tokens, price_micro, pico })
     });
     amounts.collect::<Result<Vec<KindAmount>, Refusal>>().map(Some)
+}
+
+/// The same of an event: of several calls those of each, one after the other, on its own model and in its own band; none
+/// where one has no price.
+pub fn price_event(
+    catalog: Option<&Catalog>,
+    model: &str,
+    usage: &TokenCounts,
+    calls: &[Call],
+    currency: Currency,
+) -> Result<Option<Vec<KindAmount>>, Refusal> {
+    if calls.is_empty() {
+        return price(catalog, model, usage, currency);
+    }
+    let mut amounts = Vec::new();
+    for call in calls {
+        let Some(of_call) = price(catalog, call.model_of(model), &call.usage, currency)? else {
+            return Ok(None);
+        };
+        amounts.extend(of_call);
+    }
+    Ok(Some(amounts))
 }
 
 fn price_of(prices: &PaygPrices, kind: TokenKind) -> u64 {

@@ -17,6 +17,18 @@ pub struct Rated {
     pub band_prompt_tokens_max: Option<u64>,
     /// The rate of each kind that was charged.
     pub rates: Vec<(TokenKind, RateMilli)>,
+    /// Of an event of several calls what each adds, in their order: then the event has no band and no rates of its own. Else
+    /// nothing.
+    pub calls: Vec<RatedCall>,
+}
+
+/// What one of several calls adds to the cost of its event, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RatedCall {
+    pub credits: Credits,
+    /// As in [`Rated`], by this call's own prompt.
+    pub band_prompt_tokens_max: Option<u64>,
+    pub rates: Vec<(TokenKind, RateMilli)>,
 }
 
 /// Why usage has no price yet. Kept and visible, never free.
@@ -88,6 +100,37 @@ pub fn rate_in_band_of(
     add_call(&mut Cost::default(), catalog, model_code, prompt_tokens, usage, event_time)
 }
 
+/// Rates an event: of one call by its usage; where there are `calls`, which its usage is the sum of, each by itself.
+pub fn rate_event(
+    catalog: Option<&Catalog>,
+    model_code: &str,
+    usage: &TokenCounts,
+    calls: &[Call],
+    event_time: Timestamp,
+) -> Result<Rated, NoCost> {
+    if calls.is_empty() {
+        return rate(catalog, model_code, usage, event_time);
+    }
+    let catalog = catalog.ok_or(NoCost::Unrated(Unrated::NoCatalog))?;
+    let calls = rate_calls(Some(catalog), model_code, calls, event_time)?;
+    let mut credits = Credits::ZERO;
+    for call in &calls {
+        credits = credits.plus(call.credits)?;
+    }
+    let calls = calls.into_iter().map(|call| RatedCall {
+        credits: call.credits,
+        band_prompt_tokens_max: call.band_prompt_tokens_max,
+        rates: call.rates,
+    });
+    Ok(Rated {
+        credits,
+        catalog_version: catalog.version(),
+        band_prompt_tokens_max: None,
+        rates: Vec::new(),
+        calls: calls.collect(),
+    })
+}
+
 /// Rates an event of several calls, each by its own prompt's band and on its own model, in their order. The
 /// event is still rounded up once: a call's Credits are what it adds to the event's cost, so they sum to
 /// it. Where one call has no rate, the event has none: it is not charged in parts.
@@ -100,7 +143,7 @@ pub fn rate_calls(
     let mut cost = Cost::default();
     let mut rated = Vec::with_capacity(calls.len());
     for call in calls {
-        let model_code = call.model.as_ref().map_or(model_code, |model| model.as_str());
+        let model_code = call.model_of(model_code);
         rated.push(add_call(&mut cost, catalog, model_code, call.usage.prompt()?, &call.usage, event_time)?);
     }
     Ok(rated)
@@ -140,6 +183,7 @@ fn add_call(
         catalog_version: catalog.version(),
         band_prompt_tokens_max: band.prompt_tokens_max,
         rates,
+        calls: Vec::new(),
     })
 }
 
@@ -152,29 +196,34 @@ pub struct KindCost {
     pub overage: Credits,
 }
 
-/// An event's Credits by the kinds that it was charged for. The event is rounded up once, so a kind's
-/// Credits are what it adds to the event's, in the order of the receipt: they sum to it. What no grant paid for is
+/// An event's Credits by the kinds that it was charged for, of each of its calls. The event is rounded up once, so a
+/// kind's Credits are what it adds to the event's, in the order of the receipt: they sum to it. What no grant paid for is
 /// the last of them.
 pub fn by_kind(
-    usage: &TokenCounts,
-    rates: &[(TokenKind, RateMilli)],
+    calls: &[(&TokenCounts, &[(TokenKind, RateMilli)])],
     overage: Credits,
-) -> Result<Vec<KindCost>, Refusal> {
+) -> Result<Vec<Vec<KindCost>>, Refusal> {
     let mut milli = MilliCredits::default();
-    let mut ends = Vec::with_capacity(rates.len());
-    for (kind, rate) in rates {
-        milli.add(usage.of(*kind), *rate);
-        ends.push((*kind, milli.round_up()?));
+    let mut ends = Vec::with_capacity(calls.len());
+    let mut whole = Credits::ZERO;
+    for (usage, rates) in calls {
+        let mut of_call = Vec::with_capacity(rates.len());
+        for (kind, rate) in *rates {
+            milli.add(usage.of(*kind), *rate);
+            whole = milli.round_up()?;
+            of_call.push((*kind, whole));
+        }
+        ends.push(of_call);
     }
-    let granted = ends.last().map_or(Credits::ZERO, |(_, end)| end.minus_floor_zero(overage));
+    let granted = whole.minus_floor_zero(overage);
     let mut start = Credits::ZERO;
-    let costs = ends.into_iter().map(|(kind, end)| {
+    let mut cost = |(kind, end): (TokenKind, Credits)| {
         let credits = end.minus_floor_zero(start);
         let overage = end.minus_floor_zero(start.max(granted));
         start = end;
         KindCost { kind, credits, overage }
-    });
-    Ok(costs.collect())
+    };
+    Ok(ends.into_iter().map(|of_call| of_call.into_iter().map(&mut cost).collect()).collect())
 }
 
 /// What `authorize` holds for a request, before it is known what it will use.
@@ -270,6 +319,22 @@ pub(crate) fn find_band<'a>(
     Ok((catalog, model, band))
 }
 
+/// What no grant paid for of each part of an event, in their order: the last Credits of all.
+pub fn overage_of_each(credits: &[Credits], overage: Credits) -> Vec<Credits> {
+    let mut left = overage;
+    let mut of_each: Vec<Credits> = credits
+        .iter()
+        .rev()
+        .map(|credits| {
+            let part = left.min(*credits);
+            left = left.minus_floor_zero(part);
+            part
+        })
+        .collect();
+    of_each.reverse();
+    of_each
+}
+
 /// The upper bound of the band that a prompt lies in, in prompt tokens; none where any length fits, or there is no band.
 pub fn band_max(catalog: &Catalog, model_code: &str, usage: &TokenCounts) -> Option<u64> {
     let (_, _, band) = find_band(Some(catalog), model_code, usage.prompt().ok()?).ok()?;
@@ -357,6 +422,7 @@ mod tests {
                     (TokenKind::CacheWrite, four),
                     (TokenKind::Output, four)
                 ],
+                calls: vec![],
             }
         );
     }
@@ -525,21 +591,56 @@ mod tests {
     }
 
     #[test]
+    fn an_event_says_what_each_of_its_calls_adds() {
+        // 200,000 at 2x; one token past 256K at 4x: by one prompt of the sum both would be at 4x.
+        let calls =
+            [200_000, K_256 + 1].map(|input| Call { usage: TokenCounts { input, ..NOTHING }, model: None });
+        let sum = TokenCounts { input: 200_000 + K_256 + 1, ..NOTHING };
+        let rated = rate_event(Some(&reference()), "mimo-v2-pro", &sum, &calls, at(MAY)).unwrap();
+        assert_eq!(rated.credits.get(), 400_000 + 4 * 262_145);
+        assert_eq!((rated.band_prompt_tokens_max, rated.rates), (None, vec![]), "of the whole there is none");
+        let each: Vec<_> =
+            rated.calls.iter().map(|call| (call.credits.get(), call.band_prompt_tokens_max)).collect();
+        assert_eq!(each, [(400_000, Some(K_256)), (1_048_580, Some(M_1))]);
+        assert_eq!(rated.calls[1].rates, [(TokenKind::Input, RateMilli(4_000))]);
+
+        let one = rate_event(Some(&reference()), "mimo-v2-pro", &sum, &[], at(MAY)).unwrap();
+        assert_eq!(one, rate(Some(&reference()), "mimo-v2-pro", &sum, at(MAY)).unwrap());
+        assert_eq!(rate_event(None, "mimo-v2-pro", &sum, &calls, at(MAY)), unrated(Unrated::NoCatalog));
+    }
+
+    #[test]
+    fn no_grant_paid_for_the_last_credits_of_an_event() {
+        let of = |overage| -> Vec<i64> {
+            let parts = overage_of_each(&[credits(5), credits(0), credits(3)], credits(overage));
+            parts.iter().map(|part| part.get()).collect()
+        };
+        assert_eq!(of(0), [0, 0, 0]);
+        assert_eq!(of(2), [0, 0, 2]);
+        assert_eq!(of(4), [1, 0, 3]);
+        assert_eq!(of(8), [5, 0, 3]);
+    }
+
+    #[test]
     fn an_events_credits_are_split_by_kind_without_a_rest() {
         let usage = TokenCounts { input: 4, cache_read: 7, output: 3, ..NOTHING };
         // 4.4, then 0.7 more, then 3.3 more: 8.4, which is 9.
         let rates = [(TokenKind::Input, 1_100), (TokenKind::CacheRead, 100), (TokenKind::Output, 1_100)];
         let rates = rates.map(|(kind, rate)| (kind, RateMilli(rate)));
         let of = |overage| -> Vec<_> {
-            let costs = by_kind(&usage, &rates, credits(overage)).unwrap();
-            costs.iter().map(|cost| (cost.kind, cost.credits.get(), cost.overage.get())).collect()
+            let costs = by_kind(&[(&usage, &rates)], credits(overage)).unwrap();
+            costs.iter().flatten().map(|cost| (cost.kind, cost.credits.get(), cost.overage.get())).collect()
         };
         let [input, cached, output] = [TokenKind::Input, TokenKind::CacheRead, TokenKind::Output];
         assert_eq!(of(0), [(input, 5, 0), (cached, 1, 0), (output, 3, 0)]);
         assert_eq!(of(2), [(input, 5, 0), (cached, 1, 0), (output, 3, 2)]);
         assert_eq!(of(5), [(input, 5, 1), (cached, 1, 1), (output, 3, 3)]);
         assert_eq!(of(9), [(input, 5, 5), (cached, 1, 1), (output, 3, 3)]);
-        assert_eq!(by_kind(&NOTHING, &[], Credits::ZERO), Ok(vec![]));
+        assert_eq!(by_kind(&[(&NOTHING, &[])], Credits::ZERO), Ok(vec![vec![]]));
+        // A call after it of the same begins at 8.4: 4.4 more are 12.8, which is 13, and 16.8 in the end are 17.
+        let two = by_kind(&[(&usage, &rates), (&usage, &rates)], credits(5)).unwrap();
+        let second: Vec<_> = two[1].iter().map(|cost| (cost.credits.get(), cost.overage.get())).collect();
+        assert_eq!(second, [(4, 1), (1, 1), (3, 3)]);
     }
 
     fn estimate_in(catalog: &Catalog, input: u64, output_max: Option<u64>) -> Result<Estimate, NoCost> {
@@ -688,7 +789,7 @@ mod tests {
             let usage = usage_of(counts);
             let rated = rate(Some(&catalog_of(&bands)), "m", &usage, at(MAY)).unwrap();
             let overage = rated.credits.get() * i64::from(part) / 100;
-            let costs = by_kind(&usage, &rated.rates, credits(overage)).unwrap();
+            let costs = by_kind(&[(&usage, &rated.rates)], credits(overage)).unwrap().concat();
             let sum = |of: fn(&KindCost) -> Credits| costs.iter().map(|cost| of(cost).get()).sum::<i64>();
             prop_assert_eq!(sum(|cost| cost.credits), rated.credits.get());
             prop_assert_eq!(sum(|cost| cost.overage), overage);

@@ -158,6 +158,8 @@ pub struct EventContent<'a> {
     pub customer: crate::id::CustomerId,
     pub model: &'a str,
     pub usage: TokenCounts,
+    /// Where it is of several calls, or of one on another model; `usage` is their sum.
+    pub calls: &'a [crate::usage_format::Call],
     pub outcome: Outcome,
     pub usage_source: UsageSource,
     /// Only where the client sent it.
@@ -170,15 +172,16 @@ impl EventContent<'_> {
         let mut text = LengthPrefixed::default();
         text.field(self.customer.uuid().as_bytes());
         text.field(self.model.as_bytes());
-        for kind in TokenKind::ALL {
-            text.field(&self.usage.of(kind).to_be_bytes());
-        }
-        text.field(&self.usage.reasoning.to_be_bytes());
+        text.counts(&self.usage);
         text.field(self.outcome.name().as_bytes());
         text.field(self.usage_source.name().as_bytes());
         match self.sent_time {
             Some(time) => text.field(&time.timestamp_micros().to_be_bytes()),
             None => text.field(&[]),
+        }
+        for call in self.calls {
+            text.field(call.model.as_ref().map_or("", |model| model.as_str()).as_bytes());
+            text.counts(&call.usage);
         }
         text.digest()
     }
@@ -238,6 +241,13 @@ impl LengthPrefixed {
         self.0.extend_from_slice(bytes);
     }
 
+    fn counts(&mut self, counts: &TokenCounts) {
+        for kind in TokenKind::ALL {
+            self.field(&counts.of(kind).to_be_bytes());
+        }
+        self.field(&counts.reasoning.to_be_bytes());
+    }
+
     /// The first 16 bytes of SHA-256.
     pub(crate) fn digest(&self) -> [u8; 16] {
         use sha2::Digest;
@@ -269,11 +279,19 @@ mod tests {
             customer: CustomerId::from_uuid(Uuid::from_u128(1)),
             model: "mimo-v2-pro",
             usage: TokenCounts { input: 1, ..Default::default() },
+            calls: &[],
             outcome: Outcome::Completed,
             usage_source: UsageSource::Provider,
             sent_time: None,
         };
+        let one = TokenCounts { input: 1, ..Default::default() };
+        let call = |model: Option<&str>| crate::usage_format::Call {
+            usage: one,
+            model: model.map(|model| model.parse().unwrap()),
+        };
         let others = [
+            EventContent { calls: &[call(None)], ..base },
+            EventContent { calls: &[call(Some("mimo-v2-omni"))], ..base },
             EventContent { customer: CustomerId::from_uuid(Uuid::from_u128(2)), ..base },
             EventContent { model: "mimo-v2-omni", ..base },
             EventContent { usage: TokenCounts { output: 1, ..Default::default() }, ..base },
@@ -331,6 +349,7 @@ mod tests {
                 customer: CustomerId::from_uuid(Uuid::from_u128(1)),
                 model: "m",
                 usage,
+                calls: &[],
                 outcome: Outcome::Completed,
                 usage_source: UsageSource::Provider,
                 sent_time: None,

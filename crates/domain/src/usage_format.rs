@@ -117,6 +117,11 @@ impl Call {
     fn of(usage: TokenCounts) -> Call {
         Call { usage, model: None }
     }
+
+    /// The model that it ran on, where the event names this one.
+    pub fn model_of<'a>(&'a self, event: &'a str) -> &'a str {
+        self.model.as_ref().map_or(event, |model| model.as_str())
+    }
 }
 
 /// Why a usage object is neither billed nor dropped: a stable code, and a sentence with the field's JSON
@@ -155,8 +160,6 @@ pub enum Reason {
     StreamUnfinished,
     /// JSON that cannot be read: a number beyond all ranges.
     Unreadable,
-    /// Understood, and of more calls than one event is charged for.
-    SeveralCalls,
 }
 
 impl Reason {
@@ -179,7 +182,6 @@ impl Reason {
             Reason::IterationsDiffer => "iterations-differ",
             Reason::StreamUnfinished => "stream-unfinished",
             Reason::Unreadable => "unreadable",
-            Reason::SeveralCalls => "several-calls",
         }
     }
 
@@ -301,7 +303,6 @@ mod tests {
             Reason::IterationsDiffer,
             Reason::StreamUnfinished,
             Reason::Unreadable,
-            Reason::SeveralCalls,
         ];
         let codes: std::collections::BTreeSet<_> = reasons.map(Reason::code).into_iter().collect();
         assert_eq!(codes.len(), reasons.len());

@@ -4,10 +4,12 @@ use domain::account::{Account, Cause, CauseKind, EventCost};
 use domain::hold::{Capture, charge_instant};
 use domain::payg::KindAmount;
 use domain::policy::LateRules;
-use domain::rating::{Rated, Unrated};
+use domain::rating::{Rated, RatedCall, Unrated, band_max};
+use domain::usage_format::Call;
 use domain::{Credits, Refusal, Timestamp};
 use uuid::Uuid;
 
+use crate::calls;
 use crate::payg::{PaygShare, PaygTerms};
 use crate::record::Receipt;
 
@@ -20,6 +22,8 @@ pub(crate) struct ToCharge<'a> {
     pub(crate) late: LateRules,
     pub(crate) capture: Capture,
     pub(crate) rated: &'a Result<Rated, Unrated>,
+    /// Where it is of several.
+    pub(crate) calls: &'a [Call],
     /// Where the customer pays by the token what no grant covers.
     pub(crate) payg: Option<PaygTerms<'a>>,
 }
@@ -52,6 +56,7 @@ impl ToCharge<'_> {
                 unrated_reason: None,
                 catalog_version: Some(rated.catalog_version),
                 band_prompt_tokens_max: rated.band_prompt_tokens_max,
+                calls: calls::charged(self.calls, &rated.calls, charge.overage),
                 rates: rated.rates,
                 draws: charge.draws,
                 no_hold,
@@ -66,6 +71,7 @@ impl ToCharge<'_> {
                 catalog_version: None,
                 band_prompt_tokens_max: None,
                 rates: Vec::new(),
+                calls: calls::not_charged(self.calls),
                 draws: Vec::new(),
                 no_hold,
                 balance_after: account.available(account.last_recorded_at().max(now)),
@@ -124,11 +130,20 @@ impl ToCharge<'_> {
         let payg = terms.charge(account, &whole, Credits::ZERO, Credits::ZERO);
         let payg = payg.map_err(|_| Unrated::AccountOverflow)?;
         let charge = account.charge(&self.cost(Credits::ZERO), now).map_err(|_| Unrated::AccountOverflow)?;
+        let of_call = |call: &Call| RatedCall {
+            credits: Credits::ZERO,
+            band_prompt_tokens_max: band_max(catalog, call.model_of(terms.model), &call.usage),
+            rates: Vec::new(),
+        };
         let rated = Rated {
             credits: Credits::ZERO,
             catalog_version: catalog.version(),
-            band_prompt_tokens_max: domain::rating::band_max(catalog, terms.model, terms.usage),
+            band_prompt_tokens_max: match self.calls {
+                [] => band_max(catalog, terms.model, terms.usage),
+                _ => None,
+            },
             rates: Vec::new(),
+            calls: self.calls.iter().map(of_call).collect(),
         };
         Ok(Paid { rated, charge, payg: Some(payg) })
     }

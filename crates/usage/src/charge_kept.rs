@@ -12,6 +12,7 @@ use domain::id::{CustomerId, ExternalId};
 use domain::policy::DearerRates;
 use domain::rating::NoCost;
 use domain::usage::TokenCounts;
+use domain::usage_format::Call;
 use domain::{Credits, Timestamp};
 use ledger::{Accounts, FoundHold, Looked};
 use uuid::Uuid;
@@ -52,6 +53,8 @@ pub(crate) struct KeptEvent {
     pub(crate) identity: Uuid,
     pub(crate) model: String,
     pub(crate) usage: TokenCounts,
+    /// Where it is of several.
+    pub(crate) calls: Vec<Call>,
     pub(crate) event_time: Timestamp,
     pub(crate) received_at: Timestamp,
     /// The hold that it captured.
@@ -118,7 +121,7 @@ impl Usage {
         let keeps_rates = scope.policies.dearer_rates == DearerRates::NextCycle;
         let mut by_cycle = BTreeMap::new();
         for (place, event) in kept.iter().enumerate().filter(|_| keeps_rates) {
-            let used = Used { model: &event.model, usage: &event.usage };
+            let used = Used { model: &event.model, usage: &event.usage, calls: &event.calls };
             if depends_on_cycle(&used, history, event.event_time) {
                 by_cycle.insert(place, (customer, event.event_time, used, history));
             }
@@ -127,7 +130,7 @@ impl Usage {
         let is_payg = pays_by_the_token(accounts.get_mut(customer)?, scope);
         let mut receipts = Vec::new();
         for (place, event) in kept.iter().enumerate() {
-            let used = Used { model: &event.model, usage: &event.usage };
+            let used = Used { model: &event.model, usage: &event.usage, calls: &event.calls };
             let in_force = match cost_in_force(&used, history, event.event_time) {
                 Ok(rated) => Ok(rated),
                 Err(NoCost::Unrated(unrated)) => Err(unrated),
@@ -141,11 +144,13 @@ impl Usage {
                 late: scope.policies.late_rules(),
                 capture: captured(customer, event, &holds)?,
                 rated,
+                calls: &event.calls,
                 payg: is_payg.then_some(PaygTerms {
                     scope,
                     history,
                     model: &event.model,
                     usage: &event.usage,
+                    calls: &event.calls,
                     event_time: event.event_time,
                 }),
             };

@@ -1,19 +1,21 @@
 //! Gathers concurrent requests into shared batches: what arrives while batches are being written
 //! waits for the next one, and no timer is involved.
 //!
-//! There are some lanes, each of which writes one batch at a time. A request goes whole, so that it is written wholly
-//! or not at all, to the lane of its first customer: of requests of one customer each, no two batches of this server
-//! wait for each other's locks.
+//! There are some lanes, each of which writes one batch at a time, and each customer has one: the events of a request
+//! are parted by it. So no two batches of this server wait for each other's locks, whatever customers their requests name,
+//! and a customer's events are charged in the order in which they came. While Redis is told of a batch, the next of its
+//! lane is written already.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use db::{Error, Result};
 use domain::TenantScope;
-use domain::id::TenantId;
+use domain::id::{CustomerId, TenantId};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
-use crate::record::{EventResult, UsageEvent, record_batch};
+use crate::record::{EventResult, UsageEvent, publish, write_batch};
 use crate::{BATCH_EVENTS_MAX, Parts};
 
 /// Requests that may wait; one more is told to come back later.
@@ -21,7 +23,7 @@ const WAITING_REQUESTS_MAX: usize = 4_096;
 /// Batches that are written at the same time.
 const LANES: usize = 2;
 
-/// One caller's events and where its answer goes.
+/// One caller's events of one lane, and where their answer goes.
 pub(crate) struct Request {
     pub(crate) scope: TenantScope,
     pub(crate) events: Vec<UsageEvent>,
@@ -44,41 +46,94 @@ impl Gatherer {
     }
 
     /// Sends one caller's events and waits for their results, in order. The work goes on when the
-    /// caller goes away: a transaction is never dropped half way.
+    /// caller goes away: a transaction is never dropped half way. After an error those of some lanes may be committed.
     pub(crate) async fn send(&self, scope: TenantScope, events: Vec<UsageEvent>) -> Result<Vec<EventResult>> {
-        let (reply, answer) = oneshot::channel();
-        self.lanes[lane(&events)]
-            .try_send(Request { scope, events, reply })
-            .map_err(|_| Error::Unavailable("too many usage requests are waiting".to_owned()))?;
-        answer.await.map_err(|_| Error::broken("a batch of usage events was given up"))?
+        let count = events.len();
+        let mut waiting = Vec::new();
+        for (lane, Part { places, events }) in parts(events).into_iter().enumerate() {
+            if events.is_empty() {
+                continue;
+            }
+            let (reply, answer) = oneshot::channel();
+            self.lanes[lane]
+                .try_send(Request { scope: scope.clone(), events, reply })
+                .map_err(|_| Error::Unavailable("too many usage requests are waiting".to_owned()))?;
+            waiting.push((places, answer));
+        }
+        let mut results: Vec<Option<EventResult>> = vec![None; count];
+        for (places, answer) in waiting {
+            let of_part =
+                answer.await.map_err(|_| Error::broken("a batch of usage events was given up"))??;
+            for (place, result) in places.into_iter().zip(of_part) {
+                results[place] = Some(result);
+            }
+        }
+        results.into_iter().collect::<Option<_>>().ok_or_else(|| Error::broken("an event without a result"))
     }
 }
 
-/// By the random end of the first customer's id.
-fn lane(events: &[UsageEvent]) -> usize {
-    events.first().map_or(0, |event| {
-        let [.., last] = event.customer.uuid().into_bytes();
-        usize::from(last) % LANES
+/// The events of a request that go to one lane, and their places in it.
+#[derive(Default)]
+struct Part {
+    places: Vec<usize>,
+    events: Vec<UsageEvent>,
+}
+
+/// By their customers; all by the first one where an id is used for several customers: which of them is the first is
+/// decided by their order.
+fn parts(events: Vec<UsageEvent>) -> [Part; LANES] {
+    let mut parts: [Part; LANES] = Default::default();
+    let whole = events.first().filter(|_| names_one_id_twice(&events)).map(|event| lane(event.customer));
+    for (place, event) in events.into_iter().enumerate() {
+        let part = &mut parts[whole.unwrap_or_else(|| lane(event.customer))];
+        part.places.push(place);
+        part.events.push(event);
+    }
+    parts
+}
+
+/// Whether an id is used for two customers.
+fn names_one_id_twice(events: &[UsageEvent]) -> bool {
+    let mut customers: HashMap<(&str, &str), CustomerId> = HashMap::with_capacity(events.len());
+    events.iter().any(|event| {
+        let first = customers.entry((&event.id, &event.source)).or_insert(event.customer);
+        *first != event.customer
     })
+}
+
+/// By the random end of the customer's id.
+fn lane(customer: CustomerId) -> usize {
+    let [.., last] = customer.uuid().into_bytes();
+    usize::from(last) % LANES
 }
 
 /// Ends when the last [`Gatherer`] is gone and everything that was sent is answered.
 async fn gather(parts: Arc<Parts>, mut waiting: mpsc::Receiver<Request>) {
     let mut left_over = None;
+    let mut telling: Option<JoinHandle<()>> = None;
     loop {
         let first = match left_over.take() {
-            Some(request) => request,
-            None => match waiting.recv().await {
-                Some(request) => request,
-                None => return,
-            },
+            Some(request) => Some(request),
+            None => waiting.recv().await,
+        };
+        let Some(first) = first else {
+            if let Some(telling) = telling {
+                let _ = telling.await;
+            }
+            return;
         };
         let (batch, rest) = fill_batch(first, &mut waiting);
         left_over = rest;
         for requests in by_tenant(batch).into_values() {
+            let (written, is_written) = oneshot::channel();
             // In a task of its own: what goes wrong there ends no lane.
-            let parts = parts.clone();
-            let _ = tokio::spawn(async move { write_and_answer(&parts, requests).await }).await;
+            let task = tokio::spawn(write_and_answer(parts.clone(), requests, written));
+            // The transaction has ended, or the task has.
+            let _ = is_written.await;
+            // One batch of a lane is told at a time: where Redis is slow, writing waits for it.
+            if let Some(earlier) = telling.replace(task) {
+                let _ = earlier.await;
+            }
         }
     }
 }
@@ -105,10 +160,13 @@ fn by_tenant(batch: Vec<Request>) -> BTreeMap<TenantId, Vec<Request>> {
     tenants
 }
 
-async fn write_and_answer(parts: &Parts, requests: Vec<Request>) {
-    match record_batch(parts, &requests).await {
-        Ok(results) => {
-            let mut results = results.into_iter();
+/// `written` is told, or dropped, once the transaction has ended.
+async fn write_and_answer(parts: Arc<Parts>, requests: Vec<Request>, written: oneshot::Sender<()>) {
+    let batch = write_batch(&parts, &requests).await;
+    let _ = written.send(());
+    match batch {
+        Ok(batch) => {
+            let mut results = publish(&parts, batch).await.into_iter();
             for request in requests {
                 let own = results.by_ref().take(request.events.len()).collect();
                 // A caller that went away does not read its answer; the events are recorded.

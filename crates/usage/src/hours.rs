@@ -49,14 +49,29 @@ impl UsageSums {
 pub(crate) struct Hours(BTreeMap<HourKey, UsageSums>);
 
 impl Hours {
-    /// Adds an event's charge; one that has no rate yet has none.
+    /// Adds an event's charge; one that has no rate yet has none. Of several calls each adds to its own model and band,
+    /// and the first counts as the event.
     pub(crate) fn add(&mut self, key: HourKey, tokens: TokenCounts, receipt: &Receipt) -> Result<()> {
         if receipt.unrated_reason.is_some() {
             return Ok(());
         }
-        let one = UsageSums { events: 1, tokens, credits: receipt.credits, overage: receipt.overage };
+        if receipt.calls.is_empty() {
+            let one = UsageSums { events: 1, tokens, credits: receipt.credits, overage: receipt.overage };
+            return self.add_part(key, one);
+        }
+        for (place, call) in receipt.calls.iter().enumerate() {
+            let model = call.model.as_ref().map_or(key.model.as_str(), |model| model.as_str()).to_owned();
+            let key = HourKey { model, band_prompt_tokens_max: call.band_prompt_tokens_max, ..key.clone() };
+            let events = u64::from(place == 0);
+            let (credits, overage) = (call.credits, call.overage);
+            self.add_part(key, UsageSums { events, tokens: call.usage, credits, overage })?;
+        }
+        Ok(())
+    }
+
+    fn add_part(&mut self, key: HourKey, part: UsageSums) -> Result<()> {
         let sums = self.0.entry(key).or_default();
-        *sums = sums.plus(one)?;
+        *sums = sums.plus(part)?;
         Ok(())
     }
 

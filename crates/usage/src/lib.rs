@@ -5,8 +5,9 @@
 //! last 32 days, it asks PostgreSQL once when the customer's cycle began.
 //!
 //! **Record** ([`Usage::record`]) is a batch, and one event is a batch of one. Concurrent requests
-//! of a tenant are gathered into one batch and share its commit: what arrives while a batch is
-//! being written is the next one, without a timer. A batch is one transaction:
+//! of a tenant are gathered into batches and share their commits: what arrives while a batch is
+//! being written is the next one, without a timer. A request's events are parted by their customers, each of which has a
+//! lane, so that batches that are written at once never want the same account. A batch is one transaction:
 //!
 //! | step | round trips to PostgreSQL, whatever the batch's size |
 //! |---|---|
@@ -14,7 +15,7 @@
 //! | see from when on usage is kept, where an event is older than any month that may be dropped | 0 or 2 |
 //! | find the holds that events name | 0 or 1 |
 //! | find when the cycles began, where dearer rates wait for the next | 0 or 1 |
-//! | insert the identities that are new | 1 |
+//! | insert the identities that are new | 1, of a large batch 2, or 4 where not all are |
 //! | read what the others were answered | 0 or 1 |
 //! | keep what is not understood | 0 or 1 |
 //! | write transfers, grants, accounts | at most 3 |
@@ -36,7 +37,7 @@
 //! nothing.
 //!
 //! **Quarantine** ([`Usage::quarantined`], [`Usage::replay`]): an event may bring a vendor's usage object as it
-//! is, with the name of its format. What `domain::usage_format` does not understand is kept beside the reason,
+//! is, with the name of its format. Of several calls each is charged in its own band (`calls`). What `domain::usage_format` does not understand is kept beside the reason,
 //! and nothing is counted under its id until it is replayed or reported again.
 //!
 //! **Void** ([`Usage::void`]): what an event cost goes back to the grants that had paid. It stays counted, so
@@ -52,6 +53,7 @@
 mod alerts;
 mod authorize;
 mod by_model;
+mod calls;
 mod charge;
 mod charge_kept;
 mod cycle_rates;
@@ -79,6 +81,7 @@ use db::Db;
 use ledger::Ledger;
 
 pub use authorize::{AuthorizeRequest, Authorized};
+pub use calls::CallReceipt;
 pub use charge_kept::ChargedKept;
 pub use drop_months::MonthsKept;
 pub use hours::UsageSums;

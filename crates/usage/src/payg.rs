@@ -3,8 +3,9 @@
 use domain::account::Account;
 use domain::catalog::CatalogHistory;
 use domain::exhaustion::Exhaustion;
-use domain::payg::{KindAmount, Pico, bill, price};
+use domain::payg::{KindAmount, Pico, bill, price_event};
 use domain::usage::TokenCounts;
+use domain::usage_format::Call;
 use domain::{Credits, Currency, Refusal, TenantScope, Timestamp};
 
 /// What an event is priced by, where its customer pays by the token once the grants do not.
@@ -14,6 +15,8 @@ pub(crate) struct PaygTerms<'a> {
     pub(crate) history: &'a CatalogHistory,
     pub(crate) model: &'a str,
     pub(crate) usage: &'a TokenCounts,
+    /// Where it is of several calls.
+    pub(crate) calls: &'a [Call],
     pub(crate) event_time: Timestamp,
 }
 
@@ -41,7 +44,8 @@ impl PaygTerms<'_> {
     /// The whole price, by the version in force at the event's own time; none where there is none.
     pub(crate) fn price(&self, account: &Account) -> Result<Option<Vec<KindAmount>>, Refusal> {
         let catalog = self.history.at(self.event_time);
-        price(catalog.map(AsRef::as_ref), self.model, self.usage, account.overflow().currency)
+        let catalog = catalog.map(AsRef::as_ref);
+        price_event(catalog, self.model, self.usage, self.calls, account.overflow().currency)
     }
 
     /// Bills the uncovered part, and accrues it.

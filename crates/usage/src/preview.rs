@@ -4,16 +4,22 @@
 //! in memory is a page and a row a model. A preview ends after [`EVENTS_MAX`] events or [`TIME_MAX`], and says so.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use db::Result;
-use domain::catalog::{Catalog, CatalogDocument};
-use domain::rating::{NoCost, rate};
+use db::{Connection, Result};
+use domain::catalog::{Catalog, CatalogDocument, CatalogHistory};
+use domain::cycle_rates::{Used, cost_in_force, depends_on_cycle};
+use domain::id::CustomerId;
+use domain::policy::DearerRates;
+use domain::rating::NoCost;
 use domain::usage::TokenCounts;
+use domain::usage_format::Call;
 use domain::{Credits, Refusal, TenantScope, Timestamp};
 use uuid::Uuid;
 
-use crate::{Usage, store};
+use crate::record::latest_version;
+use crate::{Usage, cycle_rates, store};
 
 /// The longest time that a preview looks at.
 const DAYS_MAX: i64 = 31;
@@ -56,6 +62,8 @@ pub(crate) struct ChargedEvent {
     pub(crate) place: (Uuid, Timestamp, Uuid),
     pub(crate) model: String,
     pub(crate) usage: TokenCounts,
+    /// Where it is of several.
+    pub(crate) calls: Vec<Call>,
     pub(crate) credits: Credits,
     pub(crate) is_rated: bool,
 }
@@ -78,8 +86,49 @@ impl PreviewSums {
     }
 }
 
+/// An event, and what it would have cost, or the code of why it would have no cost.
+type Previewed = (ChargedEvent, std::result::Result<Credits, &'static str>);
+
+/// The events after a place.
+async fn previewed_page(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    history: &CatalogHistory,
+    (from, to): (Timestamp, Timestamp),
+    after: (Uuid, Timestamp, Uuid),
+) -> Result<Vec<Previewed>> {
+    let events = store::preview::charged_page(tx, scope.tenant, from, to, after, PAGE).await?;
+    let keeps_rates = scope.policies.dearer_rates == DearerRates::NextCycle;
+    let mut by_cycle = BTreeMap::new();
+    for (place, event) in events.iter().enumerate().filter(|_| keeps_rates) {
+        let time = event.place.1;
+        if depends_on_cycle(&event.used(), history, time) {
+            by_cycle.insert(place, (CustomerId::from_uuid(event.place.0), time, event.used(), history));
+        }
+    }
+    let by_cycle = cycle_rates::rate_all(tx, scope.tenant, by_cycle).await?;
+    let costs = events.iter().enumerate().map(|(place, event)| match by_cycle.get(&place) {
+        Some(Ok(rated)) => Ok(rated.credits),
+        Some(Err(why)) => Err(why.code()),
+        None => match cost_in_force(&event.used(), history, event.place.1) {
+            Ok(rated) => Ok(rated.credits),
+            Err(NoCost::Unrated(why)) => Err(why.code()),
+            Err(NoCost::Refused(refusal)) => Err(refusal.code()),
+        },
+    });
+    let costs: Vec<_> = costs.collect();
+    Ok(events.into_iter().zip(costs).collect())
+}
+
+impl ChargedEvent {
+    fn used(&self) -> Used<'_> {
+        Used { model: &self.model, usage: &self.usage, calls: &self.calls }
+    }
+}
+
 impl Usage {
-    /// Rates all usage that happened from `from` until before `to` by this document, each event at its own time.
+    /// Rates all usage that happened from `from` until before `to` by this document, each event at its own time: as if it
+    /// had been published to be in force from `from` on, also for cycles that were paid before it (policy `dearer_rates`).
     /// Refused: `invalid-catalog`; `invalid-field` where `to` is not after `from`, or too long after it.
     pub async fn preview(
         &self,
@@ -91,9 +140,12 @@ impl Usage {
         if from >= to || to - from > chrono::TimeDelta::days(DAYS_MAX) {
             return Err(Refusal::invalid_field("/to", "out-of-range").into());
         }
+        let history = self.parts.catalogs.history(scope.tenant).await?;
         // Its version is told to nobody.
-        let catalog = Catalog::new(1, from, document)?;
-        let tenant = scope.tenant;
+        let catalog = Catalog::new(latest_version(&history).saturating_add(1), from, document)?;
+        // Cycles that began before it may keep the rates of then.
+        let before = history.versions().filter(|catalog| catalog.effective_at() < from).cloned();
+        let previewed = CatalogHistory::new(before.chain([Arc::new(catalog)]).collect());
         let (started, mut after) = (Instant::now(), (Uuid::nil(), from, Uuid::nil()));
         let mut total = PreviewSums::default();
         let mut by_model: BTreeMap<Option<String>, PreviewSums> = BTreeMap::new();
@@ -101,23 +153,18 @@ impl Usage {
             let page = self
                 .parts
                 .db
-                .transaction(tenant, async |tx| {
-                    store::preview::charged_page(tx, tenant, from, to, after, PAGE).await
+                .transaction(scope.tenant, async |tx| {
+                    previewed_page(tx, scope, &previewed, (from, to), after).await
                 })
                 .await?;
-            for event in &page {
-                let previewed = match rate(Some(&catalog), &event.model, &event.usage, event.place.1) {
-                    Ok(rated) => Ok(rated.credits),
-                    Err(NoCost::Unrated(why)) => Err(why.code()),
-                    Err(NoCost::Refused(refusal)) => Err(refusal.code()),
-                };
-                total.add(event, &previewed)?;
+            for (event, previewed) in &page {
+                total.add(event, previewed)?;
                 let name = Some(event.model.clone());
                 let is_told_apart = by_model.len() < MODELS_MAX || by_model.contains_key(&name);
-                by_model.entry(name.filter(|_| is_told_apart)).or_default().add(event, &previewed)?;
+                by_model.entry(name.filter(|_| is_told_apart)).or_default().add(event, previewed)?;
             }
             match page.last() {
-                Some(last) if page.len() == PAGE => after = last.place,
+                Some((last, _)) if page.len() == PAGE => after = last.place,
                 Some(_) | None => break true,
             }
             if total.events >= EVENTS_MAX || started.elapsed() >= TIME_MAX {

@@ -10,16 +10,17 @@ use domain::catalog::CatalogHistory;
 use domain::credits::RateMilli;
 use domain::cycle_rates::{Used, cost_in_force, depends_on_cycle};
 use domain::hold::{self, Capture, Hold, HoldEnd, NoHold, capture};
-use domain::id::{CustomerId, ExternalId};
+use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::policy::{DearerRates, LateRules};
 use domain::rating::{NoCost, Rated, Unrated};
 use domain::usage::{EventContent, Outcome, RawContent, TokenCounts, TokenKind, UsageSource, event_identity};
-use domain::usage_format::{Quarantined, Reason, UsageFormat, normalise_text};
+use domain::usage_format::{Call, Quarantined, Reason, UsageFormat, normalise_text};
 use domain::{Credits, Refusal, TenantScope, Timestamp};
 use ledger::{Accounts, Changing, EndedHolds, FoundHold, Looked};
 use uuid::Uuid;
 
 use crate::alerts::Before;
+use crate::calls::CallReceipt;
 use crate::charge::ToCharge;
 use crate::cycle_rates;
 use crate::gather::Request;
@@ -30,6 +31,9 @@ use crate::{Parts, Usage, overdraft, store};
 
 /// The database drops nothing that is younger than 35 days, and its clock may differ from ours.
 const SURELY_KEPT: TimeDelta = TimeDelta::days(34);
+
+/// So many events are worth two more round trips, in case one of them is not new.
+const TAKEN_FOR_NEW_MIN: usize = 64;
 
 /// What a gateway reports after a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +103,8 @@ pub struct Receipt {
     pub catalog_version: Option<u32>,
     pub band_prompt_tokens_max: Option<u64>,
     pub rates: Vec<(TokenKind, RateMilli)>,
+    /// Of an event of several calls each by itself: then there is no band and no rate of the whole.
+    pub calls: Vec<CallReceipt>,
     pub draws: Vec<Draw>,
     /// Why the event was charged without a hold; `None` where it captured one.
     pub no_hold: Option<String>,
@@ -108,8 +114,9 @@ pub struct Receipt {
 }
 
 impl Usage {
-    /// Records events and answers one result for each, in order. Either all that are not rejected
-    /// are committed when this returns, or, on an error, none of them.
+    /// Records events and answers one result for each, in order: all that are not rejected are committed when this
+    /// returns. After an error some of them may be, those of a customer all or none: whoever sends them again is
+    /// answered what they cost.
     pub async fn record(&self, scope: &TenantScope, events: Vec<UsageEvent>) -> Result<Vec<EventResult>> {
         if events.is_empty() {
             return Ok(Vec::new());
@@ -141,6 +148,8 @@ pub(crate) struct Item<'a> {
 /// A usage that is understood.
 pub(crate) struct Counted {
     pub(crate) usage: TokenCounts,
+    /// Where it is of several, or of one on another model than the event names; `usage` is their sum.
+    pub(crate) calls: Vec<Call>,
     pub(crate) rated: std::result::Result<Rated, Unrated>,
     /// Where it may be cheaper by an earlier version, and that depends on when its cycle began: all versions.
     pub(crate) by_cycle: Option<Arc<CatalogHistory>>,
@@ -163,7 +172,9 @@ pub(crate) struct Kept<'a> {
 }
 
 /// What a batch's transaction leaves to be done after its commit.
-struct Committed {
+pub(crate) struct Committed {
+    tenant: TenantId,
+    now: Timestamp,
     results: Vec<EventResult>,
     accounts: Accounts,
     ended_holds: EndedHolds,
@@ -176,11 +187,10 @@ enum Written {
     TooEarly(Changing),
 }
 
-/// Records the events of several requests of one tenant in one transaction.
-pub(crate) async fn record_batch(parts: &Parts, requests: &[Request]) -> Result<Vec<EventResult>> {
-    let Some(scope) = requests.first().map(|request| &request.scope) else {
-        return Ok(Vec::new());
-    };
+/// Records the events of several requests of one tenant in one transaction, which is committed when this returns.
+pub(crate) async fn write_batch(parts: &Parts, requests: &[Request]) -> Result<Committed> {
+    let scope = requests.first().map(|request| &request.scope);
+    let scope = scope.ok_or_else(|| Error::broken("a batch of no requests"))?;
     let checked = check(parts, requests).await?;
     let latest = requests.iter().map(|request| request.scope.now).max().unwrap_or(scope.now);
     for _ in 0..ledger::LOOKS_MAX {
@@ -189,14 +199,19 @@ pub(crate) async fn record_batch(parts: &Parts, requests: &[Request]) -> Result<
             .transaction(scope.tenant, async |tx| record_in(tx, parts, scope, &checked, latest).await)
             .await?;
         match written {
-            Written::Committed(Committed { results, accounts, ended_holds }) => {
-                parts.ledger.publish_ended(scope.tenant, &accounts, &ended_holds, latest).await;
-                return Ok(results);
-            }
+            Written::Committed(committed) => return Ok(committed),
             Written::TooEarly(changing) => parts.ledger.until_changed(changing).await?,
         }
     }
     Err(ledger::still_changing())
+}
+
+/// Tells Redis of a batch, and hands out its results. Of two batches the later may be told first: what is older by its
+/// accounts' versions changes nothing there.
+pub(crate) async fn publish(parts: &Parts, batch: Committed) -> Vec<EventResult> {
+    let Committed { tenant, now, results, accounts, ended_holds } = batch;
+    parts.ledger.publish_ended(tenant, &accounts, &ended_holds, now).await;
+    results
 }
 
 /// All that can be decided about each event by itself: its identity, its cost, or its rejection.
@@ -222,8 +237,8 @@ fn check_one<'a>(
     let received_at = event.first_received_at.unwrap_or(scope.now);
     let event_time = event.time.unwrap_or(received_at);
     // By the event's own time, whatever is in force when it arrives.
-    let rate = |usage: TokenCounts| {
-        let used = Used { model: &event.model, usage: &usage };
+    let rate = |usage: TokenCounts, calls: Vec<Call>| {
+        let used = Used { model: &event.model, usage: &usage, calls: &calls };
         let rated = match cost_in_force(&used, history, event_time) {
             Ok(rated) => Ok(rated),
             Err(NoCost::Unrated(unrated)) => Err(unrated),
@@ -231,13 +246,13 @@ fn check_one<'a>(
         };
         let keeps_rates = scope.policies.dearer_rates == DearerRates::NextCycle;
         let by_cycle = (keeps_rates && depends_on_cycle(&used, history, event_time)).then(|| history.clone());
-        Ok(Counted { usage, rated, by_cycle })
+        Ok(Counted { usage, calls, rated, by_cycle })
     };
     let read = match &event.usage {
-        Reported::Counts(usage) => Ok(rate(*usage)?),
+        Reported::Counts(usage) => Ok(rate(*usage, Vec::new())?),
         // What is kept for an operator to look at is not refused for its numbers.
-        Reported::Raw { format, json } => read_raw(*format, json).and_then(|usage| {
-            rate(usage).map_err(|refusal| Quarantined {
+        Reported::Raw { format, json } => read_raw(*format, json).and_then(|(usage, calls)| {
+            rate(usage, calls).map_err(|refusal| Quarantined {
                 reason: Reason::CountTooLarge,
                 message: format!("{usage:?}: {refusal}"),
             })
@@ -258,6 +273,7 @@ fn check_one<'a>(
             customer: event.customer,
             model: &event.model,
             usage: read.as_ref().map(|counted| counted.usage).unwrap_or_default(),
+            calls: read.as_ref().map(|counted| counted.calls.as_slice()).unwrap_or_default(),
             outcome: event.outcome,
             usage_source: event.usage_source,
             sent_time: event.time,
@@ -285,16 +301,20 @@ pub(crate) fn latest_version(history: &CatalogHistory) -> u32 {
     history.latest().map_or(0, |catalog| catalog.version())
 }
 
-/// The kinds of a vendor's usage. An event has one receipt, and so one band: of several calls it is kept.
-fn read_raw(format: UsageFormat, json: &str) -> std::result::Result<TokenCounts, Quarantined> {
+/// The kinds of a vendor's usage, and its calls where one has to be told from the whole.
+fn read_raw(format: UsageFormat, json: &str) -> std::result::Result<(TokenCounts, Vec<Call>), Quarantined> {
     let calls = normalise_text(format, json)?;
-    match calls.as_slice() {
-        [only] if only.model.is_none() => Ok(only.usage),
-        _ => Err(Quarantined {
-            reason: Reason::SeveralCalls,
-            message: format!("the usage is of {} calls, and an event is charged for one", calls.len()),
-        }),
+    if let [only] = calls.as_slice()
+        && only.model.is_none()
+    {
+        return Ok((only.usage, Vec::new()));
     }
+    let sum = calls.iter().try_fold(TokenCounts::default(), |sum, call| sum.plus(&call.usage));
+    let sum = sum.map_err(|refusal| Quarantined {
+        reason: Reason::CountTooLarge,
+        message: format!("the sum of {} calls: {refusal}", calls.len()),
+    })?;
+    Ok((sum, calls))
 }
 
 async fn record_in(
@@ -339,7 +359,7 @@ async fn record_in(
     let firsts = first_of_each_identity(&usable);
     let in_time: Vec<&Item<'_>> =
         firsts.iter().copied().filter(|item| item.is_in_time && item.read.is_ok()).collect();
-    let new = store::insert_new_identities(tx, tenant, &in_time).await?;
+    let new = insert_new(tx, tenant, &in_time).await?;
     let known: Vec<Uuid> =
         firsts.iter().map(|item| item.identity).filter(|identity| !new.contains(identity)).collect();
     let mut answered = store::answered(tx, tenant, &known).await?;
@@ -394,6 +414,7 @@ async fn record_in(
             history,
             model: &item.event.model,
             usage: &counted.usage,
+            calls: &counted.calls,
             event_time: item.event_time,
         };
         let payg = payg.as_deref().filter(|_| pays_by_the_token(account, scope)).map(terms);
@@ -404,6 +425,7 @@ async fn record_in(
             late: item.late,
             capture: captured(item, hold.as_ref()),
             rated: by_cycle.get(&place).unwrap_or(&counted.rated),
+            calls: &counted.calls,
             payg,
         };
         let receipt = to_charge.charge(account, item.now);
@@ -423,15 +445,31 @@ async fn record_in(
             results[*result] = EventResult::Conflict;
         }
     }
-    ledger::write(tx, tenant, &accounts, now).await?;
+    // Before the accounts change: what refers to one looks at its row, which is locked already as it was read, and would
+    // be locked once more as it is then.
     store::insert_events(tx, tenant, &recorded, now).await?;
     store::payg::insert(tx, tenant, &shares_of(&recorded), now).await?;
-    overdraft::have_topped_up(tx, scope, &accounts, now).await?;
     store::add_to_hours(tx, tenant, &hours_of(&recorded)?).await?;
+    ledger::write(tx, tenant, &accounts, now).await?;
+    overdraft::have_topped_up(tx, scope, &accounts, now).await?;
     before.tell(tx, scope, &accounts, now).await?;
     ledger::end_holds(tx, tenant, &ends.captured, HoldEnd::Captured, now).await?;
     ledger::end_holds(tx, tenant, &ends.released, HoldEnd::Released, now).await?;
-    Ok(Written::Committed(Committed { results, accounts, ended_holds: ends.by_customer() }))
+    let ended_holds = ends.by_customer();
+    Ok(Written::Committed(Committed { tenant, now, results, accounts, ended_holds }))
+}
+
+/// The identities that were not there yet. A large batch is taken for new as a whole first: without looking for each, an
+/// insert costs half.
+async fn insert_new(tx: &mut Connection, tenant: TenantId, items: &[&Item<'_>]) -> Result<BTreeSet<Uuid>> {
+    if items.len() >= TAKEN_FOR_NEW_MIN {
+        db::savepoint(tx).await?;
+        if store::insert_identities(tx, tenant, items).await? {
+            return Ok(items.iter().map(|item| item.identity).collect());
+        }
+        db::back_to_savepoint(tx).await?;
+    }
+    store::insert_new_identities(tx, tenant, items).await
 }
 
 /// From when on usage is kept, where that may matter to a batch.
@@ -451,14 +489,14 @@ async fn kept_from(
 /// is paid meanwhile.
 async fn rated_by_cycle(
     tx: &mut Connection,
-    tenant: domain::id::TenantId,
+    tenant: TenantId,
     usable: &[std::result::Result<&Item<'_>, Refusal>],
 ) -> Result<BTreeMap<usize, std::result::Result<Rated, Unrated>>> {
     let mut events = BTreeMap::new();
     for (place, usable) in usable.iter().enumerate() {
         let Ok(Item { event, event_time, read: Ok(counted), .. }) = usable else { continue };
         if let Some(history) = &counted.by_cycle {
-            let used = Used { model: &event.model, usage: &counted.usage };
+            let used = Used { model: &event.model, usage: &counted.usage, calls: &counted.calls };
             events.insert(place, (event.customer, *event_time, used, history.as_ref()));
         }
     }

@@ -1,7 +1,7 @@
 //! Where did the Credits go? A customer's usage by time, model, context band and key: from the sums by the hour.
 //! By kind of token from the events themselves, page after page: the sums do not say at which rates they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use db::Result;
 use domain::calendar::Zone;
@@ -9,7 +9,7 @@ use domain::credits::RateMilli;
 use domain::id::{CustomerId, ExternalId};
 use domain::payg::Pico;
 use domain::rating::by_kind;
-use domain::usage::TokenKind;
+use domain::usage::{TokenCounts, TokenKind};
 use domain::{Currency, Refusal, TenantScope, Timestamp};
 use uuid::Uuid;
 
@@ -65,8 +65,16 @@ pub struct ReportKey {
 pub(crate) struct ReceiptOf {
     /// Where the next page begins: after this time and identity.
     pub(crate) place: (Timestamp, Uuid),
-    pub(crate) key: HourKey,
     pub(crate) sums: UsageSums,
+    /// One, or each of several calls.
+    pub(crate) parts: Vec<PartOf>,
+}
+
+/// A call of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PartOf {
+    pub(crate) key: HourKey,
+    pub(crate) tokens: TokenCounts,
     pub(crate) rates: Vec<(TokenKind, RateMilli)>,
 }
 
@@ -154,16 +162,24 @@ impl Usage {
                 .await?;
             for receipt in &page {
                 total = total.plus(receipt.sums)?;
-                let key = report_key(receipt.key.clone(), query, zone);
-                for cost in by_kind(&receipt.sums.tokens, &receipt.rates, receipt.sums.overage)? {
-                    let of_kind = UsageSums {
-                        events: 1,
-                        tokens: receipt.sums.tokens.only(cost.kind),
-                        credits: cost.credits,
-                        overage: cost.overage,
-                    };
-                    let row = rows.entry(ReportKey { kind: Some(cost.kind), ..key.clone() }).or_default();
-                    *row = row.plus(of_kind)?;
+                let used: Vec<_> =
+                    receipt.parts.iter().map(|part| (&part.tokens, part.rates.as_slice())).collect();
+                let costs = by_kind(&used, receipt.sums.overage)?;
+                // Calls of one event may be in one row: it has the event once.
+                let mut counted = BTreeSet::new();
+                for (part, costs) in receipt.parts.iter().zip(costs) {
+                    let key = report_key(part.key.clone(), query, zone);
+                    for cost in costs {
+                        let key = ReportKey { kind: Some(cost.kind), ..key.clone() };
+                        let of_kind = UsageSums {
+                            events: u64::from(counted.insert(key.clone())),
+                            tokens: part.tokens.only(cost.kind),
+                            credits: cost.credits,
+                            overage: cost.overage,
+                        };
+                        let row = rows.entry(key).or_default();
+                        *row = row.plus(of_kind)?;
+                    }
                 }
             }
             match page.last() {

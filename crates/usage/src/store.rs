@@ -1,5 +1,7 @@
 //! All SQL of usage.
 
+mod as_json;
+mod calls;
 pub(crate) mod payg;
 pub(crate) mod preview;
 pub(crate) mod receipts;
@@ -17,7 +19,7 @@ use diesel::sql_types::{
 use diesel_async::RunQueryDsl;
 use domain::account::Draw;
 use domain::credits::RateMilli;
-use domain::id::{CustomerId, ExternalId, GrantId, QuarantineId, TenantId};
+use domain::id::{ApiKeyId, CustomerId, ExternalId, GrantId, QuarantineId, TenantId};
 use domain::rating::Unrated;
 use domain::statement::ModelUse;
 use domain::usage::{Outcome, TokenCounts, TokenKind, UsageSource};
@@ -26,6 +28,7 @@ use domain::{Credits, Timestamp};
 use serde_json::Value;
 use uuid::Uuid;
 
+use self::as_json::{AsJson, Draws};
 use crate::UnratedEvent;
 use crate::charge_kept::{KeptEvent, WhyKept};
 use crate::hours::{HourKey, Hours, UsageSums};
@@ -40,7 +43,7 @@ macro_rules! answered {
     ($other_columns:literal, $condition:literal) => {
         concat!(
             "select i.identity, i.content, e.credits, e.overage, e.unrated_reason, e.catalog_version,
-                 e.band_prompt_tokens_max, e.rates, e.draws, e.hold_reason, e.balance_after, e.account_version,
+                 e.band_prompt_tokens_max, e.rates, e.calls, e.draws, e.hold_reason, e.balance_after, e.account_version,
                  p.currency as payg_currency, p.credits as payg_credits, p.pico::text as payg_pico,
                  p.past_cap_pico::text as payg_past_cap, p.lines as payg_lines, p.unrated_reason as payg_unrated",
             $other_columns,
@@ -67,6 +70,31 @@ macro_rules! not_voided {
     };
 }
 
+/// Inserts identities that are taken for new; says no where one was there, and then the transaction has failed back to
+/// its savepoint. `items` are in identity order.
+pub(crate) async fn insert_identities(
+    tx: &mut Connection,
+    tenant: TenantId,
+    items: &[&Item<'_>],
+) -> Result<bool> {
+    let inserted = db::sql_query(
+        "insert into usage_identities (tenant_id, identity, content, customer_id, event_time)
+         select $1, unnest($2), unnest($3), unnest($4), unnest($5)",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<Array<SqlUuid>, _>(items.iter().map(|i| i.identity).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(items.iter().map(|i| i.content).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(items.iter().map(|i| i.event.customer.uuid()).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(items.iter().map(|i| i.event_time).collect::<Vec<_>>())
+    .execute(tx)
+    .await;
+    match inserted {
+        Ok(_) => Ok(true),
+        Err(error) if db::is_unique_violation(&error, "usage_identities_pkey") => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Inserts the identities that are not there yet and returns those. `items` are in identity order.
 pub(crate) async fn insert_new_identities(
     tx: &mut Connection,
@@ -83,7 +111,7 @@ pub(crate) async fn insert_new_identities(
     }
     let inserted: Vec<Inserted> = db::sql_query(
         "insert into usage_identities (tenant_id, identity, content, customer_id, event_time)
-         select $1, n.* from unnest($2, $3, $4, $5) as n
+         select $1, unnest($2), unnest($3), unnest($4), unnest($5)
          on conflict (tenant_id, identity) do nothing
          returning identity",
     )
@@ -115,6 +143,8 @@ struct AnsweredRow {
     band_prompt_tokens_max: Option<i64>,
     #[diesel(sql_type = Jsonb)]
     rates: Value,
+    #[diesel(sql_type = Nullable<Jsonb>)]
+    calls: Option<Value>,
     #[diesel(sql_type = Jsonb)]
     draws: Value,
     #[diesel(sql_type = Nullable<Text>)]
@@ -161,6 +191,7 @@ impl TryFrom<AnsweredRow> for Receipt {
                 .transpose()
                 .map_err(out_of_range)?,
             rates: from_json::<Vec<(TokenKind, RateMilli)>>(row.rates)?,
+            calls: calls::from_json(row.calls)?,
             draws: from_json::<Vec<(GrantId, Credits)>>(row.draws)?
                 .into_iter()
                 .map(|(grant, credits)| Draw { grant, credits })
@@ -199,6 +230,7 @@ pub(crate) async fn insert_events(
         versions,
         bands,
         rates,
+        calls,
         draws,
         balances,
         account_versions,
@@ -207,10 +239,12 @@ pub(crate) async fn insert_events(
         "insert into usage_events (tenant_id, recorded_at, identity, customer_id, source, event_id, model,
              input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, outcome,
              usage_source, event_time, hold_id, hold, hold_reason, unrated_reason, credits, overage,
-             catalog_version, band_prompt_tokens_max, rates, draws, balance_after, account_version, api_key,
+             catalog_version, band_prompt_tokens_max, rates, calls, draws, balance_after, account_version, api_key,
              tried_version)
-         select $1, $2, n.* from unnest($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
-             $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29) as n",
+         select $1, $2, unnest($3), unnest($4), unnest($5), unnest($6), unnest($7), unnest($8), unnest($9), unnest($10),
+             unnest($11), unnest($12), unnest($13), unnest($14), unnest($15), unnest($16), unnest($17),
+             unnest($18), unnest($19), unnest($20), unnest($21), unnest($22), unnest($23), unnest($24),
+             unnest($25), unnest($26), unnest($27), unnest($28), unnest($29), unnest($30)",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
     .bind::<Timestamptz, _>(now)
@@ -243,6 +277,7 @@ pub(crate) async fn insert_events(
     .bind::<Array<Nullable<Integer>>, _>(versions)
     .bind::<Array<Nullable<BigInt>>, _>(bands)
     .bind::<Array<Jsonb>, _>(rates)
+    .bind::<Array<Nullable<Jsonb>>, _>(calls)
     .bind::<Array<Jsonb>, _>(draws)
     .bind::<Array<BigInt>, _>(balances)
     .bind::<Array<BigInt>, _>(account_versions)
@@ -279,7 +314,8 @@ pub(crate) async fn add_to_hours(tx: &mut Connection, tenant: TenantId, hours: &
     db::sql_query(
         "insert into usage_hours as h (tenant_id, customer_id, hour, model, band_prompt_tokens_max, api_key, events,
              input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, credits, overage)
-         select $1, n.* from unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) as n
+         select $1, unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7), unnest($8), unnest($9),
+             unnest($10), unnest($11), unnest($12), unnest($13), unnest($14)
          on conflict (tenant_id, customer_id, hour, model, band_prompt_tokens_max, api_key) do update
          set events = h.events + excluded.events, input_tokens = h.input_tokens + excluded.input_tokens,
              cache_read_tokens = h.cache_read_tokens + excluded.cache_read_tokens,
@@ -360,6 +396,7 @@ pub(crate) async fn insert_void(
             usage_voids::event_time.eq(event.event_time),
             usage_voids::voided_at.eq(void.at),
             usage_voids::reason.eq(&void.reason),
+            usage_voids::voided_by.eq(void.by.map(ApiKeyId::uuid)),
             usage_voids::credits.eq(event.receipt.credits.get()),
             usage_voids::overage.eq(event.receipt.overage.get()),
             usage_voids::spendable.eq(void.spendable.get()),
@@ -369,6 +406,17 @@ pub(crate) async fn insert_void(
         .execute(tx)
         .await?;
     Ok(())
+}
+
+/// Of calls that are not the first of their event an hour may have tokens and no events.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn adds_anything() -> _ {
+    usage_hours::events
+        .gt(0_i64)
+        .or(usage_hours::input_tokens.gt(0_i64))
+        .or(usage_hours::cache_read_tokens.gt(0_i64))
+        .or(usage_hours::cache_write_tokens.gt(0_i64))
+        .or(usage_hours::output_tokens.gt(0_i64))
 }
 
 /// A customer's sums of the hours from `from` until before `to`; those whose events were all voided are none.
@@ -384,7 +432,7 @@ pub(crate) async fn hours(
         .filter(usage_hours::customer_id.eq(customer.uuid()))
         .filter(usage_hours::hour.ge(from))
         .filter(usage_hours::hour.lt(to))
-        .filter(usage_hours::events.gt(0))
+        .filter(adds_anything())
         .select(HourRow::as_select())
         .load(tx)
         .await?;
@@ -517,12 +565,13 @@ pub(crate) async fn recorded_event(
 }
 
 async fn void_of(tx: &mut Connection, tenant: TenantId, identity: Uuid) -> Result<Option<EventVoid>> {
-    type Row = (Timestamp, String, i64, i64, i64);
+    type Row = (Timestamp, String, Option<Uuid>, i64, i64, i64);
     let row: Option<Row> = usage_voids::table
         .find((tenant.uuid(), identity))
         .select((
             usage_voids::voided_at,
             usage_voids::reason,
+            usage_voids::voided_by,
             usage_voids::spendable,
             usage_voids::balance_after,
             usage_voids::account_version,
@@ -530,9 +579,10 @@ async fn void_of(tx: &mut Connection, tenant: TenantId, identity: Uuid) -> Resul
         .first(tx)
         .await
         .optional()?;
-    row.map(|(at, reason, spendable, balance_after, version)| {
+    row.map(|(at, reason, by, spendable, balance_after, version)| {
+        let by = by.map(ApiKeyId::from_uuid);
         let (spendable, balance_after) = (Credits::new(spendable)?, Credits::new(balance_after)?);
-        Ok(EventVoid { at, reason, spendable, balance_after, version })
+        Ok(EventVoid { at, reason, by, spendable, balance_after, version })
     })
     .transpose()
 }
@@ -596,8 +646,9 @@ struct ReceiptColumns<'r> {
     overage: Vec<i64>,
     versions: Vec<Option<i32>>,
     bands: Vec<Option<i64>>,
-    rates: Vec<Value>,
-    draws: Vec<Value>,
+    rates: Vec<AsJson<&'r [(TokenKind, RateMilli)]>>,
+    calls: Vec<Option<Value>>,
+    draws: Vec<AsJson<Draws<'r>>>,
     balances: Vec<i64>,
     account_versions: Vec<i64>,
 }
@@ -607,18 +658,15 @@ fn receipt_columns<'r>(receipts: impl Iterator<Item = &'r Receipt> + Clone) -> R
     let bands: std::result::Result<_, _> = bands.collect();
     let versions = receipts.clone().map(|r| r.catalog_version.map(i32::try_from).transpose());
     let versions: std::result::Result<_, _> = versions.collect();
-    let draws = receipts.clone().map(|r| {
-        let pairs: Vec<(GrantId, Credits)> = r.draws.iter().map(|d| (d.grant, d.credits)).collect();
-        to_json(&pairs)
-    });
     Ok(ReceiptColumns {
         unrated: receipts.clone().map(|r| r.unrated_reason.as_deref()).collect(),
         credits: receipts.clone().map(|r| r.credits.get()).collect(),
         overage: receipts.clone().map(|r| r.overage.get()).collect(),
         versions: versions.map_err(|_| Error::broken("a catalogue's version"))?,
         bands: bands.map_err(|_| Error::broken("a band's bound"))?,
-        rates: receipts.clone().map(|r| to_json(&r.rates)).collect::<Result<_>>()?,
-        draws: draws.collect::<Result<_>>()?,
+        rates: receipts.clone().map(|r| AsJson(r.rates.as_slice())).collect(),
+        calls: receipts.clone().map(|r| calls::to_json(&r.calls)).collect::<Result<_>>()?,
+        draws: receipts.clone().map(|r| AsJson(Draws(&r.draws))).collect(),
         balances: receipts.clone().map(|r| r.balance_after.get()).collect(),
         account_versions: receipts.map(|r| r.version).collect(),
     })
@@ -649,10 +697,13 @@ pub(crate) async fn by_model(
         "select model, sum(spent)::bigint as spent, sum(overage)::bigint as overage,
              sum(voided)::bigint as voided, sum(overage_voided)::bigint as overage_voided
          from (
-             select model, credits - overage as spent, overage, 0 as voided, 0 as overage_voided
-             from usage_events
-             where tenant_id = $1 and customer_id = $2 and account_version > $3 and account_version <= $4
-                 and credits > 0
+             -- Of several calls each is of its own model.
+             select coalesce(c.call ->> 0, e.model) as model,
+                 coalesce((c.call ->> 2)::bigint - (c.call ->> 3)::bigint, e.credits - e.overage) as spent,
+                 coalesce((c.call ->> 3)::bigint, e.overage) as overage, 0 as voided, 0 as overage_voided
+             from usage_events e left join lateral jsonb_array_elements(e.calls) as c (call) on true
+             where e.tenant_id = $1 and e.customer_id = $2 and e.account_version > $3 and e.account_version <= $4
+                 and e.credits > 0
              union all
              -- Of events that were dropped the ledger says what they cost.
              select '', case when debit = 'available' then credits else 0 end,
@@ -661,10 +712,13 @@ pub(crate) async fn by_model(
              where tenant_id = $1 and customer_id = $2 and version > $3 and version <= $4
                  and cause_kind = 'usage' and credit = 'spent' and event_time < usage_kept_from()
              union all
-             select coalesce(e.model, ''), 0, 0, v.credits - v.overage, v.overage
+             select coalesce(c.call ->> 0, e.model, ''), 0, 0,
+                 coalesce((c.call ->> 2)::bigint - (c.call ->> 3)::bigint, v.credits - v.overage),
+                 coalesce((c.call ->> 3)::bigint, v.overage)
              from usage_voids v
              left join usage_events e on e.tenant_id = v.tenant_id and e.customer_id = v.customer_id
                  and e.event_time = v.event_time and e.identity = v.identity
+             left join lateral jsonb_array_elements(e.calls) as c (call) on true
              where v.tenant_id = $1 and v.customer_id = $2 and v.account_version > $3
                  and v.account_version <= $4 and v.credits > 0) moved
          group by model order by model",
@@ -777,6 +831,7 @@ struct KeptRow {
     hold_id: Option<String>,
     hold_reason: Option<String>,
     api_key: Option<String>,
+    calls: Option<Value>,
 }
 
 impl TryFrom<KeptRow> for KeptEvent {
@@ -794,6 +849,7 @@ impl TryFrom<KeptRow> for KeptEvent {
                 row.output_tokens,
                 row.reasoning_tokens,
             ])?,
+            calls: calls::used(row.calls)?,
             event_time: row.event_time,
             received_at: row.recorded_at,
             captured: external_id(captured)?,
@@ -821,6 +877,7 @@ pub(crate) async fn update_receipts(
         versions,
         bands,
         rates,
+        calls,
         draws,
         balances,
         account_versions,
@@ -828,11 +885,12 @@ pub(crate) async fn update_receipts(
     db::sql_query(
         "update usage_events e
          set unrated_reason = n.unrated, credits = n.credits, overage = n.overage,
-             catalog_version = n.catalog_version, band_prompt_tokens_max = n.band, rates = n.rates,
+             catalog_version = n.catalog_version, band_prompt_tokens_max = n.band, rates = n.rates, calls = n.calls,
              draws = n.draws, balance_after = n.balance_after, account_version = n.account_version,
              tried_version = n.tried_version
-         from unnest($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) as n(identity, event_time, unrated, credits,
-             overage, catalog_version, band, rates, draws, balance_after, account_version, tried_version)
+         from unnest($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) as n(identity, event_time, unrated,
+             credits, overage, catalog_version, band, rates, calls, draws, balance_after, account_version,
+             tried_version)
          where e.tenant_id = $1 and e.customer_id = $2 and e.event_time = n.event_time
              and e.identity = n.identity and e.unrated_reason is not null",
     )
@@ -846,6 +904,7 @@ pub(crate) async fn update_receipts(
     .bind::<Array<Nullable<Integer>>, _>(versions)
     .bind::<Array<Nullable<BigInt>>, _>(bands)
     .bind::<Array<Jsonb>, _>(rates)
+    .bind::<Array<Nullable<Jsonb>>, _>(calls)
     .bind::<Array<Jsonb>, _>(draws)
     .bind::<Array<BigInt>, _>(balances)
     .bind::<Array<BigInt>, _>(account_versions)

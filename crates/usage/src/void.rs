@@ -7,7 +7,7 @@
 use db::{Connection, Error, Result};
 use domain::account::Void;
 use domain::card::contains_card_number;
-use domain::id::GrantId;
+use domain::id::{ApiKeyId, GrantId};
 use domain::usage::event_identity;
 use domain::{Credits, Refusal, TenantScope, Timestamp};
 use ledger::Accounts;
@@ -16,7 +16,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::alerts::Before;
-use crate::hours::{HourKey, UsageSums};
+use crate::hours::{HourKey, Hours};
 use crate::read_event::RecordedEvent;
 use crate::{Usage, store};
 
@@ -28,6 +28,8 @@ pub struct EventVoid {
     pub at: Timestamp,
     /// The operator's words.
     pub reason: String,
+    /// The operator's key; none where that was not kept.
+    pub by: Option<ApiKeyId>,
     /// How much of what went back to grants could be spent again; the rest had ended, and expired at once.
     pub spendable: Credits,
     pub balance_after: Credits,
@@ -45,14 +47,15 @@ impl Usage {
         source: &str,
         id: &str,
         reason: &str,
+        by: Option<ApiKeyId>,
     ) -> Result<RecordedEvent> {
         if contains_card_number(reason) {
             return Err(Refusal::CardDataRefused.into());
         }
         let tenant = scope.tenant;
         let identity = Uuid::from_bytes(event_identity(tenant, source, id));
-        let (event, accounts) =
-            self.parts.db.transaction(tenant, async |tx| void_in(tx, scope, identity, reason).await).await?;
+        let voiding = async |tx: &mut Connection| void_in(tx, scope, identity, reason, by).await;
+        let (event, accounts) = self.parts.db.transaction(tenant, voiding).await?;
         // Of a repeat too: its first try may have died before Redis was told.
         self.parts.ledger.publish(tenant, &accounts, scope.now).await;
         Ok(event)
@@ -64,6 +67,7 @@ async fn void_in(
     scope: &TenantScope,
     identity: Uuid,
     reason: &str,
+    by: Option<ApiKeyId>,
 ) -> Result<(RecordedEvent, Accounts)> {
     let (tenant, now) = (scope.tenant, scope.now);
     let customer = read(tx, scope, identity).await?.customer;
@@ -92,6 +96,7 @@ async fn void_in(
     let void = EventVoid {
         at: now,
         reason: reason.to_owned(),
+        by,
         spendable: voided.spendable,
         balance_after: voided.balance_after,
         version: voided.version,
@@ -132,9 +137,6 @@ async fn read(tx: &mut Connection, scope: &TenantScope, identity: Uuid) -> Resul
 /// An event without a charge is in none.
 async fn take_from_hours(tx: &mut Connection, scope: &TenantScope, event: &RecordedEvent) -> Result<()> {
     let receipt = &event.receipt;
-    if receipt.unrated_reason.is_some() {
-        return Ok(());
-    }
     let key = HourKey {
         customer: event.customer,
         hour: scope.zone.hour_of(event.event_time),
@@ -142,7 +144,10 @@ async fn take_from_hours(tx: &mut Connection, scope: &TenantScope, event: &Recor
         band_prompt_tokens_max: receipt.band_prompt_tokens_max,
         api_key: event.api_key.clone(),
     };
-    let one =
-        UsageSums { events: 1, tokens: event.usage, credits: receipt.credits, overage: receipt.overage };
-    store::take_from_hour(tx, scope.tenant, &key, &one).await
+    let mut hours = Hours::default();
+    hours.add(key, event.usage, receipt)?;
+    for (key, of_event) in hours.iter() {
+        store::take_from_hour(tx, scope.tenant, key, of_event).await?;
+    }
+    Ok(())
 }

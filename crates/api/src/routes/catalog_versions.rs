@@ -204,7 +204,8 @@ pub(super) async fn read_catalog_version(
 /// Preview a version
 ///
 /// What a catalogue would have charged for the usage of the last seven days, or of the time that is asked for, beside
-/// what was charged. Changes nothing.
+/// what was charged. It is rated as if the catalogue had been in force from the start of that time: where a dearer rate
+/// waits for the next cycle, one that was paid before keeps its cheaper rates here too. Changes nothing.
 #[utoipa::path(
     tag = "Catalogue",
     security(("bearer" = ["catalog"])),

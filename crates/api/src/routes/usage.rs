@@ -7,6 +7,7 @@ use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Json};
 use actix_web::{FromRequest, HttpRequest, HttpResponse, get, post};
+use domain::credits::RateMilli;
 use domain::id::{CustomerId, ExternalId, GrantId, QuarantineId};
 use domain::usage as model;
 use domain::usage::TokenCounts;
@@ -29,7 +30,7 @@ use crate::error::{Error, Problem};
 use crate::page::{List, PageQuery};
 use crate::path::Id;
 use crate::routes::usage_lines::Lines;
-use crate::routes::usage_reports::PaygAmount;
+use crate::routes::usage_reports::{PaygAmount, Tokens};
 use crate::schema;
 use crate::unbroken::unbroken;
 use crate::wire::{Instant, Page, Printable, TokenCount, code};
@@ -214,6 +215,10 @@ pub(super) struct Receipt {
     #[schema(required)]
     band_prompt_tokens_max: Option<u64>,
     rates: Vec<Rate>,
+    /// Of an event of several calls each by itself, with a band of its own: then there is no band and no rate above.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    calls: Vec<CallOfEvent>,
     /// The grants that paid, in order.
     draws: Vec<Draw>,
     hold: Hold,
@@ -225,6 +230,22 @@ pub(super) struct Receipt {
     balance_after: i64,
     /// The account's version after it.
     account_version: i64,
+}
+
+/// One call of an event of several, and what it adds to the event's cost.
+#[derive(Debug, Serialize, ToSchema)]
+struct CallOfEvent {
+    /// Where it ran on another model than the event names; null where it is that one.
+    #[schema(value_type = Option<String>, required, example = "mimo-v2-omni")]
+    model: Option<ExternalId>,
+    tokens: Tokens,
+    credits: i64,
+    /// What no grant paid for, in Credits.
+    overage: i64,
+    /// The upper bound of its context band, by its own prompt; null where any length fits, or it is not charged yet.
+    #[schema(required)]
+    band_prompt_tokens_max: Option<u64>,
+    rates: Vec<Rate>,
 }
 
 /// The part of an event that is billed in money.
@@ -338,7 +359,9 @@ struct QuarantinedUsage {
 ///
 /// Any number of events may come as `application/x-ndjson`, one a line: they are recorded in batches while they
 /// arrive, and answered one a line, in order, in the same form. Read the answer while you send. A line with nothing
-/// but a `problem` is the last: what was sent from there on was not recorded, and is to be sent again.
+/// but a `problem` is the last: of what was sent from there on nothing is known to be recorded, and it is to be sent again.
+///
+/// A request that fails is sent again as it is: what was recorded of it counts once.
 #[utoipa::path(
     tag = "Usage",
     security(("bearer" = ["usage"])),
@@ -849,7 +872,6 @@ impl TryFrom<QuarantinedEvent> for QuarantinedUsage {
 
 impl From<usage::Receipt> for Receipt {
     fn from(receipt: usage::Receipt) -> Self {
-        let rates = receipt.rates.iter();
         let draws = receipt.draws.iter();
         Receipt {
             credits: receipt.credits.get(),
@@ -858,14 +880,30 @@ impl From<usage::Receipt> for Receipt {
             unrated_reason: receipt.unrated_reason,
             catalog_version: receipt.catalog_version,
             band_prompt_tokens_max: receipt.band_prompt_tokens_max,
-            rates: rates
-                .map(|(kind, rate)| Rate { kind: schema::TokenKind(*kind), rate_milli: rate.0 })
-                .collect(),
+            rates: shown(&receipt.rates),
+            calls: receipt.calls.into_iter().map(CallOfEvent::from).collect(),
             draws: draws.map(|draw| Draw { grant: draw.grant, credits: draw.credits.get() }).collect(),
             hold: if receipt.no_hold.is_none() { Hold::Captured } else { Hold::None },
             no_hold_reason: receipt.no_hold,
             balance_after: receipt.balance_after.get(),
             account_version: receipt.version,
+        }
+    }
+}
+
+fn shown(rates: &[(model::TokenKind, RateMilli)]) -> Vec<Rate> {
+    rates.iter().map(|(kind, rate)| Rate { kind: schema::TokenKind(*kind), rate_milli: rate.0 }).collect()
+}
+
+impl From<usage::CallReceipt> for CallOfEvent {
+    fn from(call: usage::CallReceipt) -> Self {
+        CallOfEvent {
+            model: call.model,
+            tokens: call.usage.into(),
+            credits: call.credits.get(),
+            overage: call.overage.get(),
+            band_prompt_tokens_max: call.band_prompt_tokens_max,
+            rates: shown(&call.rates),
         }
     }
 }

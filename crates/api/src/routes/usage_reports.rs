@@ -3,8 +3,9 @@
 use actix_web::web::{Data, Json};
 use actix_web::{HttpRequest, get};
 use chrono::TimeDelta;
-use domain::id::{CustomerId, ExternalId};
-use domain::usage::TokenCounts;
+use domain::credits::RateMilli;
+use domain::id::{ApiKeyId, CustomerId, ExternalId};
+use domain::usage::{TokenCounts, TokenKind};
 use serde::{Deserialize, Deserializer, Serialize};
 use usage::{Interval, PaygSum, RecordedEvent, ReportKey, ReportQuery, Usage, UsageSums};
 use utoipa::{IntoParams, ToSchema};
@@ -301,9 +302,11 @@ pub(super) struct EventView {
     #[schema(value_type = Option<String>, required)]
     api_key: Option<ExternalId>,
     tokens: Tokens,
-    /// Input, cache reads and cache writes together: what chooses the context band, whose rate all tokens have.
+    /// Input, cache reads and cache writes together: what chooses the context band, whose rate all tokens have. Of several
+    /// calls those of each choose its own.
     prompt_tokens: u64,
-    /// What each kind cost. Their sum is rounded up once, to the event's Credits.
+    /// What each kind cost, of several calls those of one call after the other. Their sum is rounded up once, to the
+    /// event's Credits.
     lines: Vec<Line>,
     /// As it was charged, also where it was voided since.
     receipt: Receipt,
@@ -318,6 +321,9 @@ struct Voided {
     at: Instant,
     /// The operator's words.
     reason: String,
+    /// The API key of the operator; null where that was not kept yet.
+    #[schema(value_type = Option<schema::ApiKeyId>, required)]
+    voided_by: Option<ApiKeyId>,
     /// What went back to the grants that had paid, the last one that was drawn on first.
     returned: i64,
     /// How much of that became spendable. The rest went back to grants that had ended, and expired at once.
@@ -368,25 +374,32 @@ pub(super) async fn read_event(
     Ok(Json(EventView::of(event)?))
 }
 
+fn lines(usage: &TokenCounts, rates: &[(TokenKind, RateMilli)]) -> Vec<Line> {
+    let lines = rates.iter().map(|(kind, rate)| {
+        let tokens = usage.of(*kind);
+        let milli_credits = (u128::from(tokens) * u128::from(rate.0)).to_string();
+        Line { kind: schema::TokenKind(*kind), tokens, rate_milli: rate.0, milli_credits }
+    });
+    lines.collect()
+}
+
 impl EventView {
     pub(super) fn of(event: RecordedEvent) -> Result<EventView, Error> {
         let receipt = &event.receipt;
         let voided = event.void.map(|void| Voided {
             at: Instant(void.at),
             reason: void.reason,
+            voided_by: void.by,
             returned: receipt.credits.minus_floor_zero(receipt.overage).get(),
             spendable: void.spendable.get(),
             overage: receipt.overage.get(),
             balance_after: void.balance_after.get(),
             account_version: void.version,
         });
-        let lines = event.receipt.rates.iter().map(|(kind, rate)| {
-            let tokens = event.usage.of(*kind);
-            let milli_credits = (u128::from(tokens) * u128::from(rate.0)).to_string();
-            Line { kind: schema::TokenKind(*kind), tokens, rate_milli: rate.0, milli_credits }
-        });
+        let calls = receipt.calls.iter().map(|call| lines(&call.usage, &call.rates));
+        let lines = lines(&event.usage, &receipt.rates).into_iter().chain(calls.flatten()).collect();
         Ok(EventView {
-            lines: lines.collect(),
+            lines,
             prompt_tokens: event.usage.prompt()?,
             tokens: event.usage.into(),
             source: event.source,

@@ -64,8 +64,9 @@ pub(super) async fn void_event(
     usage: Data<Usage>,
 ) -> Result<Json<EventView>, Error> {
     let id = decoded_segment(&request, "id");
-    let (scope, source, reason) = (caller.scope().clone(), query.0.source.0, void.value.reason);
-    let voided = unbroken(async move { usage.void(&scope, &source, &id, &reason).await }).await?;
+    let (scope, by) = (caller.scope().clone(), Some(caller.key()?));
+    let (source, reason) = (query.0.source.0, void.value.reason);
+    let voided = unbroken(async move { usage.void(&scope, &source, &id, &reason, by).await }).await?;
     Ok(Json(EventView::of(voided)?))
 }
 

@@ -99,11 +99,23 @@ pub(crate) const I13_HOURS: Check = Check::new(
     "hours",
     "with summed as (
          select e.customer_id, e.event_time - (e.event_time at time zone t.zone
-                 - date_trunc('hour', e.event_time at time zone t.zone)) as hour, e.model,
-             coalesce(e.band_prompt_tokens_max, 0) as band, coalesce(e.api_key, '') as api_key,
-             array[count(*), sum(e.input_tokens), sum(e.cache_read_tokens), sum(e.cache_write_tokens),
-                 sum(e.output_tokens), sum(e.reasoning_tokens), sum(e.credits), sum(e.overage)] as sums
+                 - date_trunc('hour', e.event_time at time zone t.zone)) as hour, p.model, p.band,
+             coalesce(e.api_key, '') as api_key,
+             array[sum(p.events), sum(p.input_tokens), sum(p.cache_read_tokens), sum(p.cache_write_tokens),
+                 sum(p.output_tokens), sum(p.reasoning_tokens), sum(p.credits), sum(p.overage)] as sums
          from usage_events e join tenants t on t.tenant_id = e.tenant_id
+         -- An event of one call, or each call of several: the first counts as the event.
+         cross join lateral (
+             select e.model, coalesce(e.band_prompt_tokens_max, 0) as band, 1 as events, e.input_tokens,
+                 e.cache_read_tokens, e.cache_write_tokens, e.output_tokens, e.reasoning_tokens, e.credits, e.overage
+             where e.calls is null
+             union all
+             select coalesce(c.call ->> 0, e.model), coalesce((c.call ->> 4)::bigint, 0),
+                 case when c.place = 1 then 1 else 0 end, (c.call -> 1 ->> 'input')::bigint,
+                 (c.call -> 1 ->> 'cache_read')::bigint, (c.call -> 1 ->> 'cache_write')::bigint,
+                 (c.call -> 1 ->> 'output')::bigint, (c.call -> 1 ->> 'reasoning')::bigint,
+                 (c.call ->> 2)::bigint, (c.call ->> 3)::bigint
+             from jsonb_array_elements(e.calls) with ordinality as c (call, place)) p
          where e.tenant_id = $1 and ($2::uuid is null or e.customer_id = $2) and e.unrated_reason is null
              and not exists (select from usage_voids v where v.tenant_id = $1 and v.identity = e.identity)
          group by 1, 2, 3, 4, 5),

@@ -169,6 +169,9 @@ pub(crate) struct EventRow {
     pub(crate) band_prompt_tokens_max: Option<i64>,
     #[diesel(sql_type = Jsonb)]
     pub(crate) rates: Value,
+    /// Where it is of several calls: see the column.
+    #[diesel(sql_type = Nullable<Jsonb>)]
+    pub(crate) calls: Option<Value>,
     /// When the paid cycles began that it lies in; more than one where a plan was bought anew.
     #[diesel(sql_type = Array<Timestamptz>)]
     pub(crate) cycle_starts: Vec<Timestamp>,
@@ -193,7 +196,7 @@ pub(crate) async fn events_page(
     let rows = diesel::sql_query(
         "select customer_id, identity, source, event_id, model, input_tokens, cache_read_tokens,
              cache_write_tokens, output_tokens, reasoning_tokens, event_time, recorded_at, unrated_reason,
-             credits, catalog_version, band_prompt_tokens_max, rates,
+             credits, catalog_version, band_prompt_tokens_max, rates, calls,
              (select max(t.recorded_at) from transfers t
               where t.tenant_id = e.tenant_id and t.customer_id = e.customer_id and t.version = e.account_version)
                  as charged_at,

@@ -173,7 +173,7 @@ impl Services {
 
     pub async fn void(&self, tenant: TenantId, id: &str) {
         let scope = self.scope(tenant).await;
-        Box::pin(self.usage.void(&scope, "urn:test", id, "the gateway counted a retry")).await.unwrap();
+        Box::pin(self.usage.void(&scope, "urn:test", id, "the gateway counted a retry", None)).await.unwrap();
     }
 
     pub async fn record(&self, tenant: TenantId, events: Vec<UsageEvent>) -> Vec<EventResult> {

@@ -14,8 +14,39 @@ use uuid::Uuid;
 
 use super::{by_name, uuids};
 
-#[derive(QueryableByName)]
-#[diesel(table_name = credit_accounts)]
+/// The columns of an account, as they are read.
+macro_rules! account_columns {
+    () => {
+        "a.customer_id, a.version, a.last_recorded_at, a.refills_at, a.issued, a.available, a.spent, a.expired,
+             a.revoked, a.overage, a.chain, a.parked_at, a.exhaustion, a.payg_currency, a.spend_cap_minor,
+             a.payg_accrued_pico::text, a.payg_due_at, a.top_up_at, a.top_up_blocked_until, a.suspended_at"
+    };
+}
+
+type AccountColumns = (
+    SqlUuid,
+    BigInt,
+    Timestamptz,
+    Nullable<Timestamptz>,
+    BigInt,
+    BigInt,
+    BigInt,
+    BigInt,
+    BigInt,
+    BigInt,
+    Bytea,
+    Nullable<Timestamptz>,
+    Nullable<Text>,
+    Text,
+    Nullable<BigInt>,
+    Text,
+    Nullable<Timestamptz>,
+    Nullable<BigInt>,
+    Nullable<Timestamptz>,
+    Nullable<Timestamptz>,
+);
+
+#[derive(Queryable)]
 struct AccountRow {
     customer_id: Uuid,
     version: i64,
@@ -32,7 +63,6 @@ struct AccountRow {
     exhaustion: Option<String>,
     payg_currency: String,
     spend_cap_minor: Option<i64>,
-    #[diesel(sql_type = Text)]
     payg_accrued: String,
     payg_due_at: Option<Timestamp>,
     top_up_at: Option<i64>,
@@ -123,11 +153,13 @@ pub(crate) async fn lock_accounts(
 ) -> Result<Vec<AccountHead>> {
     // A join, because `= any` of many ids makes the planner read all accounts of the tenant in order instead, and look
     // for each in the list.
-    let rows: Vec<AccountRow> = db::sql_query(
-        "select a.*, a.payg_accrued_pico::text as payg_accrued from unnest($2) as n(id)
+    let rows: Vec<AccountRow> = db::sql_query_of::<AccountColumns>(concat!(
+        "select ",
+        account_columns!(),
+        " from unnest($2) as n(id)
          join credit_accounts a on a.tenant_id = $1 and a.customer_id = n.id
          order by a.customer_id for update of a",
-    )
+    ))
     .bind::<SqlUuid, _>(tenant.uuid())
     .bind::<Array<SqlUuid>, _>(uuids(customers))
     .load(tx)
@@ -230,9 +262,9 @@ pub(crate) async fn update_accounts(
          set version = n.version, last_recorded_at = n.recorded, refills_at = n.refills, issued = n.issued,
              available = n.available, spent = n.spent, expired = n.expired, revoked = n.revoked,
              overage = n.overage, chain = n.chain
-         from unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-             as n(customer_id, version, recorded, refills, issued, available, spent, expired, revoked, overage,
-                 chain)
+         from (select unnest($2) as customer_id, unnest($3) as version, unnest($4) as recorded,
+                 unnest($5) as refills, unnest($6) as issued, unnest($7) as available, unnest($8) as spent,
+                 unnest($9) as expired, unnest($10) as revoked, unnest($11) as overage, unnest($12) as chain) n
          where a.tenant_id = $1 and a.customer_id = n.customer_id",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
@@ -310,10 +342,11 @@ pub(crate) async fn overflow(
     tenant: TenantId,
     customer: CustomerId,
 ) -> Result<Option<Overflow>> {
-    let row: Option<AccountRow> = db::sql_query(
-        "select a.*, a.payg_accrued_pico::text as payg_accrued from credit_accounts a
-         where a.tenant_id = $1 and a.customer_id = $2",
-    )
+    let row: Option<AccountRow> = db::sql_query_of::<AccountColumns>(concat!(
+        "select ",
+        account_columns!(),
+        " from credit_accounts a where a.tenant_id = $1 and a.customer_id = $2",
+    ))
     .bind::<SqlUuid, _>(tenant.uuid())
     .bind::<SqlUuid, _>(customer.uuid())
     .get_result(tx)

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{SumRow, by_name, uuids};
 use crate::GrantRow;
 
-#[derive(Queryable, QueryableByName, Selectable)]
+#[derive(Queryable, Selectable)]
 #[diesel(table_name = grants)]
 struct GrantDbRow {
     grant_id: Uuid,
@@ -32,6 +32,23 @@ struct GrantDbRow {
     purchase_id: Uuid,
     created_at: Timestamp,
 }
+
+/// Its columns, in their order.
+type GrantColumns = (
+    SqlUuid,
+    SqlUuid,
+    Text,
+    SmallInt,
+    BigInt,
+    BigInt,
+    BigInt,
+    BigInt,
+    Nullable<BigInt>,
+    Timestamptz,
+    Nullable<Timestamptz>,
+    SqlUuid,
+    Timestamptz,
+);
 
 impl TryFrom<GrantDbRow> for Grant {
     type Error = Error;
@@ -62,9 +79,11 @@ pub(crate) async fn open_grants(
     named: &[GrantId],
 ) -> Result<BTreeMap<CustomerId, Vec<Grant>>> {
     // Look-ups by index for each customer, however many there are and whatever the planner thinks of that: hence the
-    // offset. Each part is what one partial index has.
-    let rows: Vec<GrantDbRow> = db::sql_query(
-        "select g.* from unnest($2) as n(id)
+    // offset. Each part is what one partial index has; the last is not looked at where nothing is named.
+    let rows: Vec<GrantDbRow> = db::sql_query_of::<GrantColumns>(
+        "select g.grant_id, g.customer_id, g.source, g.priority, g.amount, g.spent, g.expired, g.revoked,
+             g.expiry_version, g.effective_at, g.expires_at, g.purchase_id, g.created_at
+         from unnest($2) as n(id)
          cross join lateral (
              select * from grants
              where tenant_id = $1 and customer_id = n.id and not is_used_up
@@ -74,7 +93,7 @@ pub(crate) async fn open_grants(
              union all
              select * from grants
              where tenant_id = $1 and customer_id = n.id and is_used_up and (expires_at > $3) is not true
-                 and grant_id = any($4)
+                 and grant_id = any($4) and cardinality($4) > 0
              offset 0) g",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
@@ -210,7 +229,8 @@ pub(crate) async fn update_grants(
     db::sql_query(
         "update grants g set spent = n.spent, expired = n.expired, revoked = n.revoked,
              expiry_version = n.expiry_version
-         from unnest($2, $3, $4, $5, $6) as n(grant_id, spent, expired, revoked, expiry_version)
+         from (select unnest($2) as grant_id, unnest($3) as spent, unnest($4) as expired, unnest($5) as revoked,
+                 unnest($6) as expiry_version) n
          where g.tenant_id = $1 and g.grant_id = n.grant_id",
     )
     .bind::<SqlUuid, _>(tenant.uuid())

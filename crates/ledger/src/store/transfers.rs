@@ -65,7 +65,8 @@ pub(crate) async fn insert_transfers(
     db::sql_query(
         "insert into transfers (tenant_id, customer_id, version, debit, credit, grant_id, credits, cause_kind,
              cause_id, event_time, recorded_at, reverses, chain)
-         select $1, n.* from unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) as n",
+         select $1, unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7), unnest($8), unnest($9),
+             unnest($10), unnest($11), unnest($12), unnest($13)",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
     .bind::<Array<SqlUuid>, _>(all.iter().map(|(customer, _, _)| customer.uuid()).collect::<Vec<_>>())

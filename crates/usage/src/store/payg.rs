@@ -120,7 +120,7 @@ struct HourRow {
 }
 
 /// What a customer's usage of the hours from `from` until before `to` came to in money, by what the hours are cut by.
-/// Voided events are no part of it.
+/// Voided events are no part of it. Of several calls all money is with the first.
 pub(crate) async fn by_hour(
     tx: &mut Connection,
     tenant: TenantId,
@@ -131,7 +131,8 @@ pub(crate) async fn by_hour(
 ) -> Result<BTreeMap<HourKey, (domain::Currency, Pico)>> {
     let rows: Vec<HourRow> = db::sql_query(
         "select e.event_time - (e.event_time at time zone $5 - date_trunc('hour', e.event_time at time zone $5)) as hour,
-             e.model, e.band_prompt_tokens_max as band, e.api_key, p.currency, sum(p.pico)::text as pico
+             coalesce(e.calls -> 0 ->> 0, e.model) as model,
+             coalesce((e.calls -> 0 ->> 4)::bigint, e.band_prompt_tokens_max) as band, e.api_key, p.currency, sum(p.pico)::text as pico
          from usage_payg p
          join usage_events e on e.tenant_id = p.tenant_id and e.customer_id = p.customer_id
              and e.event_time = p.event_time and e.identity = p.identity

@@ -2,13 +2,14 @@
 
 use db::{Connection, Result};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bool, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use domain::id::TenantId;
 use domain::{Credits, Timestamp};
+use serde_json::Value;
 use uuid::Uuid;
 
-use super::TokenColumns;
+use super::{TokenColumns, calls};
 use crate::preview::ChargedEvent;
 
 #[derive(QueryableByName)]
@@ -27,6 +28,8 @@ struct ChargedRow {
     credits: i64,
     #[diesel(sql_type = Bool)]
     is_rated: bool,
+    #[diesel(sql_type = Nullable<Jsonb>)]
+    calls: Option<Value>,
 }
 
 /// A tenant's events from `from` until before `to`, by customer and then by time: the ones after a place.
@@ -41,7 +44,7 @@ pub(crate) async fn charged_page(
     let limit = i64::try_from(limit).map_err(|_| domain::Refusal::AmountOverflow)?;
     let rows: Vec<ChargedRow> = db::sql_query(
         "select customer_id, event_time, identity, model, input_tokens, cache_read_tokens, cache_write_tokens,
-             output_tokens, reasoning_tokens, credits, unrated_reason is null as is_rated
+             output_tokens, reasoning_tokens, credits, calls, unrated_reason is null as is_rated
          from usage_events e
          where tenant_id = $1 and event_time >= $2 and event_time < $3
              and not exists (select from usage_voids v where v.tenant_id = e.tenant_id and v.identity = e.identity)
@@ -63,6 +66,7 @@ pub(crate) async fn charged_page(
                 place: (row.customer_id, row.event_time, row.identity),
                 model: row.model,
                 usage: row.tokens.try_into()?,
+                calls: calls::used(row.calls)?,
                 credits: Credits::new(row.credits)?,
                 is_rated: row.is_rated,
             })

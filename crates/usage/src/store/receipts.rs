@@ -12,9 +12,9 @@ use domain::{Credits, Timestamp};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{TokenColumns, count, external_id, from_json};
+use super::{TokenColumns, calls, count, external_id, from_json};
 use crate::hours::{HourKey, UsageSums};
-use crate::report::ReceiptOf;
+use crate::report::{PartOf, ReceiptOf};
 
 #[derive(QueryableByName)]
 struct ReceiptRow {
@@ -36,6 +36,8 @@ struct ReceiptRow {
     overage: i64,
     #[diesel(sql_type = Jsonb)]
     rates: Value,
+    #[diesel(sql_type = Nullable<Jsonb>)]
+    calls: Option<Value>,
 }
 
 /// Those that happened before `to`, in the order of their times: the ones after a place.
@@ -51,7 +53,7 @@ pub(crate) async fn page(
     let limit = i64::try_from(limit).map_err(|_| domain::Refusal::AmountOverflow)?;
     let rows: Vec<ReceiptRow> = db::sql_query(
         "select event_time, identity, model, band_prompt_tokens_max, api_key, input_tokens, cache_read_tokens,
-             cache_write_tokens, output_tokens, reasoning_tokens, credits, overage, rates
+             cache_write_tokens, output_tokens, reasoning_tokens, credits, overage, rates, calls
          from usage_events e
          where tenant_id = $1 and customer_id = $2 and unrated_reason is null
              and not exists (select from usage_voids v where v.tenant_id = e.tenant_id and v.identity = e.identity)
@@ -77,11 +79,24 @@ pub(crate) async fn page(
                 api_key: external_id(row.api_key)?,
             };
             let (credits, overage) = (Credits::new(row.credits)?, Credits::new(row.overage)?);
+            let calls = calls::from_json(row.calls)?.into_iter().map(|call| PartOf {
+                key: HourKey {
+                    model: call.model.map_or_else(|| key.model.clone(), |model| model.as_str().to_owned()),
+                    band_prompt_tokens_max: call.band_prompt_tokens_max,
+                    ..key.clone()
+                },
+                tokens: call.usage,
+                rates: call.rates,
+            });
+            let mut parts: Vec<PartOf> = calls.collect();
+            if parts.is_empty() {
+                let rates = from_json::<Vec<(TokenKind, RateMilli)>>(row.rates)?;
+                parts.push(PartOf { key, tokens, rates });
+            }
             Ok(ReceiptOf {
                 place: (row.event_time, row.identity),
-                key,
                 sums: UsageSums { events: 1, tokens, credits, overage },
-                rates: from_json::<Vec<(TokenKind, RateMilli)>>(row.rates)?,
+                parts,
             })
         })
         .collect()
