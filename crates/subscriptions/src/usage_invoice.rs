@@ -1,5 +1,8 @@
 //! Invoices what a customer used on pay-as-you-go: at the end of a cycle, and without a plan at the end of the
 //! calendar month (R-30, R-30a). A line a model and kind of token, each rounded once.
+//!
+//! It is collected when it is issued. Unpaid it stays open until somebody pays it, and is not tried again by itself: the
+//! retries of R-22 are a renewal's, whose cycle ends with the last of them; usage is owed for good.
 
 use std::collections::BTreeMap;
 
