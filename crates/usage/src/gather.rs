@@ -1,17 +1,16 @@
 //! Gathers concurrent requests into shared batches: what arrives while batches are being written
 //! waits for the next one, and no timer is involved.
 //!
-//! There are some lanes, each of which writes one batch at a time, and each customer has one: the events of a request
-//! are parted by it. So no two batches of this server wait for each other's locks, whatever customers their requests name,
-//! and a customer's events are charged in the order in which they came. While Redis is told of a batch, the next of its
-//! lane is written already.
+//! There are some lanes, each of which writes one batch at a time. A request goes whole, so that it is written wholly
+//! or not at all, to the lane of its first customer: of requests of one customer each, no two batches of this server
+//! wait for each other's locks. While Redis is told of a batch, the next one of its lane is written already.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use db::{Error, Result};
 use domain::TenantScope;
-use domain::id::{CustomerId, TenantId};
+use domain::id::TenantId;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -23,7 +22,7 @@ const WAITING_REQUESTS_MAX: usize = 4_096;
 /// Batches that are written at the same time.
 const LANES: usize = 2;
 
-/// One caller's events of one lane, and where their answer goes.
+/// One caller's events and where its answer goes.
 pub(crate) struct Request {
     pub(crate) scope: TenantScope,
     pub(crate) events: Vec<UsageEvent>,
@@ -46,65 +45,22 @@ impl Gatherer {
     }
 
     /// Sends one caller's events and waits for their results, in order. The work goes on when the
-    /// caller goes away: a transaction is never dropped half way. After an error those of some lanes may be committed.
+    /// caller goes away: a transaction is never dropped half way.
     pub(crate) async fn send(&self, scope: TenantScope, events: Vec<UsageEvent>) -> Result<Vec<EventResult>> {
-        let count = events.len();
-        let mut waiting = Vec::new();
-        for (lane, Part { places, events }) in parts(events).into_iter().enumerate() {
-            if events.is_empty() {
-                continue;
-            }
-            let (reply, answer) = oneshot::channel();
-            self.lanes[lane]
-                .try_send(Request { scope: scope.clone(), events, reply })
-                .map_err(|_| Error::Unavailable("too many usage requests are waiting".to_owned()))?;
-            waiting.push((places, answer));
-        }
-        let mut results: Vec<Option<EventResult>> = vec![None; count];
-        for (places, answer) in waiting {
-            let of_part =
-                answer.await.map_err(|_| Error::broken("a batch of usage events was given up"))??;
-            for (place, result) in places.into_iter().zip(of_part) {
-                results[place] = Some(result);
-            }
-        }
-        results.into_iter().collect::<Option<_>>().ok_or_else(|| Error::broken("an event without a result"))
+        let (reply, answer) = oneshot::channel();
+        self.lanes[lane(&events)]
+            .try_send(Request { scope, events, reply })
+            .map_err(|_| Error::Unavailable("too many usage requests are waiting".to_owned()))?;
+        answer.await.map_err(|_| Error::broken("a batch of usage events was given up"))?
     }
 }
 
-/// The events of a request that go to one lane, and their places in it.
-#[derive(Default)]
-struct Part {
-    places: Vec<usize>,
-    events: Vec<UsageEvent>,
-}
-
-/// By their customers; all by the first one where an id is used for several customers: which of them is the first is
-/// decided by their order.
-fn parts(events: Vec<UsageEvent>) -> [Part; LANES] {
-    let mut parts: [Part; LANES] = Default::default();
-    let whole = events.first().filter(|_| names_one_id_twice(&events)).map(|event| lane(event.customer));
-    for (place, event) in events.into_iter().enumerate() {
-        let part = &mut parts[whole.unwrap_or_else(|| lane(event.customer))];
-        part.places.push(place);
-        part.events.push(event);
-    }
-    parts
-}
-
-/// Whether an id is used for two customers.
-fn names_one_id_twice(events: &[UsageEvent]) -> bool {
-    let mut customers: HashMap<(&str, &str), CustomerId> = HashMap::with_capacity(events.len());
-    events.iter().any(|event| {
-        let first = customers.entry((&event.id, &event.source)).or_insert(event.customer);
-        *first != event.customer
+/// By the random end of the first customer's id.
+fn lane(events: &[UsageEvent]) -> usize {
+    events.first().map_or(0, |event| {
+        let [.., last] = event.customer.uuid().into_bytes();
+        usize::from(last) % LANES
     })
-}
-
-/// By the random end of the customer's id.
-fn lane(customer: CustomerId) -> usize {
-    let [.., last] = customer.uuid().into_bytes();
-    usize::from(last) % LANES
 }
 
 /// Ends when the last [`Gatherer`] is gone and everything that was sent is answered.

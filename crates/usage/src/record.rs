@@ -114,9 +114,8 @@ pub struct Receipt {
 }
 
 impl Usage {
-    /// Records events and answers one result for each, in order: all that are not rejected are committed when this
-    /// returns. After an error some of them may be, those of a customer all or none: whoever sends them again is
-    /// answered what they cost.
+    /// Records events and answers one result for each, in order. Either all that are not rejected
+    /// are committed when this returns, or, on an error, none of them.
     pub async fn record(&self, scope: &TenantScope, events: Vec<UsageEvent>) -> Result<Vec<EventResult>> {
         if events.is_empty() {
             return Ok(Vec::new());

@@ -359,9 +359,7 @@ struct QuarantinedUsage {
 ///
 /// Any number of events may come as `application/x-ndjson`, one a line: they are recorded in batches while they
 /// arrive, and answered one a line, in order, in the same form. Read the answer while you send. A line with nothing
-/// but a `problem` is the last: of what was sent from there on nothing is known to be recorded, and it is to be sent again.
-///
-/// A request that fails is sent again as it is: what was recorded of it counts once.
+/// but a `problem` is the last: what was sent from there on was not recorded, and is to be sent again.
 #[utoipa::path(
     tag = "Usage",
     security(("bearer" = ["usage"])),
