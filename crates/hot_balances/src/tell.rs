@@ -9,7 +9,7 @@ use redis::cluster_routing::Slot;
 
 use crate::projection::Projection;
 use crate::scripts::ScriptCall;
-use crate::{AccountKey, Away, Epoch, HotBalances, MARK_LIFE, ms};
+use crate::{AccountKey, Away, Epoch, HotBalances, KEEP_ENDED, MARK_LIFE, ms};
 
 /// Whether Redis was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl HotBalances {
             names.extend(ended.iter().map(|(id, _)| keys.hold(id)));
         }
         let mut call = self.0.scripts.publish.on(&names);
-        call.arg(epoch.0).arg(ms(MARK_LIFE));
+        call.arg(epoch.0).arg(ms(MARK_LIFE)).arg(ms(KEEP_ENDED));
         for News { account, projection, ended } in news {
             call.arg(projection.write(*account, epoch, &self.0.mac_key)).arg(ended.len());
             for (id, end) in *ended {

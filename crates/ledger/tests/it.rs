@@ -528,6 +528,26 @@ async fn the_id_of_an_ended_hold_is_not_free_again_when_redis_has_forgotten_it()
     assert_eq!(given.hold("a", 10, 10).await, Err(Refusal::AuthorizationEnded));
 }
 
+/// Redis has forgotten the account when the hold ends, and loads it right after.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_id_of_a_hold_that_ended_before_its_account_was_loaded_is_kept_as_long_as_any() {
+    let given = given(Stores::fresh().await).await;
+    given.grant(100, None).await;
+    assert_eq!(given.hold("a", 10, 10).await, Ok(10));
+    let account = format!("{{{}:{}}}", given.scope.tenant.uuid().simple(), given.customer.uuid().simple());
+    let client = redis::Client::open(given.stores.redis_url.as_str()).unwrap();
+    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let keys: Vec<String> =
+        redis::cmd("KEYS").arg(format!("{account}:*")).query_async(&mut redis).await.unwrap();
+    redis::cmd("DEL").arg(&keys).query_async::<i64>(&mut redis).await.unwrap();
+    given.charge(&given.scope, 10, Some("a")).await;
+    assert_eq!(given.hold("b", 10, 10).await, Ok(10), "loaded");
+    let key = format!("{account}:hold:{}:a", given.epoch().await);
+    let known_for_ms: i64 = redis::cmd("PTTL").arg(key).query_async(&mut redis).await.unwrap();
+    assert!(known_for_ms > 3_600_000, "{known_for_ms}");
+    assert_eq!(given.hold("a", 10, 10).await, Err(Refusal::AuthorizationEnded));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_was_emptied_is_not_believed_before_everything_is_loaded_anew() {
     let lone = LoneServers::start("emptied").await;

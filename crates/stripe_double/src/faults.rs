@@ -63,6 +63,11 @@ impl Faults {
         self.ordered.push((call, fault));
     }
 
+    /// How many were ordered that no call has met yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.ordered.len()
+    }
+
     /// The fault of a call that has just come in.
     pub(crate) fn take(&mut self, call: Call, random: &mut fastrand::Rng) -> Option<Fault> {
         if let Some(at) = self.ordered.iter().position(|(of, _)| *of == call) {

@@ -126,6 +126,11 @@ impl StripeDouble {
         locked(&self.shared).faults.order(call, fault);
     }
 
+    /// How many ordered faults no call has met yet.
+    pub fn faults_waiting(&self) -> usize {
+        locked(&self.shared).faults.waiting()
+    }
+
     /// From now on about `percent` of all changing calls go wrong in some way, by the seed.
     pub fn chaos(&self, percent: u8) {
         locked(&self.shared).faults.percent = percent;

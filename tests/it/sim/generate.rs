@@ -375,7 +375,7 @@ impl Generator {
 
     fn close_dispute(&mut self, model: &Model) -> Command {
         let open: Vec<usize> =
-            (0..model.disputes.len()).filter(|number| model.disputes[*number].state != "won").collect();
+            (0..model.disputes.len()).filter(|number| model.disputes[*number].state == "open").collect();
         if open.is_empty() {
             return self.of_kind("open-dispute", model);
         }

@@ -2,13 +2,13 @@
 -- An account that is not loaded, or was dropped, stays so: the next miss loads it. What was read before
 -- this change must not come after it: the floor says so to a fill under way.
 -- KEYS: marker, then of each account: balance, live holds, floor, ended holds...
--- ARGV: epoch, floor's life (ms), then of each account: projection, how many holds ended, and of each: id, how it ended
+-- ARGV: epoch, floor's life (ms), how long an ended hold is known (ms), then of each account: projection, how many holds ended, and of each: id, how it ended
 -- Answers 'done' or 'lost'.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
     return 'lost'
 end
-local mark_life = ARGV[2]
-local key, arg = 2, 3
+local floor_life, keep_ended = ARGV[2], ARGV[3]
+local key, arg = 2, 4
 while key <= #KEYS do
     local balance, live, floor = KEYS[key], KEYS[key + 1], KEYS[key + 2]
     local projection, ended = ARGV[arg], tonumber(ARGV[arg + 1])
@@ -26,8 +26,9 @@ while key <= #KEYS do
             end
             redis.call('SET', hold, credits .. ' ' .. rest .. ' ' .. how, 'KEEPTTL')
         elseif not known then
-            -- Marked, so that a fill under way does not bring it back.
-            redis.call('SET', hold, '0 0 0 0 - ' .. how, 'PX', mark_life)
+            -- Marked, so that a fill under way does not bring it back, and for as long as any ended hold: no fill writes
+            -- over it, and its id is not free again before.
+            redis.call('SET', hold, '0 0 0 0 - ' .. how, 'PX', keep_ended)
         end
     end
 
@@ -35,7 +36,7 @@ while key <= #KEYS do
     local version = tonumber(version_text)
     local published = redis.call('GET', floor)
     if not published or tonumber(published) < version then
-        redis.call('SET', floor, version_text, 'PX', mark_life)
+        redis.call('SET', floor, version_text, 'PX', floor_life)
     end
 
     local here = redis.call('HMGET', balance, 'projection', 'held')
