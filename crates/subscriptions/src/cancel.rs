@@ -195,7 +195,8 @@ async fn at_once(
     subscription.ended_at = Some(now);
     store::subscriptions::update(tx, tenant, subscription).await?;
     status_change::moved(tx, scope, subscription, before, Event::CanceledAtOnce).await?;
-    if let Some(cycle) = subscription.cycle() {
+    let cycle = subscription.cycle();
+    if let Some(cycle) = cycle {
         store::cycles::close(tx, tenant, subscription, cycle.number, now).await?;
     }
     for mut pending in store::purchases::pending(tx, tenant, &[subscription.id]).await? {
@@ -238,6 +239,10 @@ async fn at_once(
     account.set_refills_at(None);
     account.set_suspended(false);
     ledger::write(tx, tenant, &accounts, now).await?;
+    // One that was suspended may be past its cycle's end.
+    if let Some(cycle) = cycle {
+        event::emit_cycle_closed(tx, scope, subscription, cycle, expired).await?;
+    }
     let details = json!({
         "reason": "canceled-at-once",
         "credits_expired": expired,

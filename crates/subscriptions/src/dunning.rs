@@ -238,9 +238,8 @@ async fn end_unpaid(
     // What was suspended is over.
     account.set_suspended(false);
     ledger::write(tx, tenant, &accounts, now).await?;
-    if let Some(cycle) = cycle.filter(|cycle| cycle.end <= now) {
-        let details = json!({"cycle": cycle, "credits_expired": expired});
-        event::emit(tx, scope, event::CYCLE_CLOSED, subscription, details).await?;
+    if let Some(cycle) = cycle {
+        event::emit_cycle_closed(tx, scope, subscription, cycle, expired).await?;
     }
     let details = json!({
         "reason": EndReason::Unpaid.name(),

@@ -1,6 +1,7 @@
 //! What this crate tells the world, in the transaction that caused it (I-26).
 
 use db::{Connection, Result};
+use domain::calendar::Cycle;
 use domain::id::CustomerId;
 use domain::{Credits, TenantScope};
 use invoices::Payment;
@@ -28,7 +29,7 @@ pub const MIGRATION_SCHEDULED: &str = "subscription.migration_scheduled";
 pub const MIGRATION_WITHDRAWN: &str = "subscription.migration_withdrawn";
 pub const MIGRATED: &str = "subscription.migrated";
 pub const PAYMENT_METHOD_SET: &str = "subscription.payment_method_set";
-pub const CYCLE_CLOSED: &str = "cycle.closed";
+const CYCLE_CLOSED: &str = "cycle.closed";
 pub const CYCLE_OPENED: &str = "cycle.opened";
 pub const CYCLE_SKIPPED: &str = "cycle.skipped";
 pub const INVOICE_ISSUED: &str = "invoice.issued";
@@ -107,6 +108,21 @@ pub async fn emit(
     let event = NewEvent { kind, subject: subscription.id.to_string(), payload };
     outbox::emit(tx, scope.tenant, event, scope.now).await?;
     Ok(())
+}
+
+/// Emits that a cycle was closed, at its end or later, and what of the customer's Credits expired with it. One that is closed
+/// before its end is a part of a cancel, which says so itself.
+pub async fn emit_cycle_closed(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    subscription: &Subscription,
+    cycle: Cycle,
+    expired: Credits,
+) -> Result<()> {
+    if cycle.end > scope.now {
+        return Ok(());
+    }
+    emit(tx, scope, CYCLE_CLOSED, subscription, json!({"cycle": cycle, "credits_expired": expired})).await
 }
 
 /// Emits that grants of a customer expired without a cycle's end.

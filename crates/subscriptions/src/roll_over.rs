@@ -198,8 +198,7 @@ async fn close(
     store::cycles::close(tx, scope.tenant, subscription, cycle.number, scope.now).await?;
     progress.cycles_closed += 1;
     progress.expired(expired);
-    let details = json!({"cycle": cycle, "credits_expired": expired});
-    event::emit(tx, scope, event::CYCLE_CLOSED, subscription, details).await?;
+    event::emit_cycle_closed(tx, scope, subscription, cycle, expired).await?;
     Ok(sum(&of_the_plan(account, draws))?)
 }
 
