@@ -96,6 +96,7 @@ mod tests {
         assert_eq!(one.plus(two), Ok(Credits(3)));
         assert_eq!((two.minus_floor_zero(one), one.minus_floor_zero(two)), (one, Credits::ZERO));
         assert_eq!((two.checked_minus(one), one.checked_minus(two)), (Some(one), None));
+        assert_eq!(Credits::MAX.to_string(), "9007199254740991");
     }
 
     #[test]

@@ -104,6 +104,12 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_refunded_while_a_bank_may_take_it_or_has_taken_it() {
+        assert_eq!(DisputeState::ALL.map(DisputeState::name), ["open", "lost", "won"]);
+        assert_eq!(DisputeState::ALL.map(DisputeState::holds_the_money), [true, true, false]);
+    }
+
+    #[test]
     fn a_state_only_rises() {
         for state in DisputeState::ALL {
             for report in DisputeReport::ALL {

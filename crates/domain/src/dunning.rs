@@ -159,6 +159,7 @@ mod tests {
             assert_eq!(Event::ALL.map(|event| after(stage, event)), outcomes, "{stage:?}");
         }
         assert_eq!(Stage::ALL.map(Stage::is_open), [true, true, false, false]);
+        assert_eq!(Stage::ALL.map(Stage::name), ["waiting", "trying", "recovered", "lost"]);
     }
 
     proptest! {

@@ -83,3 +83,49 @@ impl Overflow {
             && self.top_up_blocked_until.is_none_or(|until| until <= now)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{at, credits};
+
+    #[test]
+    fn the_customers_setting_stands_before_the_tenants_policy() {
+        assert_eq!(Exhaustion::ALL.map(Exhaustion::name), ["absorb", "payg", "topup"]);
+        let policies = Policies { exhaustion: Exhaustion::Payg, ..Policies::default() };
+        assert_eq!(Overflow::NONE.exhaustion(&policies), Exhaustion::Payg);
+        let own = Overflow { exhaustion: Some(Exhaustion::Absorb), ..Overflow::NONE };
+        assert_eq!(own.exhaustion(&policies), Exhaustion::Absorb);
+    }
+
+    #[test]
+    fn what_may_be_accrued_is_the_spend_cap_less_what_is() {
+        let policies = Policies { spend_cap_minor: 300, ..Policies::default() };
+        // 3.00 of the policy or 5.00 of the customer, of which 4.00 are accrued.
+        let accrued = Pico::of_minor(400, Currency::Usd).unwrap();
+        let room = |spend_cap_minor, accrued| {
+            let overflow = Overflow { spend_cap_minor, accrued, ..Overflow::NONE };
+            overflow.room(&policies).unwrap().round_to_minor(Currency::Usd).unwrap()
+        };
+        assert_eq!((room(None, Pico::ZERO), room(Some(500), Pico::ZERO)), (300, 500));
+        assert_eq!((room(None, accrued), room(Some(500), accrued)), (0, 100));
+    }
+
+    #[test]
+    fn a_top_up_buys_itself_where_one_is_set_and_none_is_held_off() {
+        let (now, policies) = (at("2026-03-01T00:00:00Z"), Policies::default());
+        let blocked = |second| Some(now + chrono::TimeDelta::seconds(second));
+        for (exhaustion, top_up_at, top_up_blocked_until, expected) in [
+            (Exhaustion::TopUp, Some(credits(5)), None, true),
+            (Exhaustion::TopUp, Some(credits(5)), blocked(0), true),
+            (Exhaustion::TopUp, Some(credits(5)), blocked(1), false),
+            (Exhaustion::TopUp, None, None, false),
+            (Exhaustion::Payg, Some(credits(5)), None, false),
+            (Exhaustion::Absorb, None, blocked(1), false),
+        ] {
+            let set =
+                Overflow { exhaustion: Some(exhaustion), top_up_at, top_up_blocked_until, ..Overflow::NONE };
+            assert_eq!(set.tops_up(&policies, now), expected, "{set:?}");
+        }
+    }
+}

@@ -692,6 +692,15 @@ mod tests {
     }
 
     #[test]
+    fn a_prompt_lies_in_the_band_that_it_fits_into() {
+        let of = |model, input| band_max(&reference(), model, &TokenCounts { input, ..NOTHING });
+        assert_eq!(of("mimo-v2-pro", K_256 - 1), Some(K_256));
+        assert_eq!(of("mimo-v2-pro", K_256 + 1), Some(M_1));
+        assert_eq!(of("mimo-v2-pro", M_1 + 1), None, "too long for any");
+        assert_eq!(of("unheard-of", 1), None);
+    }
+
+    #[test]
     fn a_request_that_wants_no_output_needs_no_output_rate() {
         let catalog = omni_at(&[(TokenKind::Input, 1_000)]);
         let prompt = TokenCounts { input: 7, output: 5, reasoning: 9, ..NOTHING };

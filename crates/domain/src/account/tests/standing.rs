@@ -1,6 +1,11 @@
 //! What an account knows of itself besides its Credits: its cycle, whether it is parked, its books' range.
 
 use super::*;
+use crate::payg::Pico;
+
+fn untouched() -> Account {
+    Stored::empty().load(0)
+}
 
 #[test]
 fn the_cycle_ends_with_the_refill_or_else_with_the_plans_last_live_grant() {
@@ -47,6 +52,47 @@ fn a_suspended_account_authorizes_nothing_and_spends_what_it_used() {
     assert_eq!(charge(&mut account, 4, 1, 1).draws, draws(&[(1, 4)]));
     account.set_suspended(false);
     assert_eq!(account.check_authorizes(), Ok(()));
+}
+
+#[test]
+fn an_account_is_changed_by_a_refill_a_standing_or_a_transfer_and_by_nothing_else() {
+    let mut account = untouched();
+    account.set_suspended(false);
+    account.set_refills_at(None);
+    assert!(!account.is_changed() && !account.has_other_standing());
+    account.set_suspended(true);
+    assert!(account.is_changed() && account.has_other_standing());
+
+    let mut account = untouched();
+    account.set_refills_at(Some(after(300)));
+    account.set_refills_at(Some(after(300)));
+    assert!(account.is_changed(), "it is set to what it was just set to, and that is not stored yet");
+
+    let mut account = account_of(&[(GrantSource::Plan, 10, Some(100))]);
+    assert!(account.is_changed());
+    charge(&mut account, 4, 1, 1);
+    assert_eq!(account.issued_grants().count(), 1);
+    assert_eq!(account.changed_grants().count(), 0, "one that is new is stored as it is now");
+}
+
+#[test]
+fn what_is_accrued_first_says_when_all_of_it_is_due() {
+    let pico = |count| Pico::new(count).unwrap();
+    let state = |account: &Account| (account.overflow().accrued.get(), account.overflow().due_at);
+    let mut account = untouched();
+    account.accrue(Pico::ZERO, after(10)).unwrap();
+    assert_eq!((state(&account), account.has_other_overflow()), ((0, None), false));
+    account.accrue(pico(7), after(10)).unwrap();
+    account.accrue(pico(3), after(20)).unwrap();
+    assert_eq!((state(&account), account.has_other_overflow()), ((10, Some(after(10))), true));
+    account.take_accrued(pico(4));
+    assert_eq!(state(&account), (6, Some(after(10))));
+    account.put_accrued_off(after(30));
+    assert_eq!(state(&account), (6, Some(after(30))));
+    account.take_accrued(pico(9));
+    assert_eq!(state(&account), (0, None));
+    account.put_accrued_off(after(40));
+    assert_eq!(state(&account), (0, None), "nothing is due where nothing is accrued");
 }
 
 #[test]
