@@ -487,6 +487,7 @@ async fn a_renewal_that_waits_for_its_customer_is_past_due_until_the_customer_ac
         assert!(whom.len() == 2 && bought.iter().all(|(_, id)| whom.contains(&id)), "{kind}: {told:?}");
         assert!(kind == "payment.requires_action" || told[0]["waits_for_customer"] == true, "{told:?}");
     }
+    shop.agree().await;
     // One acts: the whole pool for the whole price, until the cycle's unchanged end.
     let (customer, subscription) = &bought[0];
     let intents = shop.double.intents();

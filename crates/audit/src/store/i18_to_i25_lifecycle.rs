@@ -257,7 +257,8 @@ pub(crate) const I23_HISTORY: Check = Check::new(
 );
 
 /// An unpaid renewal is dunned for as long as it may be paid, and no longer (R-22): open exactly while its purchase is
-/// pending, a try due only while none is in flight.
+/// pending, a try due only while none is in flight. One that waits for its customer has failed: nobody is there when a
+/// renewal is charged.
 pub(crate) const I23_DUNNINGS: Check = Check::new(
     23,
     "dunnings",
@@ -269,8 +270,8 @@ pub(crate) const I23_DUNNINGS: Check = Check::new(
      from dunnings d
      join subscriptions s on s.tenant_id = d.tenant_id and s.subscription_id = d.subscription_id
      join purchases p on p.tenant_id = d.tenant_id and p.purchase_id = d.purchase_id
-     cross join lateral (select count(*) filter (where y.status in ('created', 'requires_action', 'pending')) as tries_in_flight,
-             count(*) filter (where y.status in ('failed', 'canceled')) as failed
+     cross join lateral (select count(*) filter (where y.status in ('created', 'pending')) as tries_in_flight,
+             count(*) filter (where y.status in ('failed', 'canceled', 'requires_action')) as failed
          from payments y where y.tenant_id = d.tenant_id and y.invoice_id = p.invoice_id) y
      where d.tenant_id = $1 and ($2::uuid is null or s.customer_id = $2)
          and (p.kind <> 'renewal' or p.subscription_id <> d.subscription_id
@@ -286,7 +287,7 @@ pub(crate) const I23_DUNNINGS: Check = Check::new(
      where p.tenant_id = $1 and ($2::uuid is null or s.customer_id = $2)
          and p.kind = 'renewal' and p.status = 'pending' and s.status = 'past_due'
          and exists (select from payments y where y.tenant_id = p.tenant_id and y.invoice_id = p.invoice_id
-             and y.status = 'failed')
+             and y.status in ('failed', 'requires_action'))
          and not exists (select from dunnings d
              where d.tenant_id = p.tenant_id and d.purchase_id = p.purchase_id)",
 );
