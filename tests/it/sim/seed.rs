@@ -114,8 +114,6 @@ impl Seed {
     /// What is in force only a moment later.
     async fn after(&mut self, command: &Command) {
         match command {
-            // Another server believes for a second that nothing has changed.
-            Command::SetExhaustion { .. } => tokio::time::sleep(Duration::from_millis(1_050)).await,
             // Usage of a month that is over is due at once where no cycle runs any more; a minute's tick would find it.
             Command::Cancel { at_once: true, .. } if self.failure.is_none() => {
                 let run = Command::Jump { to: self.model.now };
