@@ -8,7 +8,7 @@ use domain::policy::Policies;
 use serde_json::json;
 use testkit::LoneServers;
 
-use crate::support::{Client, World, event};
+use crate::support::{Client, RedisAsItWas, World, event};
 
 const CLIENTS: usize = 64;
 
@@ -208,22 +208,11 @@ async fn a_capture_that_redis_was_not_told_is_told_by_the_repeat() {
     let ada = client.customer("ada").await;
     client.subscribe(&ada, "lite").await;
     client.authorize("a1", &ada, "mimo-v2-omni", 20_000, 0).await.expect(201);
-    let redis = redis::Client::open(world.stores.redis_url.as_str()).unwrap();
-    let mut redis = redis.get_multiplexed_async_connection().await.unwrap();
-    // As Redis is where a server dies between its commit and telling.
-    let names: Vec<String> = redis::cmd("KEYS").arg("{*").query_async(&mut redis).await.unwrap();
-    let mut before = Vec::new();
-    for name in &names {
-        let dump: Vec<u8> = redis::cmd("DUMP").arg(name).query_async(&mut redis).await.unwrap();
-        before.push((name, dump));
-    }
+    let before = RedisAsItWas::noted(&world.stores).await;
     let mut used = event("e1", &ada, "mimo-v2-omni", json!({"input": 1_000}));
     used["authorization"] = json!("a1");
     client.post("/v1/usage/events", used.clone()).await.expect(200);
-    for (name, dump) in before {
-        let restore = redis::cmd("RESTORE").arg(name).arg(0).arg(dump).arg("REPLACE").to_owned();
-        restore.query_async::<()>(&mut redis).await.unwrap();
-    }
+    before.restore().await;
     assert_eq!(client.balance(&ada).await["held"], 20_000, "the hold seems to run");
 
     client.post("/v1/usage/events", used).await.expect(200);

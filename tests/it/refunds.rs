@@ -3,12 +3,15 @@
 use chrono::Duration;
 use domain::dispute::DisputeReport;
 use domain::id::PaymentId;
+use domain::policy::Policies;
 use domain::refund::RefundReport;
-use domain::{Currency, Money, Refusal};
+use domain::{Currency, Money, Refusal, TenantScope};
+use idempotency::RequestKey;
 use serde_json::{Value, json};
-use subscriptions::{ListedRefund, Subscriptions};
+use subscriptions::{CancelAt, ListedRefund, Subscriptions};
+use testkit::LoneServers;
 
-use crate::support::{Client, World, event, events_totalling, subscribe};
+use crate::support::{Client, RedisAsItWas, World, event, events_totalling, subscribe};
 
 /// A customer on lite who paid 0.72 for 60,000,000 Credits and has spent this many of them.
 struct Bought {
@@ -543,4 +546,49 @@ async fn a_top_up_goes_back_and_is_disputed_without_a_subscription() {
     client.authorize("a", &customer, "mimo-v2-omni", 1_000, 10).await.expect(201);
     let output = world.command("verify").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// Takes what was bought back, in one of the ways that there are.
+async fn taken_back(way: &str, by: &Subscriptions, scope: &TenantScope, bought: &Bought) {
+    let key = RequestKey::new(Some(way), "POST", "/", &json!(null)).unwrap();
+    let (subscription, invoice) = (bought.subscription.parse().unwrap(), bought.invoice.parse().unwrap());
+    match way {
+        "canceled" => {
+            by.cancel(scope, subscription, CancelAt::Once { refund: false }, &key).await.unwrap();
+        }
+        "refunded" => {
+            by.refund_invoice(scope, invoice, None, None, &key).await.unwrap();
+        }
+        "refund-listed" => {
+            by.apply_refunds(scope, bought.payment, &[listed("re_1", usd(72))], scope.now).await.unwrap();
+        }
+        "disputed" => {
+            let lost = DisputeReport::Lost;
+            by.apply_dispute(scope, bought.payment, "dp_1", lost, usd(72), scope.now).await.unwrap();
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credits_that_redis_still_has_are_gone_there_once_the_repeat_says_so() {
+    let lone = LoneServers::start("told-of-refunds").await;
+    let world = World::on(lone.stores(), Policies::default()).await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let (subscriptions, scope) = (world.subscriptions(), world.scope().await);
+    for way in ["canceled", "refunded", "refund-listed", "disputed"] {
+        let ada = bought(client, way, 0).await;
+        let authorize = async |id: &str| client.authorize(id, &ada.customer, "mimo-v2-omni", 1_000, 0).await;
+        authorize("first").await.expect(201);
+        let before = RedisAsItWas::noted(&world.stores).await;
+        taken_back(way, &subscriptions, &scope, &ada).await;
+        before.restore().await;
+        assert_eq!(authorize("untold").await.status, 201, "{way}: as nobody knows of it yet");
+
+        taken_back(way, &subscriptions, &scope, &ada).await;
+
+        let refused = authorize("told").await;
+        assert_eq!(refused.status, 402, "{way}: {}", refused.body);
+    }
 }

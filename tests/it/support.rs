@@ -15,6 +15,7 @@ use domain::policy::Policies;
 use domain::scope::TenantMode;
 use hot_balances::HotBalances;
 use ledger::Ledger;
+use redis::aio::MultiplexedConnection;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use subscriptions::Subscriptions;
@@ -22,6 +23,34 @@ use tenants::{NewTenant, Scope, Tenants, TokenKey};
 use testkit::Stores;
 use usage::Usage;
 use uuid::Uuid;
+
+/// What Redis has of all accounts. Put back, it is as where a server died between its commit and telling Redis.
+pub struct RedisAsItWas {
+    redis: MultiplexedConnection,
+    dumps: Vec<(String, Vec<u8>)>,
+}
+
+impl RedisAsItWas {
+    /// Of stores with a Redis of their own.
+    pub async fn noted(stores: &Stores) -> RedisAsItWas {
+        let redis = redis::Client::open(stores.redis_url.as_str()).unwrap();
+        let mut redis = redis.get_multiplexed_async_connection().await.unwrap();
+        let names: Vec<String> = redis::cmd("KEYS").arg("{*").query_async(&mut redis).await.unwrap();
+        let mut dumps = Vec::new();
+        for name in names {
+            let dump = redis::cmd("DUMP").arg(&name).query_async(&mut redis).await.unwrap();
+            dumps.push((name, dump));
+        }
+        RedisAsItWas { redis, dumps }
+    }
+
+    pub async fn restore(mut self) {
+        for (name, dump) in self.dumps {
+            let restore = redis::cmd("RESTORE").arg(name).arg(0).arg(dump).arg("REPLACE").to_owned();
+            restore.query_async::<()>(&mut self.redis).await.unwrap();
+        }
+    }
+}
 
 /// Where every test tenant's clock starts.
 pub const START: &str = "2026-01-31T10:00:00Z";

@@ -15,6 +15,7 @@ use ledger::Accounts;
 use payments::Collected;
 
 use crate::apply_sale_payment::apply_to_sale;
+use crate::collect::to_publish;
 use crate::event::About;
 use crate::subscription::{Purchase, PurchaseKind, Subscription};
 use crate::{Subscriptions, dunning, effect, event, provider_report, purchase, refund, store};
@@ -22,7 +23,7 @@ use crate::{Subscriptions, dunning, effect, event, provider_report, purchase, re
 /// A payment's status after a report, and the accounts to publish.
 pub(crate) struct Applied {
     pub(crate) status: PaymentStatus,
-    pub(crate) accounts: Option<Accounts>,
+    pub(crate) accounts: Accounts,
 }
 
 impl Subscriptions {
@@ -36,7 +37,7 @@ impl Subscriptions {
     ) -> Result<PaymentStatus> {
         let applied =
             self.db.transaction(scope.tenant, async |tx| apply(tx, scope, payment, collected).await).await?;
-        self.publish(scope, applied.accounts).await;
+        self.ledger.publish(scope.tenant, &applied.accounts, scope.now).await;
         Ok(applied.status)
     }
 }
@@ -59,9 +60,10 @@ async fn apply(
     let recorded = invoices::record_report(tx, tenant, &invoice, payment, &report).await?;
     let became = recorded.became();
     let was_customers_turn = recorded.before == PaymentStatus::RequiresAction;
-    let mut applied = Applied { status: recorded.payment.status, accounts: None };
+    let mut status = recorded.payment.status;
+    let mut accounts = None;
     if recorded.is_new_mismatch {
-        applied.accounts = provider_report::park(tx, scope, invoice.customer, &recorded.payment).await?;
+        accounts = provider_report::park(tx, scope, invoice.customer, &recorded.payment).await?;
     }
     let payment = recorded.payment;
     match became {
@@ -70,7 +72,7 @@ async fn apply(
             emit(tx, scope, event::PAYMENT_REQUIRES_ACTION, &subscription, &payment).await?;
             if purchase.kind == PurchaseKind::Renewal && purchase.is_pending() {
                 // Nobody is there when a renewal is charged: unpaid it is, until the customer has acted.
-                applied.accounts = dunning::failed(tx, scope, &mut subscription, &purchase, &payment).await?;
+                accounts = dunning::failed(tx, scope, &mut subscription, &purchase, &payment).await?;
             }
         }
         Some(PaymentStatus::Pending) => {
@@ -81,10 +83,9 @@ async fn apply(
                 // What has worked pays the renewals too, whatever was tried before it.
                 subscription.payment_method = payment.method.clone();
             }
-            applied.accounts =
-                purchase::settle(tx, scope, &mut subscription, &mut purchase, report.at).await?;
-            if applied.accounts.is_none() {
-                applied.status = PaymentStatus::Refunded;
+            accounts = purchase::settle(tx, scope, &mut subscription, &mut purchase, report.at).await?;
+            if accounts.is_none() {
+                status = PaymentStatus::Refunded;
                 too_late(tx, scope, &subscription, &mut purchase, &payment).await?;
             }
         }
@@ -96,7 +97,7 @@ async fn apply(
             emit(tx, scope, event::PAYMENT_FAILED, &subscription, &payment).await?;
         }
         Some(PaymentStatus::Failed) => {
-            applied.accounts = failed(tx, scope, &mut subscription, &mut purchase, &payment).await?;
+            accounts = failed(tx, scope, &mut subscription, &mut purchase, &payment).await?;
         }
         Some(PaymentStatus::Canceled) => {
             emit(tx, scope, event::PAYMENT_CANCELED, &subscription, &payment).await?;
@@ -105,7 +106,8 @@ async fn apply(
             }
         }
     }
-    Ok(applied)
+    let accounts = to_publish(tx, scope, invoice.customer, accounts).await?;
+    Ok(Applied { status, accounts })
 }
 
 /// A success for a purchase that is open and can no longer take effect (R-14b).

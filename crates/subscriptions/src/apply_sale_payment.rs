@@ -28,9 +28,11 @@ pub(crate) async fn apply_to_sale(
     let report = provider_report::read(tx, scope, payment, collected, at).await?;
     let recorded = invoices::record_report(tx, tenant, &invoice, payment, &report).await?;
     let became = recorded.became();
-    let mut applied = Applied { status: recorded.payment.status, accounts: None };
-    if recorded.is_new_mismatch {
-        applied.accounts = provider_report::park(tx, scope, customer, &recorded.payment).await?;
+    let mut status = recorded.payment.status;
+    if recorded.is_new_mismatch
+        && let Some(parked) = provider_report::park(tx, scope, customer, &recorded.payment).await?
+    {
+        accounts = parked;
     }
     let payment = recorded.payment;
     let about = About::Customer(customer);
@@ -45,10 +47,9 @@ pub(crate) async fn apply_to_sale(
         Some(PaymentStatus::Succeeded) if sale.is_pending() => {
             sale::take(tx, scope, &mut sale, accounts.get_mut(customer)?, report.at).await?;
             ledger::write(tx, tenant, &accounts, scope.now).await?;
-            applied.accounts = Some(accounts);
         }
         Some(PaymentStatus::Succeeded) => {
-            applied.status = PaymentStatus::Refunded;
+            status = PaymentStatus::Refunded;
             invoices::mark_refunded(tx, tenant, payment.id).await?;
             give_back(tx, scope, about, &payment).await?;
         }
@@ -67,5 +68,5 @@ pub(crate) async fn apply_to_sale(
             about.emit(tx, scope, event::PAYMENT_CANCELED, event::payment(&payment)).await?;
         }
     }
-    Ok(applied)
+    Ok(Applied { status, accounts })
 }

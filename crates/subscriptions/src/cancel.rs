@@ -12,6 +12,7 @@ use ledger::Accounts;
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::collect::to_publish;
 use crate::event::About;
 use crate::refund::Wanted;
 use crate::subscription::{Purchase, Subscription};
@@ -65,10 +66,11 @@ impl Subscriptions {
                     }
                     (false, _, CancelAt::CycleEnd) => set_flag(tx, scope, &mut subscription, true).await?,
                 };
+                let accounts = to_publish(tx, scope, subscription.customer, accounts).await?;
                 Ok((one(tx, scope, subscription).await?, accounts, refunds))
             })
             .await?;
-        self.publish(scope, accounts).await;
+        self.ledger.publish(tenant, &accounts, scope.now).await;
         self.ask_now(scope, &refunds).await?;
         Ok(view)
     }
@@ -93,10 +95,11 @@ impl Subscriptions {
                     let accounts = set_flag(tx, scope, &mut subscription, false).await?;
                     Some(accounts.ok_or(Refusal::NothingScheduled)?)
                 };
+                let accounts = to_publish(tx, scope, subscription.customer, accounts).await?;
                 Ok((one(tx, scope, subscription).await?, accounts))
             })
             .await?;
-        self.publish(scope, accounts).await;
+        self.ledger.publish(tenant, &accounts, scope.now).await;
         Ok(view)
     }
 

@@ -1,9 +1,9 @@
 //! The calls to the payment provider: outside every transaction, under the payment's id.
 
-use db::{Error, Result};
-use domain::TenantScope;
+use db::{Connection, Error, Result};
+use domain::id::{CustomerId, InvoiceId};
 use domain::invoice::{PaymentReport, PaymentStatus};
-use domain::{Refusal, id::InvoiceId};
+use domain::{Refusal, TenantScope};
 use invoices::Payment;
 use ledger::Accounts;
 use payments::{Collect, Collected, ProviderError};
@@ -80,6 +80,20 @@ impl Subscriptions {
         if let Some(accounts) = accounts {
             self.ledger.publish(scope.tenant, &accounts, scope.now).await;
         }
+    }
+}
+
+/// What the fifth beat publishes. Where this try has changed nothing, the account as it stands: an earlier try may have
+/// died between its commit and its publishing, and who hears of the change may count on it.
+pub(crate) async fn to_publish(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    customer: CustomerId,
+    changed: Option<Accounts>,
+) -> Result<Accounts> {
+    match changed {
+        Some(accounts) => Ok(accounts),
+        None => ledger::lock(tx, scope.tenant, &[customer]).await,
     }
 }
 

@@ -15,6 +15,7 @@ use ledger::Accounts;
 use serde_json::{Value, json};
 
 use crate::buyer::{self, Buyer};
+use crate::collect::to_publish;
 use crate::suspend::{lift, suspend};
 use crate::{Subscriptions, event, store};
 
@@ -35,7 +36,7 @@ impl Subscriptions {
         let told = DisputeTold { provider_ref: dispute, report, amount, at };
         let accounts =
             self.db.transaction(scope.tenant, async |tx| apply(tx, scope, payment, &told).await).await?;
-        self.publish(scope, accounts).await;
+        self.ledger.publish(scope.tenant, &accounts, scope.now).await;
         Ok(())
     }
 }
@@ -45,7 +46,7 @@ async fn apply(
     scope: &TenantScope,
     payment: PaymentId,
     told: &DisputeTold<'_>,
-) -> Result<Option<Accounts>> {
+) -> Result<Accounts> {
     let tenant = scope.tenant;
     if !(1..=255).contains(&told.provider_ref.len()) || told.provider_ref.contains('\0') {
         return Err(Refusal::invalid_field("/dispute", "malformed").into());
@@ -68,17 +69,20 @@ async fn apply(
         }
     }
     let Some((mut dispute, before)) = invoices::record_dispute(tx, tenant, &payment, told).await? else {
-        return Ok(None);
+        return to_publish(tx, scope, buyer.customer(), None).await;
     };
-    match dispute.state {
-        DisputeState::Open => buyer.about().emit(tx, scope, event::DISPUTE_OPENED, said(&dispute)).await?,
+    let changed = match dispute.state {
+        DisputeState::Open => {
+            buyer.about().emit(tx, scope, event::DISPUTE_OPENED, said(&dispute)).await?;
+            None
+        }
         DisputeState::Won => {
             let accounts = match before {
                 Some(DisputeState::Lost) => Some(reinstate(tx, scope, &mut buyer, &mut dispute).await?),
                 None | Some(DisputeState::Open | DisputeState::Won) => None,
             };
             buyer.about().emit(tx, scope, event::DISPUTE_WON, said(&dispute)).await?;
-            return Ok(accounts);
+            accounts
         }
         DisputeState::Lost => {
             let grant = store::purchases::grant_of_invoice(tx, tenant, invoice).await?;
@@ -105,10 +109,10 @@ async fn apply(
                 }
             }
             ledger::write(tx, tenant, &accounts, scope.now).await?;
-            return Ok(Some(accounts));
+            Some(accounts)
         }
-    }
-    Ok(None)
+    };
+    to_publish(tx, scope, buyer.customer(), changed).await
 }
 
 /// Gives back what a lost dispute had taken: the Credits, where no other dispute of the payment is lost, and the

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::buyer::{self, Buyer};
-use crate::collect::unavailable;
+use crate::collect::{to_publish, unavailable};
 use crate::event::About;
 use crate::{Subscriptions, event, jobs, store};
 
@@ -69,19 +69,16 @@ impl Subscriptions {
             .transaction(tenant, async |tx| {
                 let id = RefundId::from_uuid(Uuid::now_v7());
                 match idempotency::claim(tx, tenant, request, id.uuid(), scope.now).await? {
-                    Claim::New => {
-                        let (refund, accounts) =
-                            by_operator(tx, scope, invoice, id, amount_minor, reason.clone()).await?;
-                        Ok((refund, Some(accounts)))
-                    }
+                    Claim::New => by_operator(tx, scope, invoice, id, amount_minor, reason.clone()).await,
                     Claim::Unfinished { fact } => {
-                        let id = RefundId::from_uuid(fact);
-                        Ok((invoices::refund(tx, tenant, id).await?, None))
+                        let refund = invoices::refund(tx, tenant, RefundId::from_uuid(fact)).await?;
+                        let customer = invoices::find(tx, tenant, refund.invoice).await?.customer;
+                        Ok((refund, to_publish(tx, scope, customer, None).await?))
                     }
                 }
             })
             .await?;
-        self.publish(scope, accounts).await;
+        self.ledger.publish(tenant, &accounts, scope.now).await;
         self.ask_now(scope, &[refund.id]).await?;
         self.db.transaction(tenant, async |tx| invoices::refund(tx, tenant, refund.id).await).await
     }
@@ -101,7 +98,7 @@ impl Subscriptions {
             .db
             .transaction(scope.tenant, async |tx| as_listed(tx, scope, payment, listed, at).await)
             .await?;
-        self.publish(scope, accounts).await;
+        self.ledger.publish(scope.tenant, &accounts, scope.now).await;
         Ok(())
     }
 
@@ -121,10 +118,11 @@ impl Subscriptions {
                 let invoice = invoices::refund(tx, tenant, refund).await?.invoice;
                 let buyer = buyer::lock(tx, tenant, invoice).await?;
                 invoices::lock(tx, tenant, invoice).await?;
-                settle(tx, scope, &buyer, refund, report, failure_code).await
+                let (status, accounts) = settle(tx, scope, &buyer, refund, report, failure_code).await?;
+                Ok((status, to_publish(tx, scope, buyer.customer(), accounts).await?))
             })
             .await?;
-        self.publish(scope, accounts).await;
+        self.ledger.publish(tenant, &accounts, scope.now).await;
         Ok(status)
     }
 
@@ -261,7 +259,7 @@ async fn as_listed(
     payment: PaymentId,
     listed: &[ListedRefund],
     at: Timestamp,
-) -> Result<Option<Accounts>> {
+) -> Result<Accounts> {
     let tenant = scope.tenant;
     let invoice = invoices::payment(tx, tenant, payment).await?.invoice;
     let buyer = buyer::lock(tx, tenant, invoice).await?;
@@ -309,7 +307,7 @@ async fn as_listed(
         };
         accounts = changed.or(accounts);
     }
-    Ok(accounts)
+    to_publish(tx, scope, buyer.customer(), accounts).await
 }
 
 /// Stores a refund that the provider has told of.
