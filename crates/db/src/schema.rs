@@ -243,6 +243,7 @@ diesel::table! {
         is_up -> Bool,
         run_id -> Nullable<Text>,
         changed_at -> Timestamptz,
+        left_epoch -> Nullable<BigInt>,
     }
 }
 

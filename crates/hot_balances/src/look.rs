@@ -89,6 +89,25 @@ impl HotBalances {
     /// The live holds of accounts: those that nobody has ended; some may have run out. Two round trips for
     /// all of them. Away where Redis is not in this epoch.
     pub async fn live(&self, epoch: Epoch, accounts: &[AccountKey]) -> Result<Vec<KnownHold>, Away> {
+        let named = self.live_ids(epoch, accounts).await?;
+        Ok(live_of(self.find(epoch, &named).await?))
+    }
+
+    /// The same of an epoch that Redis is no longer in: what it has is true, and may not be all.
+    pub async fn live_left_behind(
+        &self,
+        epoch: Epoch,
+        accounts: &[AccountKey],
+    ) -> Result<Vec<KnownHold>, Away> {
+        let named = self.live_ids(epoch, accounts).await?;
+        Ok(live_of(self.find_left_behind(epoch, &named).await?))
+    }
+
+    async fn live_ids(
+        &self,
+        epoch: Epoch,
+        accounts: &[AccountKey],
+    ) -> Result<Vec<(AccountKey, ExternalId)>, Away> {
         let ranges = accounts.iter().map(|account| {
             let mut range = redis::cmd("ZRANGE");
             range.arg(account.keys(epoch).live()).arg(0).arg(-1);
@@ -100,8 +119,7 @@ impl HotBalances {
             let ids = members.iter().filter_map(|member| member.split_once('|')?.1.parse().ok());
             named.extend(ids.map(|id: ExternalId| (*account, id)));
         }
-        let found = self.find(epoch, &named).await?;
-        Ok(found.into_iter().flatten().filter(|known| known.end.is_none()).collect())
+        Ok(named)
     }
 
     /// What an account's live holds come to at `now`; `None` where Redis does not have the account, or is
@@ -128,4 +146,8 @@ impl HotBalances {
         let read: Result<Vec<T>, _> = values.into_iter().map(from_redis_value).collect();
         read.map_err(|error| Away(error.to_string()))
     }
+}
+
+fn live_of(found: Vec<Option<KnownHold>>) -> Vec<KnownHold> {
+    found.into_iter().flatten().filter(|known| known.end.is_none()).collect()
 }

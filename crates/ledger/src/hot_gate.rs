@@ -79,8 +79,6 @@ pub(crate) struct HotGate {
     seen: Mutex<Option<Seen>>,
     /// The epoch that was read last, also once it may no longer be used for deciding.
     last_read: Mutex<Option<(Epoch, bool)>>,
-    /// The epoch with Redis that this server was in before the one that was read last.
-    left: Mutex<Option<Epoch>>,
     reading: tokio::sync::Mutex<()>,
     pinged_at: Mutex<Option<Instant>>,
     /// Told when this server has begun an epoch with Redis.
@@ -133,11 +131,6 @@ impl HotGate {
     /// Redis what was committed, never for deciding.
     pub(crate) fn last_seen(&self) -> Option<(Epoch, bool)> {
         *lock(&self.last_read)
-    }
-
-    /// The epoch with Redis before the one that was read last: Redis may still have its holds.
-    pub(crate) fn left_epoch(&self) -> Option<Epoch> {
-        *lock(&self.left)
     }
 
     /// Returns when this server has begun an epoch with Redis, in which nothing is loaded yet.
@@ -250,12 +243,7 @@ impl HotGate {
             settles_at: Instant::now() + unsettled,
         };
         *lock(&self.seen) = Some(seen);
-        let before = lock(&self.last_read).replace((seen.epoch, seen.is_up));
-        if let Some((before, true)) = before
-            && before != seen.epoch
-        {
-            *lock(&self.left) = Some(before);
-        }
+        *lock(&self.last_read) = Some((seen.epoch, seen.is_up));
         Ok(seen)
     }
 }

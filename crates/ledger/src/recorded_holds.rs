@@ -1,5 +1,6 @@
-//! The holds that PostgreSQL knows of: rows for those that it granted and for all that have ended,
-//! packed ones for those that Redis granted in earlier epochs.
+//! The holds of earlier epochs: rows for those that PostgreSQL granted and for all that have ended, packed ones for
+//! those that Redis granted, and what Redis has still of those that were granted by a server that died before it had
+//! recorded them.
 
 use std::collections::HashMap;
 
@@ -7,12 +8,14 @@ use db::{Connection, Result};
 use domain::Timestamp;
 use domain::hold::Hold;
 use domain::id::{CustomerId, ExternalId, TenantId};
-use hot_balances::{Epoch, KnownHold};
+use hot_balances::{AccountKey, Epoch, KnownHold};
 
 use crate::{Ledger, store};
 
 /// Ended holds of one account that are brought back into Redis at most.
 const ENDED_MAX: i64 = 2_000;
+
+type Holds = HashMap<(CustomerId, ExternalId), KnownHold>;
 
 impl Ledger {
     /// The live holds of these customers, of before `epoch`.
@@ -24,21 +27,10 @@ impl Ledger {
         epoch: Epoch,
         now: Timestamp,
     ) -> Result<Vec<KnownHold>> {
-        let recovered = self.recovered.before(tx, tenant, epoch, now).await?;
-        let earlier: Vec<KnownHold> =
-            customers.iter().flat_map(|customer| recovered.of(*customer, now)).collect();
-        let ids: Vec<&str> = earlier.iter().map(|known| known.hold.id.as_str()).collect();
-        let rows = store::live_holds_and(tx, tenant, customers, now, &ids).await?;
-        let key = |known: &KnownHold| (known.hold.customer, known.hold.id.clone());
-        let mut holds: HashMap<(CustomerId, ExternalId), KnownHold> =
-            earlier.iter().map(|known| (key(known), known.clone())).collect();
-        for row in rows {
-            // An end that is recorded is the end; of two expiries the later was a renewal.
-            let is_newer = row.end.is_some()
-                || holds.get(&key(&row)).is_none_or(|known| known.hold.expires_at <= row.hold.expires_at);
-            if is_newer {
-                holds.insert(key(&row), row);
-            }
+        let mut holds = self.earlier_holds(tx, tenant, customers, epoch, now).await?;
+        let ids: Vec<String> = holds.keys().map(|(_, id)| id.to_string()).collect();
+        for row in store::live_holds_and(tx, tenant, customers, now, &ids).await? {
+            add(&mut holds, row);
         }
         Ok(holds.into_values().filter(|known| known.end.is_none()).collect())
     }
@@ -58,7 +50,38 @@ impl Ledger {
         Ok(holds)
     }
 
-    /// Gives each of a customer's packed holds of before `epoch` a row, once an epoch: whoever decides in
+    /// Those that may have no row; one that has may have ended since.
+    async fn earlier_holds(
+        &self,
+        tx: &mut Connection,
+        tenant: TenantId,
+        customers: &[CustomerId],
+        epoch: Epoch,
+        now: Timestamp,
+    ) -> Result<Holds> {
+        let mut earlier = Holds::new();
+        let recovered = self.recovered.before(tx, tenant, epoch, now).await?;
+        for known in customers.iter().flat_map(|customer| recovered.of(*customer, now)) {
+            add(&mut earlier, known);
+        }
+        let left = store::hot_state(tx).await?.left.map(Epoch);
+        if let Some(left) = left.filter(|_| !self.recovered.is_gone(epoch)) {
+            let keys: Vec<AccountKey> =
+                customers.iter().map(|customer| AccountKey { tenant, customer: *customer }).collect();
+            match self.hot.live_left_behind(left, &keys).await {
+                Ok(live) => {
+                    for known in live.into_iter().filter(|known| known.hold.expires_at > now) {
+                        add(&mut earlier, known);
+                    }
+                }
+                // Not asked again: whoever waits for an answer holds locks.
+                Err(_) => self.recovered.note_gone(epoch),
+            }
+        }
+        Ok(earlier)
+    }
+
+    /// Gives each of a customer's unended holds of before `epoch` a row, once an epoch: whoever decides in
     /// PostgreSQL then sums up rows. Under the account's lock.
     pub(crate) async fn record_earlier_holds(
         &self,
@@ -71,9 +94,19 @@ impl Ledger {
         if self.recovered.has_rows(tenant, customer, epoch) {
             return Ok(());
         }
-        let earlier = self.recovered.before(tx, tenant, epoch, now).await?.of(customer, now);
+        let earlier = self.earlier_holds(tx, tenant, &[customer], epoch, now).await?;
         let rows: Vec<(Hold, String)> =
-            earlier.into_iter().map(|known| (known.hold, known.fingerprint)).collect();
+            earlier.into_values().map(|known| (known.hold, known.fingerprint)).collect();
         if rows.is_empty() { Ok(()) } else { store::insert_holds(tx, tenant, &rows).await }
+    }
+}
+
+/// An end that is recorded is the end; of two expiries the later was a renewal.
+fn add(holds: &mut Holds, known: KnownHold) {
+    let key = (known.hold.customer, known.hold.id.clone());
+    let is_newer = known.end.is_some()
+        || holds.get(&key).is_none_or(|other| other.hold.expires_at <= known.hold.expires_at);
+    if is_newer {
+        holds.insert(key, known);
     }
 }

@@ -45,6 +45,8 @@ pub(crate) struct Recovered {
     reading: tokio::sync::Mutex<()>,
     /// The accounts whose earlier holds have rows, and the epoch that this was in.
     have_rows: Mutex<HaveRows>,
+    /// The epoch in which Redis did not say what it has still of an earlier one.
+    gone_in: Mutex<Option<Epoch>>,
 }
 
 impl Recovered {
@@ -61,6 +63,15 @@ impl Recovered {
             *have_rows = HaveRows { epoch: Some(epoch), accounts: HashSet::new() };
         }
         have_rows.accounts.insert((tenant, customer));
+    }
+
+    /// Whether Redis is not to be asked in this epoch what it has still of an earlier one.
+    pub(crate) fn is_gone(&self, epoch: Epoch) -> bool {
+        *self.gone_in.lock().unwrap_or_else(PoisonError::into_inner) == Some(epoch)
+    }
+
+    pub(crate) fn note_gone(&self, epoch: Epoch) {
+        *self.gone_in.lock().unwrap_or_else(PoisonError::into_inner) = Some(epoch);
     }
 
     /// A tenant's holds of the epochs before `epoch`.

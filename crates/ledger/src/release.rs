@@ -81,7 +81,7 @@ pub async fn find_holds(
     }
     let earlier = ledger.recovered.before(tx, tenant, epoch, now).await?;
     add(&mut found, |customer, id| earlier.find(customer, id).cloned());
-    if let Some(left) = ledger.gate.left_epoch() {
+    if let Some(left) = row.left.map(Epoch) {
         // Granted right before by a server that died before it had recorded it.
         ask_for_left_behind(ledger, tenant, left, &mut found).await;
     }

@@ -8,7 +8,7 @@ use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use domain::account::{Cause, CauseKind, EventCost, NewGrant};
 use domain::calendar::Zone;
 use domain::grant::GrantSource;
-use domain::hold::HoldEnd;
+use domain::hold::{Hold, HoldEnd};
 use domain::id::{CustomerId, ExternalId, GrantId, TenantId};
 use domain::scope::TenantMode;
 use domain::{Credits, Refusal, TenantScope, Timestamp};
@@ -181,6 +181,13 @@ async fn hold(
     }
 }
 
+async fn granted(ledger: &Ledger, scope: &TenantScope, customer: CustomerId, id: &str, full: i64) -> Hold {
+    match ledger.hold(scope, customer, &request(scope, id, full, full)).await {
+        Ok(Decision::Granted(granted)) => granted.hold,
+        other => panic!("{other:?}"),
+    }
+}
+
 fn remaining(refusal: Refusal) -> i64 {
     match refusal {
         Refusal::OutOfCredits(out) => out.remaining.get(),
@@ -267,7 +274,9 @@ async fn a_hold_that_died_with_its_server_is_captured_from_the_epoch_that_was_le
     hold(&given.other_ledger(), &given.scope, given.customer, "lost", 20, 20).await.unwrap();
     let next = given.epoch().await + 1;
     let mut superuser = given.stores.superuser().await;
-    let begin = format!("update hot_state set epoch = {next}, changed_at = now() - interval '1 minute'");
+    let begin = format!(
+        "update hot_state set epoch = {next}, left_epoch = epoch, changed_at = now() - interval '1 minute'"
+    );
     superuser.batch_execute(&begin).await.unwrap();
     given.hot().begin_epoch(Epoch(next)).await.unwrap();
     // Longer than a lease: the next request reads who decides.
@@ -276,6 +285,34 @@ async fn a_hold_that_died_with_its_server_is_captured_from_the_epoch_that_was_le
     given.charge(&given.scope, 5, Some("lost")).await;
     let balance = given.ledger.balance(&given.scope, given.customer).await.unwrap();
     assert_eq!(balance.settled, credits(95));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_died_with_its_server_counts_in_the_epochs_that_come_next() {
+    let given = given(Stores::fresh().await).await;
+    given.grant(100, None).await;
+    given.hold("mine", 10, 10).await.unwrap();
+    // Granted, and heard of, by a server that never records it.
+    let lost = granted(&given.other_ledger(), &given.scope, given.customer, "lost", 20).await;
+    let mut superuser = given.stores.superuser().await;
+    for (is_up, deciding) in [(false, "PostgreSQL"), (true, "Redis")] {
+        let next = given.epoch().await + 1;
+        let begin = format!(
+            "update hot_state set epoch = {next}, is_up = {is_up}, changed_at = now() - interval '1 minute',
+                 left_epoch = case when is_up then epoch else left_epoch end"
+        );
+        superuser.batch_execute(&begin).await.unwrap();
+        if is_up {
+            // It was there all the time: somebody had taken it for away.
+            given.hot().begin_epoch(Epoch(next)).await.unwrap();
+        }
+        let server = given.other_ledger();
+        let later = given.at(1);
+        let again = granted(&server, &later, given.customer, "lost", 20).await;
+        assert_eq!(again, lost, "{deciding} decides");
+        let too_much = hold(&server, &later, given.customer, &format!("in-{next}"), 71, 71).await;
+        assert_eq!(too_much.map_err(remaining), Err(70), "{deciding} decides");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,8 @@ pub(crate) struct HotState {
     pub(crate) epoch: i64,
     pub(crate) is_up: bool,
     pub(crate) run_id: Option<String>,
+    /// The epoch with Redis before this one.
+    pub(crate) left: Option<i64>,
     pub(crate) changed_since: Duration,
 }
 
@@ -23,18 +25,21 @@ pub(crate) async fn hot_state(tx: &mut Connection) -> Result<HotState> {
         is_up: bool,
         #[diesel(sql_type = Nullable<Text>)]
         run_id: Option<String>,
+        #[diesel(sql_type = Nullable<BigInt>)]
+        left_epoch: Option<i64>,
         #[diesel(sql_type = BigInt)]
         changed_ms: i64,
     }
     let row: Row = db::sql_query(
-        "select epoch, is_up, run_id, floor(extract(epoch from clock_timestamp()
+        "select epoch, is_up, run_id, left_epoch, floor(extract(epoch from clock_timestamp()
              - greatest(changed_at, clock_timestamp() - interval '1 hour')) * 1000)::bigint as changed_ms
          from hot_state",
     )
     .get_result(tx)
     .await?;
     let changed_since = Duration::from_millis(u64::try_from(row.changed_ms).unwrap_or_default());
-    Ok(HotState { epoch: row.epoch, is_up: row.is_up, run_id: row.run_id, changed_since })
+    let Row { epoch, is_up, run_id, left_epoch: left, .. } = row;
+    Ok(HotState { epoch, is_up, run_id, left, changed_since })
 }
 
 /// Starts the next epoch, unless somebody else has: Redis is down, or up with this run. Waits for the
@@ -54,7 +59,8 @@ pub(crate) async fn start_epoch(
     }
     let started: Option<Started> = db::sql_query(
         "update hot_state
-         set epoch = epoch + 1 + floor(random() * 1000000)::bigint, is_up = $2 is not null, run_id = $2, changed_at = clock_timestamp()
+         set epoch = epoch + 1 + floor(random() * 1000000)::bigint, is_up = $2 is not null, run_id = $2,
+             left_epoch = case when is_up then epoch else left_epoch end, changed_at = clock_timestamp()
          where epoch = $1
          returning epoch",
     )
