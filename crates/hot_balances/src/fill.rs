@@ -1,11 +1,10 @@
 //! Loads an account after a miss.
 
-use domain::Timestamp;
 use domain::hold::HoldEnd;
 
 use crate::known_hold::KnownHold;
 use crate::projection::Projection;
-use crate::{AccountKey, Away, Epoch, HotBalances, LIFE, keep_ms, ms};
+use crate::{AccountKey, Away, Epoch, HotBalances, KEEP_ENDED, LIFE, micros, ms};
 
 /// The most holds that one call brings.
 const HOLDS_A_CALL: usize = 500;
@@ -36,7 +35,6 @@ impl HotBalances {
         epoch: Epoch,
         projection: &Projection,
         holds: FillHolds<'_>,
-        now: Timestamp,
     ) -> Result<Filled, Away> {
         let (brought, holds) = match holds {
             FillHolds::All(holds) => ("all", holds),
@@ -46,11 +44,11 @@ impl HotBalances {
         // one brings the balance, and before it the account is a miss.
         let (most, rest) = holds.split_at(holds.len() - holds.len().min(HOLDS_A_CALL));
         for some in most.chunks(HOLDS_A_CALL) {
-            if self.bring(account, epoch, projection, ("more", some), now).await? == Filled::Lost {
+            if self.bring(account, epoch, projection, ("more", some)).await? == Filled::Lost {
                 return Ok(Filled::Lost);
             }
         }
-        self.bring(account, epoch, projection, (brought, rest), now).await
+        self.bring(account, epoch, projection, (brought, rest)).await
     }
 
     async fn bring(
@@ -59,14 +57,13 @@ impl HotBalances {
         epoch: Epoch,
         projection: &Projection,
         (brought, holds): (&str, &[KnownHold]),
-        now: Timestamp,
     ) -> Result<Filled, Away> {
         let keys = account.keys(epoch);
         let marker = self.0.markers.of(account).to_owned();
-        let mut names = vec![marker, keys.balance(), keys.live(), keys.floor()];
-        names.extend(holds.iter().map(|known| keys.hold(&known.hold.id)));
+        let names = [marker, keys.balance(), keys.live(), keys.holds(), keys.kept(), keys.floor()];
         let mut call = self.0.scripts.fill.on(&names);
         call.arg(epoch.0).arg(ms(LIFE)).arg(projection.write(account, epoch, &self.0.mac_key)).arg(brought);
+        call.arg(micros(KEEP_ENDED));
         for KnownHold { hold, fingerprint, end } in holds {
             call.arg(hold.id.as_str())
                 .arg(hold.credits.get())
@@ -74,8 +71,7 @@ impl HotBalances {
                 .arg(hold.expires_at.timestamp_micros())
                 .arg(hold.counts_until.timestamp_micros())
                 .arg(fingerprint)
-                .arg(end.map_or("live", HoldEnd::name))
-                .arg(keep_ms(now, hold.expires_at));
+                .arg(end.map_or("live", HoldEnd::name));
         }
         let answer: String = self.run(|connection| call.run(connection)).await?;
         Ok(if answer == "lost" { Filled::Lost } else { Filled::Done })

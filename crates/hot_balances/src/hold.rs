@@ -9,7 +9,7 @@ use crate::gather::Asked;
 use crate::known_hold::KnownHold;
 use crate::projection::{Projection, read_credits};
 use crate::scripts::ScriptCall;
-use crate::{Away, HotBalances, LIFE, keep_ms, ms};
+use crate::{Away, HotBalances, KEEP_ENDED, LIFE, micros, ms};
 
 /// What an authorization asks for.
 #[derive(Debug, Clone)]
@@ -89,11 +89,10 @@ impl HotBalances {
         let accounts = || asked.chunk_by(|one, next| (one.account, one.epoch) == (next.account, next.epoch));
         for of_account in accounts() {
             let keys = of_account[0].account.keys(of_account[0].epoch);
-            names.extend([keys.balance(), keys.live()]);
-            names.extend(of_account.iter().map(|asked| keys.hold(&asked.request.id)));
+            names.extend([keys.balance(), keys.live(), keys.holds(), keys.kept()]);
         }
         let mut call = self.0.scripts.hold.on(&names);
-        call.arg(ms(LIFE));
+        call.arg(ms(LIFE)).arg(micros(KEEP_ENDED));
         for of_account in accounts() {
             call.arg(of_account[0].epoch.0).arg(of_account.len());
             for Asked { request, .. } in of_account {
@@ -102,8 +101,7 @@ impl HotBalances {
                     .arg(request.full.get())
                     .arg(request.prompt_only.get())
                     .arg(request.expires_at.timestamp_micros())
-                    .arg(&request.fingerprint)
-                    .arg(keep_ms(request.now, request.expires_at));
+                    .arg(&request.fingerprint);
             }
         }
         call

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use domain::id::{CustomerId, ExternalId, TenantId};
+use domain::id::{CustomerId, TenantId};
 use redis::cluster_routing::Slot;
 
 use crate::mac::MacKey;
@@ -52,8 +52,12 @@ impl AccountKeys {
         format!("{}:floor:{}", self.tag, self.epoch.0)
     }
 
-    pub(crate) fn hold(&self, id: &ExternalId) -> String {
-        format!("{}:hold:{}:{id}", self.tag, self.epoch.0)
+    pub(crate) fn holds(&self) -> String {
+        format!("{}:holds:{}", self.tag, self.epoch.0)
+    }
+
+    pub(crate) fn kept(&self) -> String {
+        format!("{}:kept:{}", self.tag, self.epoch.0)
     }
 }
 

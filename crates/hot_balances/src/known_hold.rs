@@ -14,7 +14,7 @@ pub struct KnownHold {
 }
 
 impl KnownHold {
-    /// Reads a hold's own key: `credits granted_at expires_at counts_until fingerprint state`.
+    /// Reads a hold's field: `credits granted_at expires_at counts_until fingerprint state`.
     pub(crate) fn read(text: &str, id: &ExternalId, customer: CustomerId) -> Option<KnownHold> {
         let parts: Vec<&str> = text.split(' ').collect();
         let [credits, granted_at, expires_at, counts_until, fingerprint, state] = parts[..] else {

@@ -7,11 +7,14 @@
 //! Every key carries the [`Epoch`] it belongs to, so what a late call of an earlier one writes is
 //! never looked at, and goes by its time to live. Keys of one account share the hash tag
 //! `{tenant:customer}`, so that a cluster keeps them in one slot:
-//! - `{..}:balance:EPOCH`: hash of `projection` (signed text, empty once it was dropped), `held`
-//!   (the sum of the live holds), `next` (no later than the first instant at which one stops counting);
-//! - `{..}:live:EPOCH`: sorted set of `credits|hold id` by the instant until which the hold counts;
+//! - `{..}:balance:EPOCH`: hash of `projection` (signed text, empty once it was dropped), `state` (the sum of the live
+//!   holds, and no later than the first instant at which one stops counting), and the *young* holds, `:ID`: a hold is
+//!   granted by one reading and one writing of this key;
+//! - `{..}:holds:EPOCH`: hash of the other holds by their ids, kept past their end so that a repeated request finds them.
+//!   Young ones are put to them when there are some dozens, or one of them stops counting, and when they end;
+//! - `{..}:live:EPOCH`: sorted set of those that count, `credits|ID` by the instant until which they do;
+//! - `{..}:kept:EPOCH`: sorted set of those that do not any more, by the instant at which they are forgotten;
 //! - `{..}:floor:EPOCH`: the version published last, for a few seconds: nothing older is loaded;
-//! - `{..}:hold:EPOCH:ID`: one hold, kept past its end so that a repeated request finds it;
 //! - `tollgate:epoch:..`, the marker: the epoch that Redis is in. A cluster has one in each slot.
 //!
 //! A script changes nothing where the marker is missing or names another epoch: Redis was emptied, or
@@ -48,7 +51,6 @@ mod tell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::Timestamp;
 use redis::RedisResult;
 use tokio::sync::OnceCell;
 
@@ -79,7 +81,7 @@ pub const CALL_MAX: Duration = Duration::from_millis(350);
 /// How long a mark is kept that tells a load under way what has changed since it read: longer than any
 /// load of an account takes, from its reading in PostgreSQL to its writing here.
 const MARK_LIFE: Duration = Duration::from_secs(10);
-/// How long an ended hold stays known, past its expiry.
+/// How long an ended hold stays known, past its expiry, by the tenant's time.
 const KEEP_ENDED: Duration = Duration::from_secs(2 * 3600);
 /// How long an account's keys stay after it was last loaded. A projection runs out long before that.
 const LIFE: Duration = Duration::from_secs(24 * 3600);
@@ -223,9 +225,9 @@ fn no_connection() -> Away {
     Away("no connection".to_owned())
 }
 
-/// How long Redis keeps a hold's own key: past its expiry, counted in the tenant's time.
-fn keep_ms(now: Timestamp, expires_at: Timestamp) -> i64 {
-    (expires_at - now).num_milliseconds().max(0) + ms(KEEP_ENDED)
+/// As the scripts count the tenant's time.
+fn micros(life: Duration) -> i64 {
+    i64::try_from(life.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// In whole milliseconds, as Redis takes them.

@@ -53,16 +53,25 @@ impl HotBalances {
             get.arg(key);
             get
         };
-        let holds = named.iter().map(|(account, id)| get(&account.keys(epoch).hold(id)));
+        let holds = named.iter().flat_map(|(account, id)| {
+            let keys = account.keys(epoch);
+            [(keys.balance(), format!(":{id}")), (keys.holds(), id.to_string())].map(|(key, field)| {
+                let mut get = redis::cmd("HGET");
+                get.arg(key).arg(field);
+                get
+            })
+        });
         // After the holds: an emptying in between is seen.
         let markers: BTreeSet<&str> = named.iter().map(|(account, _)| self.0.markers.of(*account)).collect();
         let mut texts: Vec<Option<String>> =
             self.read_all(holds.chain(markers.into_iter().map(get)).collect()).await?;
-        let markers = texts.split_off(named.len());
+        let markers = texts.split_off(2 * named.len());
         let is_here = markers.iter().all(|marker| marker.as_deref() == Some(epoch.0.to_string().as_str()));
         let read = |((account, id), text): (&(AccountKey, ExternalId), Option<String>)| {
             text.and_then(|text| KnownHold::read(&text, id, account.customer))
         };
+        // Between the two readings it may have gone from the first place to the second, never the other way.
+        let texts = texts.chunks(2).map(|places| places.iter().flatten().next().cloned());
         Ok((named.iter().zip(texts).map(read).collect(), is_here))
     }
 
@@ -71,16 +80,16 @@ impl HotBalances {
     pub async fn peek(&self, epoch: Epoch, accounts: &[AccountKey]) -> Result<Vec<Option<Peeked>>, Away> {
         let gets = accounts.iter().map(|account| {
             let mut get = redis::cmd("HMGET");
-            get.arg(account.keys(epoch).balance()).arg(&["projection", "held"]);
+            get.arg(account.keys(epoch).balance()).arg(&["projection", "state"]);
             get
         });
         let here: Vec<(Option<String>, Option<String>)> = self.read_all(gets.collect()).await?;
-        let read = |(account, (text, held)): (&AccountKey, (Option<String>, Option<String>))| {
+        let read = |(account, (text, state)): (&AccountKey, (Option<String>, Option<String>))| {
             let text = text?;
             Some(Peeked {
                 projection: Projection::read(&text)?,
                 is_signed: is_signed(&text, *account, epoch, &self.0.mac_key),
-                held: read_credits(&held?)?,
+                held: read_credits(state?.split_once(' ')?.0)?,
             })
         };
         Ok(accounts.iter().zip(here).map(read).collect())
@@ -108,15 +117,19 @@ impl HotBalances {
         epoch: Epoch,
         accounts: &[AccountKey],
     ) -> Result<Vec<(AccountKey, ExternalId)>, Away> {
-        let ranges = accounts.iter().map(|account| {
-            let mut range = redis::cmd("ZRANGE");
-            range.arg(account.keys(epoch).live()).arg(0).arg(-1);
-            range
+        let reads = accounts.iter().flat_map(|account| {
+            let keys = account.keys(epoch);
+            let (mut young, mut others) = (redis::cmd("HKEYS"), redis::cmd("ZRANGE"));
+            young.arg(keys.balance());
+            others.arg(keys.live()).arg(0).arg(-1);
+            [young, others]
         });
-        let members: Vec<Vec<String>> = self.read_all(ranges.collect()).await?;
+        let members: Vec<Vec<String>> = self.read_all(reads.collect()).await?;
         let mut named = Vec::new();
-        for (account, members) in accounts.iter().zip(members) {
-            let ids = members.iter().filter_map(|member| member.split_once('|')?.1.parse().ok());
+        for (account, members) in accounts.iter().zip(members.chunks(2)) {
+            let young = members[0].iter().filter_map(|field| field.strip_prefix(':'));
+            let others = members[1].iter().filter_map(|member| Some(member.split_once('|')?.1));
+            let ids = young.chain(others).filter_map(|id| id.parse().ok());
             named.extend(ids.map(|id: ExternalId| (*account, id)));
         }
         Ok(named)

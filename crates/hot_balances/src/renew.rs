@@ -5,7 +5,7 @@ use domain::id::ExternalId;
 
 use crate::known_hold::KnownHold;
 use crate::projection::Projection;
-use crate::{AccountKey, Away, Epoch, HotBalances, keep_ms};
+use crate::{AccountKey, Away, Epoch, HotBalances, KEEP_ENDED, micros};
 
 /// What came of asking for more time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,12 +36,13 @@ impl HotBalances {
     ) -> Result<RenewAnswer, Away> {
         let keys = account.keys(epoch);
         let marker = self.0.markers.of(account).to_owned();
-        let mut call = self.0.scripts.renew.on(&[marker, keys.balance(), keys.live(), keys.hold(id)]);
+        let mut call =
+            self.0.scripts.renew.on(&[marker, keys.balance(), keys.live(), keys.holds(), keys.kept()]);
         call.arg(epoch.0)
             .arg(now.timestamp_micros())
             .arg(id.as_str())
             .arg(expires_at.timestamp_micros())
-            .arg(keep_ms(now, expires_at));
+            .arg(micros(KEEP_ENDED));
         let (projection, answer): (String, String) = self.run(|connection| call.run(connection)).await?;
         match self.read_renew_answer(&projection, &answer, account, epoch, id) {
             Some(answer) => Ok(answer),

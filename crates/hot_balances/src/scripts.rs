@@ -17,7 +17,7 @@ impl Script {
 
     /// A call on these keys; the arguments follow.
     pub(crate) fn on(&self, keys: &[String]) -> ScriptCall {
-        let mut command = Cmd::with_capacity(3 + 4 * keys.len(), 256 * keys.len());
+        let mut command = Cmd::with_capacity(3 + 4 * keys.len(), 128 * keys.len());
         command.arg("EVALSHA").arg(&self.digest).arg(keys.len()).arg(keys);
         ScriptCall { code: self.code, command }
     }
@@ -57,15 +57,25 @@ pub(crate) struct Scripts {
     pub(crate) drop: Script,
 }
 
+/// A script after what all of them have in common.
+macro_rules! script {
+    ($name:literal) => {
+        Script::new(concat!(
+            include_str!("scripts/common.lua"),
+            include_str!(concat!("scripts/", $name, ".lua"))
+        ))
+    };
+}
+
 impl Default for Scripts {
     fn default() -> Self {
         Scripts {
-            hold: Script::new(include_str!("scripts/hold.lua")),
-            held: Script::new(include_str!("scripts/held.lua")),
-            renew: Script::new(include_str!("scripts/renew.lua")),
-            fill: Script::new(include_str!("scripts/fill.lua")),
-            publish: Script::new(include_str!("scripts/publish.lua")),
-            drop: Script::new(include_str!("scripts/drop.lua")),
+            hold: script!("hold"),
+            held: script!("held"),
+            renew: script!("renew"),
+            fill: script!("fill"),
+            publish: script!("publish"),
+            drop: script!("drop"),
         }
     }
 }

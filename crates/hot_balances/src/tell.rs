@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use domain::Timestamp;
 use domain::hold::HoldEnd;
 use domain::id::ExternalId;
 use futures_util::future::try_join_all;
@@ -9,7 +10,7 @@ use redis::cluster_routing::Slot;
 
 use crate::projection::Projection;
 use crate::scripts::ScriptCall;
-use crate::{AccountKey, Away, Epoch, HotBalances, KEEP_ENDED, MARK_LIFE, ms};
+use crate::{AccountKey, Away, Epoch, HotBalances, KEEP_ENDED, LIFE, MARK_LIFE, micros, ms};
 
 /// Whether Redis was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,16 +36,16 @@ const ACCOUNTS_A_CALL: usize = 32;
 const CALLS_AT_ONCE: usize = 8;
 
 impl HotBalances {
-    /// Publishes committed balances and ends the holds that the same changes ended. Where Redis is lost, some may
-    /// have been told.
-    pub async fn publish(&self, epoch: Epoch, news: &[News<'_>]) -> Result<Told, Away> {
+    /// Publishes committed balances and ends the holds that the same changes ended, at `now`. Where Redis is lost, some
+    /// may have been told.
+    pub async fn publish(&self, epoch: Epoch, news: &[News<'_>], now: Timestamp) -> Result<Told, Away> {
         // On a cluster a call has the accounts of one slot.
         let mut of_slots: HashMap<Option<Slot>, Vec<News<'_>>> = HashMap::new();
         for one in news {
             of_slots.entry(self.0.markers.slot(one.account)).or_default().push(*one);
         }
         let calls = of_slots.values().flat_map(|of_slot| of_slot.chunks(ACCOUNTS_A_CALL));
-        let calls: Vec<ScriptCall> = calls.map(|some| self.news(epoch, some)).collect();
+        let calls: Vec<ScriptCall> = calls.map(|some| self.news(epoch, some, now)).collect();
         for some in calls.chunks(CALLS_AT_ONCE) {
             let told = try_join_all(some.iter().map(|call| self.tell(call))).await?;
             if told.contains(&Told::Lost) {
@@ -55,15 +56,18 @@ impl HotBalances {
     }
 
     /// The script's call; all accounts go with one marker.
-    fn news(&self, epoch: Epoch, news: &[News<'_>]) -> ScriptCall {
+    fn news(&self, epoch: Epoch, news: &[News<'_>], now: Timestamp) -> ScriptCall {
         let mut names = vec![self.0.markers.of(news[0].account).to_owned()];
-        for News { account, ended, .. } in news {
+        for News { account, .. } in news {
             let keys = account.keys(epoch);
-            names.extend([keys.balance(), keys.live(), keys.floor()]);
-            names.extend(ended.iter().map(|(id, _)| keys.hold(id)));
+            names.extend([keys.balance(), keys.live(), keys.holds(), keys.kept(), keys.floor()]);
         }
         let mut call = self.0.scripts.publish.on(&names);
-        call.arg(epoch.0).arg(ms(MARK_LIFE)).arg(ms(KEEP_ENDED));
+        call.arg(epoch.0)
+            .arg(ms(MARK_LIFE))
+            .arg(ms(LIFE))
+            .arg(micros(KEEP_ENDED))
+            .arg(now.timestamp_micros());
         for News { account, projection, ended } in news {
             call.arg(projection.write(*account, epoch, &self.0.mac_key)).arg(ended.len());
             for (id, end) in *ended {
@@ -100,8 +104,7 @@ impl HotBalances {
         given: &[ExternalId],
     ) -> Result<Told, Away> {
         let keys = account.keys(epoch);
-        let mut names = vec![self.0.markers.of(account).to_owned(), keys.balance(), keys.live()];
-        names.extend(given.iter().map(|id| keys.hold(id)));
+        let names = [self.0.markers.of(account).to_owned(), keys.balance(), keys.live(), keys.holds()];
         let mut call = self.0.scripts.drop.on(&names);
         call.arg(epoch.0).arg(projection);
         for id in given {

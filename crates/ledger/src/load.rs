@@ -64,7 +64,7 @@ impl Ledger {
             })
             .await?;
         let holds = if is_loaded { FillHolds::Besides(&holds) } else { FillHolds::All(&holds) };
-        Ok(match self.hot.fill(key, epoch, &projection, holds, now).await {
+        Ok(match self.hot.fill(key, epoch, &projection, holds).await {
             Ok(Filled::Done) => Hot::Decided(()),
             Ok(Filled::Lost) => Hot::Lost,
             Err(away) => Hot::Away(away),

@@ -105,6 +105,6 @@ impl Ledger {
             projection,
             ended: news.ended.get(&account.customer()).map(Vec::as_slice).unwrap_or_default(),
         });
-        self.hot.publish(epoch, &of_accounts.collect::<Vec<_>>()).await
+        self.hot.publish(epoch, &of_accounts.collect::<Vec<_>>(), news.now).await
     }
 }

@@ -97,7 +97,7 @@ impl Ledger {
             let filling = some.iter().map(async |account| {
                 let held = holds.get(&account.customer()).map(Vec::as_slice).unwrap_or_default();
                 let key = project::key(tenant, account);
-                self.hot.fill(key, epoch, &project::projection(account, now), FillHolds::All(held), now).await
+                self.hot.fill(key, epoch, &project::projection(account, now), FillHolds::All(held)).await
             });
             match try_join_all(filling).await {
                 Ok(filled) if filled.contains(&Filled::Lost) => {

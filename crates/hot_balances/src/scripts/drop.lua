@@ -1,25 +1,32 @@
 -- Makes an account's projection a miss, and takes back holds that were given on it. Its live holds stay.
--- KEYS: marker, balance, live holds, holds to take back...
+-- KEYS: marker, balance, live, holds
 -- ARGV: epoch, the projection to drop ('' for whatever is here), then of each hold to take back: id
 -- Answers 'done' or 'lost'.
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+local balance, live, holds = KEYS[2], KEYS[3], KEYS[4]
+if call('GET', KEYS[1]) ~= ARGV[1] then
     return 'lost'
 end
-local here = redis.call('HMGET', KEYS[2], 'projection', 'held')
+local here = call('HMGET', balance, 'projection', 'state')
 if here[1] and (ARGV[2] == '' or here[1] == ARGV[2]) then
-    redis.call('HSET', KEYS[2], 'projection', '')
+    call('HSET', balance, 'projection', '')
 end
-local held = tonumber(here[2])
-for index = 4, #KEYS do
-    local credits = string.match(redis.call('GET', KEYS[index]) or '', '^(%d+) .* live$')
-    if credits then
-        redis.call('DEL', KEYS[index])
-        if redis.call('ZREM', KEYS[3], credits .. '|' .. ARGV[index - 1]) == 1 and held then
+local held, next_end, young = read_state(here[2])
+if not held then
+    return 'done'
+end
+for index = 3, #ARGV do
+    local id, field = ARGV[index], ':' .. ARGV[index]
+    local given = call('HGET', balance, field)
+    if given then
+        call('HDEL', balance, field)
+        held, young = held - tonumber(match(given, '^%d+')), young - 1
+    else
+        local credits = match(call('HGET', holds, id) or '', '^(%d+) .* live$')
+        if credits and call('ZREM', live, credits .. '|' .. id) == 1 then
+            call('HDEL', holds, id)
             held = held - tonumber(credits)
         end
     end
 end
-if held then
-    redis.call('HSET', KEYS[2], 'held', string.format('%.0f', held))
-end
+call('HSET', balance, 'state', written_state(held, next_end, young))
 return 'done'

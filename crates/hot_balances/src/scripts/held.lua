@@ -1,15 +1,25 @@
 -- What the live holds of an account come to at an instant. Changes nothing.
--- KEYS: marker, balance, live holds
+-- KEYS: marker, balance, live
 -- ARGV: epoch, now
 -- Answers the Credits held, 'miss' or 'lost'.
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+if call('GET', KEYS[1]) ~= ARGV[1] then
     return 'lost'
 end
-local held = tonumber(redis.call('HGET', KEYS[2], 'held'))
+local held, next_end, young = read_state(call('HGET', KEYS[2], 'state'))
 if not held then
     return 'miss'
 end
-for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', ARGV[2])) do
-    held = held - tonumber(string.match(member, '^%d+'))
+local now = tonumber(ARGV[2])
+if now >= next_end then
+    for _, member in ipairs(call('ZRANGEBYSCORE', KEYS[3], '-inf', ARGV[2])) do
+        held = held - tonumber(match(member, '^%d+'))
+    end
+    local fields = young > 0 and call('HGETALL', KEYS[2]) or {}
+    for index = 1, #fields, 2 do
+        local credits, counts_until = match(fields[index + 1], '^(%d+) %d+ %d+ (%d+)')
+        if match(fields[index], '^:') and tonumber(counts_until) <= now then
+            held = held - tonumber(credits)
+        end
+    end
 end
-return string.format('%.0f', held)
+return format('%.0f', held)

@@ -1,47 +1,41 @@
 -- Holds Credits for requests of one account or several, once per hold id (R-28).
--- KEYS: marker, then of each account: balance, live holds, and its requests' own holds
--- ARGV: life of the live holds (ms), then of each account: epoch, number of requests, and of each:
---       now, hold id, full estimate, prompt's cost, expires at, fingerprint, time to keep (ms)
+-- KEYS: marker, then of each account: balance, live, holds, kept
+-- ARGV: life of the holds (ms), how long one is kept past its expiry, then of each account: epoch, number of requests,
+--       and of each: now, hold id, full estimate, prompt's cost, expires at, fingerprint
 -- Answers, of each account: its projection, or '', and of each request: 'held CREDITS',
 -- 'known HOLD', 'short UNHELD', 'out' (loaded, and run out), 'miss' or 'lost'.
--- Instants are microseconds; every number stays below 2^53, where Lua's doubles are exact.
--- `next` is no later than the first instant at which a live hold stops counting; '' if there is none.
 
-local call, KEYS, ARGV = redis.call, KEYS, ARGV
-local tonumber, match, format = tonumber, string.match, string.format
-
--- Puts holds among the live ones of an account; the first of them begins the set's life.
-local function add(live, added, is_first)
-    if #added > 0 then
-        call('ZADD', live, unpack(added))
-    end
-    if is_first then
-        call('PEXPIRE', live, ARGV[1])
-    end
-end
+-- Past so many, young holds are put to the others: what has to be looked through stays short.
+local young_max = 64
 
 local marker = call('GET', KEYS[1])
-local reply, replies, key, arg = {}, 0, 2, 2
-while KEYS[key] do
-    local balance, live = KEYS[key], KEYS[key + 1]
+local reply, replies, arg = {}, 0, 3
+for key = 2, #KEYS, 4 do
+    local balance, live, holds, kept = KEYS[key], KEYS[key + 1], KEYS[key + 2], KEYS[key + 3]
     local is_ours, count = marker == ARGV[arg], tonumber(ARGV[arg + 1])
-    local projection, held, next_end, next_here, available, valid_until, cycle_ends_at
+    arg = arg + 2
+    local here, projection, held, next_end, young, available, valid_until, cycle_ends_at = {}
     if is_ours then
-        local here = call('HMGET', balance, 'projection', 'held', 'next')
-        held, next_end = tonumber(here[2]), tonumber(here[3]) or math.huge
-        projection, next_here = held and here[1], next_end
+        local fields = {}
+        for index = 1, count do
+            fields[index] = ':' .. ARGV[arg + index * 6 - 5]
+        end
+        here = call('HMGET', balance, 'projection', 'state', unpack(fields))
+        held, next_end, young = read_state(here[2])
+        projection = held and here[1]
     end
     if projection then
         available, valid_until, cycle_ends_at = match(projection, '^%d+ (%d+) (%S+) %S+ (%S+)')
         available, valid_until, cycle_ends_at =
-            tonumber(available), tonumber(valid_until) or math.huge, tonumber(cycle_ends_at) or 0
+            tonumber(available), tonumber(valid_until) or never, tonumber(cycle_ends_at) or 0
     end
     replies = replies + 1
     reply[replies] = projection or ''
 
-    local added, is_first, is_changed = {}, false, false
+    -- `granted`: fields and texts to be written.
+    local granted, is_changed = {}, false
     for index = 1, count do
-        local now, own, answer = ARGV[arg + 2], KEYS[key + 1 + index], nil
+        local now, id, answer = ARGV[arg], ARGV[arg + 1], nil
         local instant = tonumber(now)
         if not is_ours then
             answer = 'lost'
@@ -51,56 +45,70 @@ while KEYS[key] do
             answer = 'out'
         else
             if instant >= next_end then
-                add(live, added, is_first)
-                added, is_first = {}, false
+                if #granted > 0 then
+                    call('HSET', balance, unpack(granted))
+                    granted = {}
+                end
+                settle(balance, live, holds)
                 for _, member in ipairs(call('ZRANGEBYSCORE', live, '-inf', now)) do
-                    held = held - tonumber(match(member, '^%d+'))
+                    local credits, ended = match(member, '^(%d+)|(.*)')
+                    held = held - tonumber(credits)
+                    local expires_at = match(call('HGET', holds, ended) or '', '^%d+ %d+ (%d+)')
+                    keep(kept, ended, tonumber(expires_at) or instant, ARGV[2])
                 end
                 call('ZREMRANGEBYSCORE', live, '-inf', now)
-                next_end = tonumber(call('ZRANGE', live, 0, 0, 'WITHSCORES')[2]) or math.huge
-                is_changed = true
+                call('PEXPIRE', live, ARGV[1])
+                call('PEXPIRE', holds, ARGV[1])
+                call('PEXPIRE', kept, ARGV[1])
+                forget(holds, kept, now, 256)
+                next_end = tonumber(call('ZRANGE', live, 0, 0, 'WITHSCORES')[2]) or never
+                young, is_changed = 0, true
             end
-            local credits, expires_at = ARGV[arg + 4], ARGV[arg + 6]
+            local known = here[index + 2] or call('HGET', holds, id)
+            local credits, expires_at = ARGV[arg + 2], ARGV[arg + 4]
             local amount, unheld = tonumber(credits), math.max(0, available - held)
             if amount > unheld then
-                amount = unheld > 0 and tonumber(ARGV[arg + 5]) <= unheld and unheld
+                amount = unheld > 0 and tonumber(ARGV[arg + 3]) <= unheld and unheld
                 credits = amount and format('%.0f', amount)
             end
-            if credits then
+            if known then
+                answer = 'known ' .. known
+            elseif credits then
                 -- A hold of an ended cycle no longer reduces what is available (R-19a).
                 local counts_until, counted = expires_at, tonumber(expires_at)
                 if instant < cycle_ends_at and cycle_ends_at < counted then
                     counts_until, counted = format('%.0f', cycle_ends_at), cycle_ends_at
                 end
                 local text = credits .. ' ' .. now .. ' ' .. expires_at .. ' ' .. counts_until .. ' '
-                    .. ARGV[arg + 7] .. ' live'
-                local known = call('SET', own, text, 'PX', ARGV[arg + 8], 'NX', 'GET')
-                if known then
-                    answer = 'known ' .. known
-                else
-                    answer = 'held ' .. credits
-                    held = held + amount
-                    is_first = is_first or next_end == math.huge
-                    next_end = math.min(next_end, counted)
-                    added[#added + 1], added[#added + 2] = counts_until, credits .. '|' .. ARGV[arg + 3]
-                    is_changed = true
+                    .. ARGV[arg + 5] .. ' live'
+                answer = 'held ' .. credits
+                held, next_end, young = held + amount, math.min(next_end, counted), young + 1
+                granted[#granted + 1], granted[#granted + 2] = ':' .. id, text
+                is_changed = true
+                -- The same id once more in this call.
+                for later = index + 1, count do
+                    if ARGV[arg + (later - index) * 6 + 1] == id then
+                        here[later + 2] = text
+                    end
                 end
             else
-                local known = call('GET', own)
-                answer = known and 'known ' .. known or 'short ' .. format('%.0f', unheld)
+                answer = 'short ' .. format('%.0f', unheld)
             end
         end
         replies = replies + 1
         reply[replies] = answer
-        arg = arg + 7
+        arg = arg + 6
     end
 
-    add(live, added, is_first)
-    if next_end ~= next_here then
-        call('HSET', balance, 'held', held, 'next', next_end < math.huge and next_end or '')
-    elseif is_changed then
-        call('HSET', balance, 'held', held)
+    if is_changed and young > young_max then
+        call('HSET', balance, unpack(granted))
+        granted, young = {}, 0
+        settle(balance, live, holds)
+        call('PEXPIRE', live, ARGV[1])
+        call('PEXPIRE', holds, ARGV[1])
     end
-    key, arg = key + 2 + count, arg + 2
+    if is_changed then
+        call('HSET', balance, 'state', written_state(held, next_end, young), unpack(granted))
+    end
 end
 return reply

@@ -1,55 +1,68 @@
 -- Takes over balances that are not older, and ends the holds that the same changes ended (R-35).
 -- An account that is not loaded, or was dropped, stays so: the next miss loads it. What was read before
 -- this change must not come after it: the floor says so to a fill under way.
--- KEYS: marker, then of each account: balance, live holds, floor, ended holds...
--- ARGV: epoch, floor's life (ms), how long an ended hold is known (ms), then of each account: projection, how many holds ended, and of each: id, how it ended
+-- KEYS: marker, then of each account: balance, live, holds, kept, floor
+-- ARGV: epoch, floor's life (ms), life of the holds (ms), how long one is kept past its expiry, now, then of each account:
+--       projection, how many holds ended, and of each: id, how it ended
 -- Answers 'done' or 'lost'.
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+if call('GET', KEYS[1]) ~= ARGV[1] then
     return 'lost'
 end
-local floor_life, keep_ended = ARGV[2], ARGV[3]
-local key, arg = 2, 4
-while key <= #KEYS do
-    local balance, live, floor = KEYS[key], KEYS[key + 1], KEYS[key + 2]
+local floor_life, life, keep_for, now, arg = ARGV[2], ARGV[3], ARGV[4], ARGV[5], 6
+for key = 2, #KEYS, 5 do
+    local balance, live, holds, kept, floor = KEYS[key], KEYS[key + 1], KEYS[key + 2], KEYS[key + 3], KEYS[key + 4]
     local projection, ended = ARGV[arg], tonumber(ARGV[arg + 1])
-    key, arg = key + 3, arg + 2
+    arg = arg + 2
 
+    local here = call('HMGET', balance, 'projection', 'state')
+    local held, next_end, young = read_state(here[2])
     local freed, has_freed = 0, false
     for _ = 1, ended do
-        local hold, id, how = KEYS[key], ARGV[arg], ARGV[arg + 1]
-        key, arg = key + 1, arg + 2
-        local known = redis.call('GET', hold)
-        local credits, rest = string.match(known or '', '^(%d+) (.*) live$')
-        if credits then
-            if redis.call('ZREM', live, credits .. '|' .. id) == 1 then
+        local id, how = ARGV[arg], ARGV[arg + 1]
+        arg = arg + 2
+        local field = ':' .. id
+        local is_young = call('HGET', balance, field)
+        local known = is_young or call('HGET', holds, id)
+        local rest, credits, expires_at = match(known or '', '^((%d+) %d+ (%d+) .*) live$')
+        if rest then
+            if is_young then
+                call('HDEL', balance, field)
+                young = young and young - 1
+            end
+            if is_young or call('ZREM', live, credits .. '|' .. id) == 1 then
                 freed, has_freed = freed + tonumber(credits), true
             end
-            redis.call('SET', hold, credits .. ' ' .. rest .. ' ' .. how, 'KEEPTTL')
+            call('HSET', holds, id, rest .. ' ' .. how)
+            keep(kept, id, tonumber(expires_at), keep_for)
         elseif not known then
             -- Marked, so that a fill under way does not bring it back, and for as long as any ended hold: no fill writes
             -- over it, and its id is not free again before.
-            redis.call('SET', hold, '0 0 0 0 - ' .. how, 'PX', keep_ended)
+            call('HSET', holds, id, '0 0 0 0 - ' .. how)
+            keep(kept, id, tonumber(now), keep_for)
         end
     end
+    if ended > 0 then
+        forget(holds, kept, now, 4 * ended)
+        call('PEXPIRE', holds, life, 'NX')
+        call('PEXPIRE', kept, life, 'NX')
+    end
 
-    local version_text = string.match(projection, '^%d+')
+    local version_text = match(projection, '^%d+')
     local version = tonumber(version_text)
-    local published = redis.call('GET', floor)
+    local published = call('GET', floor)
     if not published or tonumber(published) < version then
-        redis.call('SET', floor, version_text, 'PX', floor_life)
+        call('SET', floor, version_text, 'PX', floor_life)
     end
 
-    local here = redis.call('HMGET', balance, 'projection', 'held')
-    local held = tonumber(here[2])
     if held and has_freed then
-        redis.call('HSET', balance, 'held', string.format('%.0f', held - freed))
-        if redis.call('EXISTS', live) == 0 then
-            redis.call('HSET', balance, 'next', '')
+        if young == 0 and call('EXISTS', live) == 0 then
+            next_end = never
         end
+        call('HSET', balance, 'state', written_state(held - freed, next_end, young))
     end
-    local here_version = tonumber(string.match(here[1] or '', '^%d+'))
+    local here_version = tonumber(match(here[1] or '', '^%d+'))
     if here_version and here_version <= version then
-        redis.call('HSET', balance, 'projection', projection)
+        call('HSET', balance, 'projection', projection)
     end
 end
 return 'done'

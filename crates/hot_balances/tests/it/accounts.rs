@@ -44,7 +44,7 @@ async fn a_balance_that_has_run_out_is_a_miss_that_keeps_its_holds(given: Given)
     assert_eq!(given.hold_at(59, "b", 41, 41).await, Err(40));
     assert_eq!(given.ask(&request("b", 1, 1, 60)).await, LOADED);
     let again = for_another_minute(balance(1, 100));
-    let filled = given.hot.fill(given.account, FIRST, &again, FillHolds::Besides(&[]), at(60)).await.unwrap();
+    let filled = given.hot.fill(given.account, FIRST, &again, FillHolds::Besides(&[])).await.unwrap();
     assert_eq!(filled, Filled::Done);
     assert_eq!(given.hold_at(60, "b", 41, 41).await, Err(40), "a is there still");
 }
@@ -111,7 +111,7 @@ async fn many_accounts_are_told_at_once_each_of_its_own_change(mut given: Given)
     let news = accounts.iter().zip(&projections);
     let news: Vec<News<'_>> =
         news.map(|(account, projection)| News { account: *account, projection, ended: &ended }).collect();
-    assert_eq!(given.hot.publish(FIRST, &news).await.unwrap(), Told::Done);
+    assert_eq!(given.hot.publish(FIRST, &news, at(0)).await.unwrap(), Told::Done);
     for (left, account) in accounts.iter().enumerate() {
         given.account = *account;
         assert_eq!(given.hold("next", 1_000, 1_000).await, Err(i64::try_from(left).unwrap()));
@@ -146,16 +146,16 @@ async fn a_forged_balance_is_dropped_and_what_it_gave_is_taken_back(given: Given
     assert_eq!(given.ask(&request("a", 500, 500, 0)).await, LOADED);
     assert_eq!(given.find("a").await, None);
     assert_eq!(given.ask(&request("a", 500, 500, 0)).await, LOADED, "dropped for good");
-    given.hot.fill(given.account, FIRST, &balance(1, 100), FillHolds::Besides(&[]), at(0)).await.unwrap();
+    given.hot.fill(given.account, FIRST, &balance(1, 100), FillHolds::Besides(&[])).await.unwrap();
     assert_eq!(given.hold("a", 41, 41).await, Err(40), "what was held before still is");
     // A refusal is believed as little, and what is signed for another account is no better.
     let rich = new_account();
-    given.hot.fill(rich, FIRST, &balance(9, 900), FillHolds::All(&[]), at(0)).await.unwrap();
+    given.hot.fill(rich, FIRST, &balance(9, 900), FillHolds::All(&[])).await.unwrap();
     let foreign: String = given.redis(&["HGET", &key_of(rich, "balance:1"), "projection"]).await;
     for forged in [written.replacen("1 100 ", "1 10 ", 1), foreign, "nonsense".to_owned()] {
         given.redis::<i64>(&["HSET", &key, "projection", &forged]).await;
         assert_eq!(given.ask(&request("b", 30, 30, 0)).await, LOADED);
-        given.hot.fill(given.account, FIRST, &balance(1, 100), FillHolds::Besides(&[]), at(0)).await.unwrap();
+        given.hot.fill(given.account, FIRST, &balance(1, 100), FillHolds::Besides(&[])).await.unwrap();
     }
     assert_eq!(given.hold("b", 30, 30).await, Ok(30));
 }
@@ -163,11 +163,12 @@ async fn a_forged_balance_is_dropped_and_what_it_gave_is_taken_back(given: Given
 async fn live_holds_that_were_lost_have_to_be_brought_along(given: Given) {
     assert_eq!(given.hold("a", 60, 60).await, Ok(60));
     let held = given.find("a").await.unwrap();
+    given.hot.fill(given.account, FIRST, &balance(1, 100), FillHolds::Besides(&[])).await.unwrap();
     // Redis was short of memory and let go of them.
-    given.redis::<i64>(&["DEL", &given.key("live:1"), &given.key("hold:1:a")]).await;
+    given.redis::<i64>(&["DEL", &given.key("live:1"), &given.key("holds:1")]).await;
     given.hot.drop_projection(given.account, FIRST).await.unwrap();
     assert_eq!(given.ask(&request("b", 1, 1, 0)).await, LOADED);
-    given.hot.fill(given.account, FIRST, &balance(1, 100), FillHolds::Besides(&[]), at(0)).await.unwrap();
+    given.hot.fill(given.account, FIRST, &balance(1, 100), FillHolds::Besides(&[])).await.unwrap();
     assert_eq!(given.ask(&request("b", 1, 1, 0)).await, UNLOADED);
     given.fill(&balance(1, 100), &[held]).await;
     assert_eq!(given.hold("b", 41, 41).await, Err(40));
@@ -201,7 +202,7 @@ async fn gathered_holds_of_many_accounts_each_get_their_own_answer(given: Given)
         available.insert(account, (n, n * 10));
         if n % 3 != 0 {
             let balance = balance(n, n * 10);
-            given.hot.fill(account, FIRST, &balance, FillHolds::All(&[]), at(0)).await.unwrap();
+            given.hot.fill(account, FIRST, &balance, FillHolds::All(&[])).await.unwrap();
         }
     }
     let asking = (0..10).flat_map(|_| available.keys().copied()).enumerate().map(|(n, account)| {
@@ -232,8 +233,10 @@ async fn gathered_holds_of_many_accounts_each_get_their_own_answer(given: Given)
 
 async fn the_keys_of_an_account_lie_in_one_slot_and_go_by_themselves(given: Given) {
     assert_eq!(given.hold("a", 1, 1).await, Ok(1));
-    given.publish(&balance(2, 50), &[]).await;
-    let keys = ["balance:1", "live:1", "floor:1", "hold:1:a"].map(|part| given.key(part));
+    assert_eq!(given.hold("b", 1, 1).await, Ok(1));
+    given.publish(&balance(2, 50), &["a"]).await;
+    given.hot.fill(given.account, FIRST, &balance(2, 50), FillHolds::Besides(&[])).await.unwrap();
+    let keys = ["balance:1", "live:1", "holds:1", "kept:1", "floor:1"].map(|part| given.key(part));
     let a_day_ms = 24 * 3_600 * 1_000;
     for key in &keys {
         let left_ms: i64 = given.redis(&["PTTL", key]).await;

@@ -1,9 +1,11 @@
 //! One account's holds.
 
+use std::collections::BTreeSet;
+
 use domain::Timestamp;
 use domain::exhaustion::Exhaustion;
 use domain::hold::HoldEnd;
-use hot_balances::{HoldAnswer, Projection, RenewAnswer};
+use hot_balances::{HoldAnswer, News, Projection, RenewAnswer};
 
 use crate::support::{FIRST, Given, at, balance, credits, id, on_one_redis_and_on_a_cluster, request};
 
@@ -14,6 +16,8 @@ on_one_redis_and_on_a_cluster! {
     a_capture_frees_the_hold_with_the_new_balance
     a_release_frees_the_hold_once
     a_hold_of_nothing_ends_like_any_other
+    many_holds_of_an_account_are_as_good_as_few
+    an_ended_hold_is_forgotten_two_hours_past_its_expiry
     a_hold_runs_out_by_the_askers_time
     a_hold_of_an_ended_cycle_no_longer_counts
     a_renewed_hold_counts_for_longer_and_never_for_less
@@ -80,6 +84,53 @@ async fn a_release_frees_the_hold_once(given: Given) {
     }
     assert_eq!(given.hold("c", 71, 71).await, Err(70));
     assert_eq!(given.find("a").await.unwrap().end, Some(HoldEnd::Released));
+}
+
+async fn many_holds_of_an_account_are_as_good_as_few(given: Given) {
+    given.publish(&balance(2, 1_000), &[]).await;
+    for n in 0..150 {
+        assert_eq!(given.hold_at(n / 30, &format!("h{n}"), 2, 2).await, Ok(2));
+        assert_eq!(given.hold_at(n / 30, &format!("h{n}"), 2, 2).await, Ok(2), "the same once more");
+    }
+    assert_eq!(given.held().await, 300);
+    assert_eq!(given.hold_at(5, "too-many", 701, 701).await, Err(700));
+    let live = given.hot.live(FIRST, &[given.account]).await.unwrap();
+    let ids: BTreeSet<String> = live.iter().map(|known| known.hold.id.to_string()).collect();
+    assert_eq!((live.len(), ids.len()), (150, 150));
+
+    // The first and the last; and one that is renewed runs on.
+    given.end(&balance(3, 1_000), &["h0", "h149"], HoldEnd::Released).await;
+    assert_eq!(given.held().await, 296);
+    assert_eq!(given.find("h0").await.unwrap().end, Some(HoldEnd::Released));
+    assert_eq!(given.find("h149").await.unwrap().end, Some(HoldEnd::Released));
+    for hold in ["h1", "h148"] {
+        assert_eq!(times(renew(&given, hold, 40, 5).await), (at(40), at(40)));
+    }
+    // 30 a second began at 0 to 4, and run for 15: of those of second 0 only h1 is left.
+    let held_at =
+        async |second| given.hot.held(given.account, FIRST, at(second)).await.unwrap().unwrap().get();
+    assert_eq!((held_at(14).await, held_at(15).await, held_at(19).await), (296, 240, 4));
+    assert_eq!(given.hold_at(15, "x", 761, 761).await, Err(760));
+    assert_eq!(given.hold_at(19, "x", 997, 997).await, Err(996));
+    assert_eq!(given.hold_at(40, "x", 1_000, 1_000).await, Ok(1_000));
+}
+
+async fn an_ended_hold_is_forgotten_two_hours_past_its_expiry(given: Given) {
+    for name in ["captured", "expired"] {
+        assert_eq!(given.hold(name, 10, 10).await, Ok(10), "until second 15");
+    }
+    given.publish(&balance(2, 90), &["captured"]).await;
+    assert_eq!(given.hold_at(15, "c", 1, 1).await, Ok(1), "until second 30");
+    let two_hours = 2 * 3_600;
+    for (second, is_known) in [(two_hours + 14, true), (two_hours + 15, false)] {
+        let ended = [(id("c"), HoldEnd::Released)];
+        let news = News { account: given.account, projection: &balance(3, 90), ended: &ended };
+        given.hot.publish(FIRST, &[news], at(second)).await.unwrap();
+        for name in ["captured", "expired"] {
+            assert_eq!(given.find(name).await.is_some(), is_known, "{name} at {second}");
+        }
+    }
+    assert!(given.find("c").await.is_some(), "for 15 seconds more");
 }
 
 async fn a_hold_of_nothing_ends_like_any_other(given: Given) {

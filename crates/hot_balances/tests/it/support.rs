@@ -130,7 +130,7 @@ impl Given {
     }
 
     pub(crate) async fn fill(&self, projection: &Projection, holds: &[KnownHold]) {
-        let filled = self.hot.fill(self.account, FIRST, projection, FillHolds::All(holds), at(0)).await;
+        let filled = self.hot.fill(self.account, FIRST, projection, FillHolds::All(holds)).await;
         assert_eq!(filled.unwrap(), Filled::Done);
     }
 
@@ -142,7 +142,7 @@ impl Given {
     pub(crate) async fn end(&self, projection: &Projection, names: &[&str], end: HoldEnd) {
         let ended: Vec<(ExternalId, HoldEnd)> = names.iter().map(|name| (id(name), end)).collect();
         let news = News { account: self.account, projection, ended: &ended };
-        assert_eq!(self.hot.publish(FIRST, &[news]).await.unwrap(), Told::Done);
+        assert_eq!(self.hot.publish(FIRST, &[news], at(0)).await.unwrap(), Told::Done);
     }
 
     pub(crate) async fn ask(&self, request: &HoldRequest) -> HoldAnswer {
