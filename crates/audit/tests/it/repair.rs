@@ -140,7 +140,7 @@ async fn a_projection_that_is_not_postgresqls_is_dropped_by_the_sweep() {
     let mut later = peeked.projection.clone();
     later.version += 1;
     let news = hot_balances::News { account: key, projection: &later, ended: &[] };
-    hot.publish(epoch, &[news]).await.unwrap();
+    hot.publish(epoch, &[news], scope.now).await.unwrap();
     assert_eq!(sweep().await.wrong, 1);
     assert_eq!(hot.peek(epoch, &[key]).await.unwrap(), [None], "the next use loads it anew");
 }
