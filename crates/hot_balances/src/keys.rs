@@ -68,12 +68,16 @@ pub(crate) enum Markers {
     PerSlot(HashMap<Slot, String>),
 }
 
+/// Which layout of keys the scripts of this version know. Servers of two versions have markers of their own: what one of
+/// them has begun is lost to the other, and PostgreSQL decides for as long as both run.
+const LAYOUT: u32 = 2;
+
 /// How many slots a cluster has.
 const SLOTS: usize = 16_384;
 
 impl Markers {
     pub(crate) fn one(mac_key: &MacKey) -> Markers {
-        Markers::One(format!("tollgate:epoch:{}", namespace(mac_key)))
+        Markers::One(format!("tollgate:epoch:{LAYOUT}:{}", namespace(mac_key)))
     }
 
     pub(crate) fn per_slot(mac_key: &MacKey) -> Markers {
@@ -85,7 +89,7 @@ impl Markers {
                 break;
             }
             let slot = Slot::for_key(tag.to_string());
-            names.entry(slot).or_insert_with(|| format!("tollgate:epoch:{namespace}:{{{tag}}}"));
+            names.entry(slot).or_insert_with(|| format!("tollgate:epoch:{LAYOUT}:{namespace}:{{{tag}}}"));
         }
         Markers::PerSlot(names)
     }
