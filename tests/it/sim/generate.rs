@@ -36,7 +36,7 @@ pub fn stripe_names() -> impl Iterator<Item = String> {
 }
 
 /// How often each kind is chosen.
-const WEIGHTS: [(u64, &str); 39] = [
+const WEIGHTS: [(u64, &str); 40] = [
     (3, "create-customer"),
     (6, "subscribe"),
     (3, "preview-upgrade"),
@@ -57,6 +57,7 @@ const WEIGHTS: [(u64, &str); 39] = [
     (2, "refund-elsewhere"),
     (2, "open-dispute"),
     (2, "close-dispute"),
+    (2, "reverse-dispute"),
     (1, "tell-again"),
     (2, "campaign"),
     (4, "set-exhaustion"),
@@ -178,6 +179,7 @@ impl Generator {
                 None => self.buy_with(model, "succeeds"),
             },
             "close-dispute" => self.close_dispute(model),
+            "reverse-dispute" => self.reverse_dispute(model),
             "tell-again" => Command::TellAgain,
             "campaign" => self.campaign(model),
             "set-exhaustion" => {
@@ -380,6 +382,20 @@ impl Generator {
             return self.of_kind("open-dispute", model);
         }
         Command::CloseDispute { dispute: self.random.of(&open), is_won: self.random.percent(40) }
+    }
+
+    /// One that was lost; where none was, the next step to one.
+    fn reverse_dispute(&mut self, model: &Model) -> Command {
+        let disputes = model.disputes.iter().enumerate();
+        let lost: Vec<usize> =
+            disputes.filter(|(_, dispute)| dispute.state == "lost").map(|(number, _)| number).collect();
+        if !lost.is_empty() {
+            return Command::ReverseDispute { dispute: self.random.of(&lost) };
+        }
+        match self.close_dispute(model) {
+            Command::CloseDispute { dispute, .. } => Command::CloseDispute { dispute, is_won: false },
+            other => other,
+        }
     }
 
     /// A top-up with one of Stripe's cards.

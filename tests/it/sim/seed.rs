@@ -170,6 +170,7 @@ impl Seed {
             Command::RefundElsewhere { invoice: of, amount } => self.provider.refund(&invoice(of), *amount),
             Command::OpenDispute { invoice: of } => self.provider.open_dispute(&invoice(of)),
             Command::CloseDispute { dispute, is_won } => self.provider.close_dispute(*dispute, *is_won),
+            Command::ReverseDispute { dispute } => self.provider.close_dispute(*dispute, true),
             _ => {}
         }
         let telling = match fault {

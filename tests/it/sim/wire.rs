@@ -220,6 +220,7 @@ impl Ids {
             | Command::RefundElsewhere { .. }
             | Command::OpenDispute { .. }
             | Command::CloseDispute { .. }
+            | Command::ReverseDispute { .. }
             | Command::TellAgain => panic!("{command:?} happens at the provider"),
             Command::Give { customer: whose, source, credits, expires } => {
                 let mut body = json!({"source": source, "credits": credits, "reason": "a test"});

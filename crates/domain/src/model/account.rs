@@ -361,12 +361,12 @@ impl Account {
         (taken, missing - taken)
     }
 
-    /// A lost dispute takes all that is left of what its payment had bought (R-22a).
-    pub fn lose(&mut self, number: usize, now: Micros) {
-        let Some(grant) = self.grants.iter_mut().find(|grant| grant.number == number) else { return };
+    /// A lost dispute takes all that is left of what its payment had bought (R-22a). Says by which transfer.
+    pub fn lose(&mut self, number: usize, now: Micros) -> Option<i64> {
+        let grant = self.grants.iter_mut().find(|grant| grant.number == number)?;
         let credits = grant.remaining();
         if grant.is_over(now) || credits == 0 {
-            return;
+            return None;
         }
         grant.revoked += credits;
         self.transfers.push(Transfer {
@@ -379,6 +379,34 @@ impl Account {
             recorded: now,
             reverses: None,
         });
+        Some(self.version())
+    }
+
+    /// What this transfer took is there again; of a grant that is over it expires at once (R-25b).
+    pub fn reinstate(&mut self, version: i64, now: Micros) {
+        let place = usize::try_from(version - 1).unwrap_or(usize::MAX);
+        let back = Transfer {
+            debit: "revoked",
+            credit: "available",
+            event_time: now,
+            recorded: now,
+            reverses: Some(version),
+            ..self.transfers[place].clone()
+        };
+        self.transfers.push(back.clone());
+        let expiry_version = self.version() + 1;
+        let Some(grant) = self.grants.iter_mut().find(|grant| Some(grant.number) == back.grant) else {
+            return;
+        };
+        grant.revoked -= back.credits;
+        if !grant.is_over(now) {
+            return;
+        }
+        grant.expired += back.credits;
+        if grant.expired_by.is_none() {
+            grant.expired_by = Some(expiry_version);
+        }
+        self.transfers.push(Transfer { debit: "available", credit: "expired", reverses: None, ..back });
     }
 
     fn in_burn_order(&self) -> Vec<usize> {

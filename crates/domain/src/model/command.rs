@@ -95,6 +95,10 @@ pub enum Command {
         dispute: usize,
         is_won: bool,
     },
+    /// The bank has decided against the seller, and changes its mind.
+    ReverseDispute {
+        dispute: usize,
+    },
     /// The provider tells all over again what it has told before.
     TellAgain,
     /// The same Credits for many customers, each once a tag.
@@ -175,7 +179,7 @@ pub enum Command {
 
 impl Command {
     /// The names of all kinds.
-    pub const KINDS: [&'static str; 39] = [
+    pub const KINDS: [&'static str; 40] = [
         "create-customer",
         "subscribe",
         "preview-upgrade",
@@ -196,6 +200,7 @@ impl Command {
         "refund-elsewhere",
         "open-dispute",
         "close-dispute",
+        "reverse-dispute",
         "tell-again",
         "campaign",
         "set-exhaustion",
@@ -240,6 +245,7 @@ impl Command {
             Command::RefundElsewhere { .. } => "refund-elsewhere",
             Command::OpenDispute { .. } => "open-dispute",
             Command::CloseDispute { .. } => "close-dispute",
+            Command::ReverseDispute { .. } => "reverse-dispute",
             Command::TellAgain => "tell-again",
             Command::Campaign { .. } => "campaign",
             Command::SetExhaustion { .. } => "set-exhaustion",
@@ -270,6 +276,7 @@ impl Command {
                 | Command::RefundElsewhere { .. }
                 | Command::OpenDispute { .. }
                 | Command::CloseDispute { .. }
+                | Command::ReverseDispute { .. }
                 | Command::TellAgain
         )
     }
@@ -299,6 +306,7 @@ impl Command {
             | Command::RefundElsewhere { .. }
             | Command::OpenDispute { .. }
             | Command::CloseDispute { .. }
+            | Command::ReverseDispute { .. }
             | Command::TellAgain
             | Command::ReadExhaustion { .. }
             | Command::PreviewUpgrade { .. }

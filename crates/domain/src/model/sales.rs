@@ -129,6 +129,7 @@ impl Model {
             scheduled: None,
             created: self.now,
             ended: None,
+            is_suspended_by_dispute: false,
             promotion: chosen.map(|promotion| (promotion.code, card(method))),
         });
         let invoice = self.open_invoice(Invoice {

@@ -77,6 +77,7 @@ impl Model {
             Some("canceled" | "expired") => Answer::no(409, "subscription-ended"),
             Some(_) => {
                 self.subscriptions[subscription].status = "suspended";
+                self.subscriptions[subscription].is_suspended_by_dispute = false;
                 self.shown(subscription)
             }
         }
@@ -90,6 +91,7 @@ impl Model {
         }
         let is_paid = self.is_paid(subscription, own.paid_with());
         self.subscriptions[subscription].status = if is_paid { "active" } else { "past_due" };
+        self.subscriptions[subscription].is_suspended_by_dispute = false;
         self.shown(subscription)
     }
 

@@ -121,6 +121,8 @@ pub struct Subscription {
     pub scheduled: Option<String>,
     pub created: Micros,
     pub ended: Option<Micros>,
+    /// It is suspended because a dispute was lost, and no operator has said so too.
+    pub is_suspended_by_dispute: bool,
     /// The promotion that it reserved, and the card that it reserved it with.
     pub promotion: Option<(&'static str, Option<String>)>,
 }
@@ -231,6 +233,8 @@ pub struct Dispute {
     pub invoice: usize,
     /// `open`, `won` or `lost`.
     pub state: &'static str,
+    /// The version of the transfer that took Credits for it, until they are given back.
+    pub revoked_by: Option<i64>,
 }
 
 /// What a tag of campaigns gives, and who has had it.
@@ -331,6 +335,7 @@ impl Model {
             Command::RefundElsewhere { invoice, amount } => self.refund_elsewhere(*invoice, *amount),
             Command::OpenDispute { invoice } => self.open_dispute(*invoice),
             Command::CloseDispute { dispute, is_won } => self.close_dispute(*dispute, *is_won),
+            Command::ReverseDispute { dispute } => self.close_dispute(*dispute, true),
             Command::TellAgain => Model::told(),
             Command::SetExhaustion { customer, cap, method } => {
                 self.set_exhaustion(*customer, *cap, method.as_deref())
