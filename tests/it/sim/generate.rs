@@ -36,7 +36,7 @@ pub fn stripe_names() -> impl Iterator<Item = String> {
 }
 
 /// How often each kind is chosen.
-const WEIGHTS: [(u64, &str); 40] = [
+const WEIGHTS: [(u64, &str); 43] = [
     (3, "create-customer"),
     (6, "subscribe"),
     (3, "preview-upgrade"),
@@ -50,11 +50,14 @@ const WEIGHTS: [(u64, &str); 40] = [
     (3, "set-method"),
     (6, "pay-invoice"),
     (5, "buy-top-up"),
+    (1, "pay-another-amount"),
+    (3, "unpark"),
     (5, "refund"),
     (1, "suspend"),
     (3, "resume"),
     (4, "decide-payment"),
     (2, "refund-elsewhere"),
+    (2, "give-back-instead"),
     (2, "open-dispute"),
     (2, "close-dispute"),
     (2, "reverse-dispute"),
@@ -166,6 +169,8 @@ impl Generator {
                 let currency = self.random.of(&["USD", "USD", "CNY"]);
                 Command::BuyTopUp { customer, top_up, currency, method: self.method(customer) }
             }
+            "pay-another-amount" => self.pay_another_amount(model),
+            "unpark" => self.unpark(model),
             "refund" => self.refund(model),
             "suspend" => Command::Suspend { subscription: self.subscription(model) },
             "resume" => {
@@ -174,6 +179,14 @@ impl Generator {
             }
             "decide-payment" => self.decide(model),
             "refund-elsewhere" => self.refund_elsewhere(model),
+            "give-back-instead" => {
+                let numbers = 0..model.invoices.len();
+                let taken: Vec<usize> = numbers.filter(|number| model.is_taken_instead(*number)).collect();
+                match taken.is_empty() {
+                    true => self.pay_another_amount(model),
+                    false => Command::GiveBackInstead { invoice: self.random.of(&taken) },
+                }
+            }
             "open-dispute" => match self.paid_at_stripe(model, false) {
                 Some(invoice) => Command::OpenDispute { invoice },
                 None => self.buy_with(model, "succeeds"),
@@ -322,6 +335,30 @@ impl Generator {
         let customer = model.invoices.get(invoice).map_or(NOWHERE, |invoice| invoice.customer);
         let method = if is_top_up || self.random.percent(70) { Some(self.method(customer)) } else { None };
         Command::PayInvoice { invoice, method }
+    }
+
+    fn pay_another_amount(&mut self, model: &Model) -> Command {
+        if model.customers.is_empty() {
+            return self.of_kind("create-customer", model);
+        }
+        let customer = self.random.index(model.customers.len());
+        // The top-up costs 1.00 or 1.11.
+        let taken = self.random.of(&[1, 99, 101, 110, 112, 25_000]);
+        Command::PayAnotherAmount { customer, method: stripe_method("succeeds", None, customer), taken }
+    }
+
+    /// A parked account; now and then one that is not.
+    fn unpark(&mut self, model: &Model) -> Command {
+        let parked: Vec<usize> =
+            (0..model.customers.len()).filter(|number| model.customers[*number].is_parked).collect();
+        let customer = match parked.is_empty() {
+            true if model.customers.is_empty() || self.random.percent(60) => {
+                return self.pay_another_amount(model);
+            }
+            true => self.random.index(model.customers.len()),
+            false => self.random.of(&parked),
+        };
+        Command::Unpark { customer, in_order: model.kept_of(customer) }
     }
 
     /// Mostly of something that was paid; not of a year, whose later cycles a refund ends.

@@ -100,6 +100,8 @@ pub struct Charge {
     /// Whether it captured a hold.
     pub is_captured: bool,
     pub event_time: Micros,
+    /// When it was received: what the grace is counted to.
+    pub received: Micros,
     pub now: Micros,
 }
 
@@ -268,13 +270,13 @@ impl Account {
     /// R-19a, and R-32 where the charge instant lies in a cycle that is over.
     fn is_eligible(&self, grant: &Grant, of: Charge) -> bool {
         match self.closed_cycle(of) {
-            Some(end) if of.is_captured || of.now <= end + GRACE => {
+            Some(end) if of.is_captured || of.received <= end + GRACE => {
                 grant.effective < end && !grant.is_over(of.instant)
             }
             // Past the grace it is charged as if it had happened now.
             Some(_) => grant.is_live(of.now),
             None => {
-                let reaches = |expiry| of.now < expiry || of.is_captured || of.now <= expiry + GRACE;
+                let reaches = |expiry| of.now < expiry || of.is_captured || of.received <= expiry + GRACE;
                 grant.effective <= of.now && !grant.is_over(of.instant) && grant.expiry.is_none_or(reaches)
             }
         }
@@ -497,7 +499,14 @@ mod tests {
                     }
                     Happening::Charge { cost, ago, is_captured } => {
                         let instant = now - ago * MINUTE;
-                        let charged = own.charge(Charge { cost, instant, is_captured, event_time: instant, now });
+                        let charged = own.charge(Charge {
+                            cost,
+                            instant,
+                            is_captured,
+                            event_time: instant,
+                            received: now,
+                            now,
+                        });
                         let usage = ModelUsage {
                             charge_instant: instant,
                             received: now,

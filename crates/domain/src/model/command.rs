@@ -71,6 +71,17 @@ pub enum Command {
         currency: &'static str,
         method: String,
     },
+    /// A top-up in US dollars of which the provider takes so many minor units instead.
+    PayAnotherAmount {
+        customer: usize,
+        method: String,
+        taken: i64,
+    },
+    /// An operator has looked at an account. Names the events that were kept, in the order of their times.
+    Unpark {
+        customer: usize,
+        in_order: Vec<(&'static str, String)>,
+    },
     /// So much of a paid invoice, or the whole rest.
     Refund {
         invoice: usize,
@@ -85,6 +96,10 @@ pub enum Command {
     RefundElsewhere {
         invoice: usize,
         amount: i64,
+    },
+    /// What was taken instead of an invoice's amount goes back there.
+    GiveBackInstead {
+        invoice: usize,
     },
     /// The customer's bank wants the money back.
     OpenDispute {
@@ -179,7 +194,7 @@ pub enum Command {
 
 impl Command {
     /// The names of all kinds.
-    pub const KINDS: [&'static str; 40] = [
+    pub const KINDS: [&'static str; 43] = [
         "create-customer",
         "subscribe",
         "preview-upgrade",
@@ -193,11 +208,14 @@ impl Command {
         "set-method",
         "pay-invoice",
         "buy-top-up",
+        "pay-another-amount",
+        "unpark",
         "refund",
         "suspend",
         "resume",
         "decide-payment",
         "refund-elsewhere",
+        "give-back-instead",
         "open-dispute",
         "close-dispute",
         "reverse-dispute",
@@ -238,11 +256,14 @@ impl Command {
             Command::SetMethod { .. } => "set-method",
             Command::PayInvoice { .. } => "pay-invoice",
             Command::BuyTopUp { .. } => "buy-top-up",
+            Command::PayAnotherAmount { .. } => "pay-another-amount",
+            Command::Unpark { .. } => "unpark",
             Command::Refund { .. } => "refund",
             Command::Suspend { .. } => "suspend",
             Command::Resume { .. } => "resume",
             Command::DecidePayment { .. } => "decide-payment",
             Command::RefundElsewhere { .. } => "refund-elsewhere",
+            Command::GiveBackInstead { .. } => "give-back-instead",
             Command::OpenDispute { .. } => "open-dispute",
             Command::CloseDispute { .. } => "close-dispute",
             Command::ReverseDispute { .. } => "reverse-dispute",
@@ -274,6 +295,7 @@ impl Command {
             self,
             Command::DecidePayment { .. }
                 | Command::RefundElsewhere { .. }
+                | Command::GiveBackInstead { .. }
                 | Command::OpenDispute { .. }
                 | Command::CloseDispute { .. }
                 | Command::ReverseDispute { .. }
@@ -295,6 +317,7 @@ impl Command {
             | Command::SetMethod { .. }
             | Command::PayInvoice { .. }
             | Command::BuyTopUp { .. }
+            | Command::PayAnotherAmount { .. }
             | Command::Refund { .. }
             | Command::Suspend { .. }
             | Command::Resume { .. }
@@ -302,8 +325,10 @@ impl Command {
             | Command::SetExhaustion { .. }
             | Command::Give { .. } => true,
             Command::CreateCustomer { .. }
+            | Command::Unpark { .. }
             | Command::DecidePayment { .. }
             | Command::RefundElsewhere { .. }
+            | Command::GiveBackInstead { .. }
             | Command::OpenDispute { .. }
             | Command::CloseDispute { .. }
             | Command::ReverseDispute { .. }

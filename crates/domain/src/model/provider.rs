@@ -48,7 +48,9 @@ impl Model {
 
     /// Whether the provider has a payment of it that somebody still has to decide.
     pub fn can_be_decided(&self, number: usize) -> bool {
-        self.invoices.get(number).is_some_and(|of| of.is_at_bank || of.is_in_flight && of.is_customers_turn)
+        self.invoices.get(number).is_some_and(|of| {
+            !self.is_taken_instead(number) && (of.is_at_bank || of.is_in_flight && of.is_customers_turn)
+        })
     }
 
     /// Whether what it is for is over (R-10a, R-14b).
@@ -70,6 +72,22 @@ impl Model {
     pub fn is_paid_at_stripe(&self, number: usize) -> bool {
         let of = self.invoices.get(number);
         of.is_some_and(|of| of.status == "paid" && of.total > 0 && of.tried_with.starts_with("pm_stripe_"))
+    }
+
+    /// Whether the provider has money of it that is not what it asks for.
+    pub fn is_taken_instead(&self, number: usize) -> bool {
+        self.invoices.get(number).is_some_and(|of| of.taken_instead.is_some() && !of.is_given_back)
+    }
+
+    /// Once all of what was taken instead is back, the payment can be given up, and the invoice be paid anew.
+    pub(super) fn give_back_instead(&mut self, number: usize) -> Answer {
+        if self.is_taken_instead(number) {
+            self.invoices[number].is_given_back = true;
+            self.invoices[number].is_at_bank = false;
+            // What only waited for that is due now.
+            self.do_what_is_due();
+        }
+        Model::told()
     }
 
     pub(super) fn refund_elsewhere(&mut self, number: usize, amount: i64) -> Answer {
