@@ -131,3 +131,53 @@ async fn two_that_charge_the_kept_usage_at_once_charge_it_once() {
     let waiting = client.get("/v1/usage/unrated").await.expect(200);
     assert_eq!(waiting["data"], json!([]));
 }
+
+/// An operator's command that dies between letting the account spend and charging what was kept is given again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_interrupted_unpark_has_not_charged_the_next_one_charges() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let customer = subscriber(client, "ada").await;
+    let id: CustomerId = customer.parse().unwrap();
+    let (ledger, scope) = (world.ledger(), world.scope().await);
+    ledger.park(&scope, id, "looked at").await.unwrap();
+    client.post("/v1/usage/events", call("1", &customer)).await.expect(202);
+    ledger.unpark(&scope, id).await.unwrap();
+    assert_eq!(client.balance(&customer).await["settled"], 60_000_000);
+    for said in ["may spend again. 1 events were charged, 3000 Credits.", "is not parked."] {
+        let mut unpark = world.command("unpark");
+        let output = unpark.args(["--tenant", &world.tenant.to_string(), "--customer", &customer]).output();
+        let printed = String::from_utf8(output.unwrap().stdout).unwrap();
+        assert!(printed.contains(said), "{printed}");
+        assert_eq!(client.balance(&customer).await["settled"], 59_997_000);
+    }
+    world.verify().await;
+}
+
+/// a model that is sold for money alone waits like any other.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_parked_account_used_for_money_is_billed_once_it_is_unparked() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let customer = client.customer("ada").await;
+    let id: CustomerId = customer.parse().unwrap();
+    let path = format!("/v1/customers/{customer}/exhaustion");
+    client.put(&path, json!({"exhaustion": "payg", "spend_cap_minor": 1_000})).await.expect(200);
+    let (ledger, scope) = (world.ledger(), world.scope().await);
+    ledger.park(&scope, id, "looked at").await.unwrap();
+    // 200,000 in at 0.09 and 100,000 out at 0.29 a million: 0.018 + 0.029 dollars.
+    let used = event("1", &customer, "mimo-v2-flash", json!({"input": 200_000, "output": 100_000}));
+    let kept = client.post("/v1/usage/events", used.clone()).await.expect(202);
+    assert_eq!(kept["receipt"]["unrated_reason"], "account-parked");
+    assert_eq!(client.get(&path).await.expect(200)["accrued_pico"], "0");
+
+    ledger.unpark(&scope, id).await.unwrap();
+    let charged = world.usage().charge_kept(&scope, id).await.unwrap();
+    assert_eq!((charged.events, charged.credits.get()), (1, 0));
+    assert_eq!(client.get(&path).await.expect(200)["accrued_pico"], "47000000000");
+    let again = client.post("/v1/usage/events", used).await.expect(200);
+    assert_eq!(again["receipt"]["payg"]["pico"], "47000000000");
+    world.verify().await;
+}

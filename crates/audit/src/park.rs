@@ -86,12 +86,15 @@ impl Audit {
     }
 
     /// Checks a parked account once more; where nothing is wrong with it, lets it spend, and charges the
-    /// usage that was kept. Refused: `not-found`.
+    /// usage that was kept; also that which an earlier try had left. Refused: `not-found`.
     pub async fn unpark(&self, scope: &TenantScope, customer: CustomerId) -> Result<Unparked> {
         let (tenant, now) = (scope.tenant, scope.now);
         let reason = self.db.transaction(tenant, async |tx| store::parked_reason(tx, tenant, customer).await);
         if reason.await?.ok_or(Refusal::NotFound { what: "customer" })?.is_none() {
-            return Ok(Unparked::NotParked);
+            // What was kept, where an earlier try died before it had charged that.
+            let kept = self.usage.charge_kept(scope, customer).await?;
+            let is_none = kept == ChargedKept::default();
+            return Ok(if is_none { Unparked::NotParked } else { Unparked::Charged(kept) });
         }
         let what = What { customer: Some(customer), without_chain: false };
         let findings = self.verify(scope, what, &|_| {}).await?;

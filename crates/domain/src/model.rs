@@ -7,7 +7,7 @@
 //! [`Model`] is a tenant as the outside sees it: it takes a [`Command`] and says the [`Answer`] that
 //! Tollgate must give over HTTP. It covers customers, subscriptions by the month and by the year with their payments, retries, upgrades
 //! and cancels, top-ups, refunds, disputes and suspensions, what the provider tells, what is given by hand or by campaigns, holds, usage and
-//! its voids, cycles with what they carry over, what is paid by the token, and the test clock. It has no top-up that buys itself, and of a year no refund but that of a cancel at
+//! its voids, cycles with what they carry over, what is paid by the token, accounts that are parked over another amount, and the test clock. It has no top-up that buys itself, and of a year no refund but that of a cancel at
 //! once.
 
 pub mod account;

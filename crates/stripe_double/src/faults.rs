@@ -63,6 +63,10 @@ impl Faults {
         self.ordered.push((call, fault));
     }
 
+    pub(crate) fn forget(&mut self) {
+        self.ordered.clear();
+    }
+
     /// How many were ordered that no call has met yet.
     pub(crate) fn waiting(&self) -> usize {
         self.ordered.len()

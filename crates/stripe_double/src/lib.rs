@@ -126,6 +126,11 @@ impl StripeDouble {
         locked(&self.shared).faults.order(call, fault);
     }
 
+    /// Forgets the faults that were ordered and that no call has met yet.
+    pub fn forget_faults(&self) {
+        locked(&self.shared).faults.forget();
+    }
+
     /// How many ordered faults no call has met yet.
     pub fn faults_waiting(&self) -> usize {
         locked(&self.shared).faults.waiting()

@@ -46,6 +46,7 @@ impl ToCharge<'_> {
             Ok(_) if account.is_parked() => Err(Unrated::AccountParked),
             Ok(rated) => self.pay(account, rated, now),
             Err(Unrated::NoCreditRate) if !account.is_parked() => self.pay_in_money(account, now),
+            Err(Unrated::NoCreditRate) if self.has_price(account) => Err(Unrated::AccountParked),
             Err(unrated) => Err(*unrated),
         };
         match charged {
@@ -78,6 +79,12 @@ impl ToCharge<'_> {
                 version: account.version(),
             },
         }
+    }
+
+    /// Whether its customer pays for it in money.
+    fn has_price(&self, account: &Account) -> bool {
+        let price = self.payg.as_ref().map(|terms| terms.price(account));
+        matches!(price, Some(Ok(Some(_))))
     }
 
     /// By the grants, and what they do not cover as the customer's account goes on without them.

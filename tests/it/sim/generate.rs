@@ -36,7 +36,7 @@ pub fn stripe_names() -> impl Iterator<Item = String> {
 }
 
 /// How often each kind is chosen.
-const WEIGHTS: [(u64, &str); 39] = [
+const WEIGHTS: [(u64, &str); 43] = [
     (3, "create-customer"),
     (6, "subscribe"),
     (3, "preview-upgrade"),
@@ -50,13 +50,17 @@ const WEIGHTS: [(u64, &str); 39] = [
     (3, "set-method"),
     (6, "pay-invoice"),
     (5, "buy-top-up"),
+    (1, "pay-another-amount"),
+    (3, "unpark"),
     (5, "refund"),
     (1, "suspend"),
     (3, "resume"),
     (4, "decide-payment"),
     (2, "refund-elsewhere"),
+    (2, "give-back-instead"),
     (2, "open-dispute"),
     (2, "close-dispute"),
+    (2, "reverse-dispute"),
     (1, "tell-again"),
     (2, "campaign"),
     (4, "set-exhaustion"),
@@ -165,6 +169,8 @@ impl Generator {
                 let currency = self.random.of(&["USD", "USD", "CNY"]);
                 Command::BuyTopUp { customer, top_up, currency, method: self.method(customer) }
             }
+            "pay-another-amount" => self.pay_another_amount(model),
+            "unpark" => self.unpark(model),
             "refund" => self.refund(model),
             "suspend" => Command::Suspend { subscription: self.subscription(model) },
             "resume" => {
@@ -173,11 +179,20 @@ impl Generator {
             }
             "decide-payment" => self.decide(model),
             "refund-elsewhere" => self.refund_elsewhere(model),
+            "give-back-instead" => {
+                let numbers = 0..model.invoices.len();
+                let taken: Vec<usize> = numbers.filter(|number| model.is_taken_instead(*number)).collect();
+                match taken.is_empty() {
+                    true => self.pay_another_amount(model),
+                    false => Command::GiveBackInstead { invoice: self.random.of(&taken) },
+                }
+            }
             "open-dispute" => match self.paid_at_stripe(model, false) {
                 Some(invoice) => Command::OpenDispute { invoice },
                 None => self.buy_with(model, "succeeds"),
             },
             "close-dispute" => self.close_dispute(model),
+            "reverse-dispute" => self.reverse_dispute(model),
             "tell-again" => Command::TellAgain,
             "campaign" => self.campaign(model),
             "set-exhaustion" => {
@@ -322,6 +337,30 @@ impl Generator {
         Command::PayInvoice { invoice, method }
     }
 
+    fn pay_another_amount(&mut self, model: &Model) -> Command {
+        if model.customers.is_empty() {
+            return self.of_kind("create-customer", model);
+        }
+        let customer = self.random.index(model.customers.len());
+        // The top-up costs 1.00 or 1.11.
+        let taken = self.random.of(&[1, 99, 101, 110, 112, 25_000]);
+        Command::PayAnotherAmount { customer, method: stripe_method("succeeds", None, customer), taken }
+    }
+
+    /// A parked account; now and then one that is not.
+    fn unpark(&mut self, model: &Model) -> Command {
+        let parked: Vec<usize> =
+            (0..model.customers.len()).filter(|number| model.customers[*number].is_parked).collect();
+        let customer = match parked.is_empty() {
+            true if model.customers.is_empty() || self.random.percent(60) => {
+                return self.pay_another_amount(model);
+            }
+            true => self.random.index(model.customers.len()),
+            false => self.random.of(&parked),
+        };
+        Command::Unpark { customer, in_order: model.kept_of(customer) }
+    }
+
     /// Mostly of something that was paid; not of a year, whose later cycles a refund ends.
     fn refund(&mut self, model: &Model) -> Command {
         let seen: Vec<usize> =
@@ -380,6 +419,20 @@ impl Generator {
             return self.of_kind("open-dispute", model);
         }
         Command::CloseDispute { dispute: self.random.of(&open), is_won: self.random.percent(40) }
+    }
+
+    /// One that was lost; where none was, the next step to one.
+    fn reverse_dispute(&mut self, model: &Model) -> Command {
+        let disputes = model.disputes.iter().enumerate();
+        let lost: Vec<usize> =
+            disputes.filter(|(_, dispute)| dispute.state == "lost").map(|(number, _)| number).collect();
+        if !lost.is_empty() {
+            return Command::ReverseDispute { dispute: self.random.of(&lost) };
+        }
+        match self.close_dispute(model) {
+            Command::CloseDispute { dispute, .. } => Command::CloseDispute { dispute, is_won: false },
+            other => other,
+        }
     }
 
     /// A top-up with one of Stripe's cards.

@@ -28,10 +28,10 @@ use seed::Seed;
 use site::{Fault, Site};
 
 const BLOCK: u64 = 10;
-/// Rounds of a seed. Each fault to processes comes four times, so in a block of ten it meets every kind.
-const ROUNDS: usize = 20;
+/// Rounds of a seed. Each fault to processes comes five times, so in a block of ten it meets every kind.
+const ROUNDS: usize = 25;
 /// Commands of a round, the last one under a fault where the block has any.
-const STEPS: usize = 11;
+const STEPS: usize = 9;
 
 /// Thirty seeds: two blocks without kills and one with.
 #[tokio::test(flavor = "multi_thread")]

@@ -81,6 +81,12 @@ impl Account {
         self.double.fault(Call::CreateIntent, fault);
     }
 
+    /// The next charge takes so much, whatever it is asked for, and nothing else goes wrong with it.
+    pub fn take_instead(&self, amount: i64) {
+        self.double.forget_faults();
+        self.double.fault(Call::CreateIntent, Fault::TakeInstead(amount));
+    }
+
     /// The payment of an invoice that somebody still has to decide is decided.
     pub fn decide(&self, invoice: &str, succeeds: bool) {
         for intent in self.double.intents().iter().filter(|intent| is_of(intent, invoice)) {
@@ -111,10 +117,22 @@ impl Account {
         }
     }
 
+    /// The payment over another amount than the invoice's goes back.
+    pub fn give_back_instead(&self, invoice: &str) {
+        for intent in self.double.intents().iter().filter(|intent| is_of(intent, invoice)) {
+            if intent["status"] == "succeeded" && !is_as_asked(intent) {
+                self.double
+                    .refund(intent["id"].as_str().unwrap(), intent["amount_received"].as_i64().unwrap());
+            }
+        }
+    }
+
     fn paid_with(&self, invoice: &str) -> Option<String> {
         let intents = self.double.intents();
-        let paid = intents.iter().find(|intent| is_of(intent, invoice) && intent["status"] == "succeeded");
-        paid.map(|intent| intent["id"].as_str().unwrap().to_owned())
+        let is_it = |intent: &&Value| {
+            is_of(intent, invoice) && intent["status"] == "succeeded" && is_as_asked(intent)
+        };
+        intents.iter().find(is_it).map(|intent| intent["id"].as_str().unwrap().to_owned())
     }
 
     /// What is kept of an invoice's money there.
@@ -122,9 +140,10 @@ impl Account {
         self.double.kept_of("tollgate_invoice", invoice)
     }
 
-    /// All payments that succeeded, by their ids.
+    /// All payments that succeeded over what they were asked for, by their ids.
     pub fn taken(&self) -> Vec<(String, i64)> {
-        let succeeded = self.double.intents().into_iter().filter(|intent| intent["status"] == "succeeded");
+        let is_so = |intent: &Value| intent["status"] == "succeeded" && is_as_asked(intent);
+        let succeeded = self.double.intents().into_iter().filter(is_so);
         let mut taken: Vec<(String, i64)> = succeeded
             .map(|intent| {
                 (intent["id"].as_str().unwrap().to_owned(), intent["amount_received"].as_i64().unwrap())
@@ -151,6 +170,11 @@ impl Account {
 
 fn is_of(intent: &Value, invoice: &str) -> bool {
     intent["metadata"]["tollgate_invoice"] == *invoice
+}
+
+/// Whether it took what it was asked for.
+fn is_as_asked(intent: &Value) -> bool {
+    intent["amount_received"] == intent["amount"]
 }
 
 /// The body and the signature of an event that is sent now.
@@ -182,5 +206,9 @@ impl Telling {
 /// What the provider must have kept of an invoice once everything is at rest.
 pub fn kept_by_the_model(model: &Model, invoice: usize) -> i64 {
     let own = &model.invoices[invoice];
+    let instead = own.taken_instead.filter(|_| model.is_taken_instead(invoice));
+    if let Some(taken) = instead {
+        return taken;
+    }
     if model.is_paid_at_stripe(invoice) { own.total - own.refunded } else { 0 }
 }

@@ -191,6 +191,28 @@ impl Site {
         self.verify(&["--tenant", &tenant.to_string()]).await
     }
 
+    /// An operator looks at an account and lets it spend again: how many events that has charged, and their Credits.
+    pub async fn unpark(&self, tenant: TenantId, customer: &str) -> Result<(i64, i64), String> {
+        let mut unpark = self.world.command("unpark");
+        unpark.args(["--tenant", &tenant.to_string(), "--customer", customer]);
+        let output = tokio::task::spawn_blocking(move || unpark.output().unwrap()).await.unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            return Err(format!("{said}{}", String::from_utf8_lossy(&output.stderr)));
+        }
+        if said.contains("is not parked.") {
+            return Ok((0, 0));
+        }
+        let charged = said.split_once("may spend again. ").map(|(_, charged)| charged);
+        let words: Vec<&str> = charged.unwrap_or_default().split(' ').collect();
+        match words[..] {
+            [events, "events", "were", "charged,", credits, _] => {
+                Ok((events.parse().unwrap(), credits.parse().unwrap()))
+            }
+            _ => Err(said),
+        }
+    }
+
     async fn verify(&self, what: &[&str]) -> Result<(), String> {
         let mut verify = self.world.command("verify");
         verify.arg("--no-park").args(what);

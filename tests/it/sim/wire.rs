@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, SecondsFormat};
+use domain::id::TenantId;
 use domain::model::calendar::Micros;
 use domain::model::{Answer, Ask, Command, Event, Noun, Plain};
 use reqwest::Method;
@@ -29,13 +30,14 @@ pub struct Call {
 pub struct Ids {
     by_number: HashMap<(Noun, usize), String>,
     by_id: HashMap<String, (Noun, usize)>,
+    pub tenant: Option<TenantId>,
     /// What payment methods are called at the provider.
     methods: HashMap<String, String>,
 }
 
 impl Ids {
-    pub fn new(methods: impl Iterator<Item = (String, String)>) -> Ids {
-        Ids { methods: methods.collect(), ..Ids::default() }
+    pub fn new(tenant: TenantId, methods: impl Iterator<Item = (String, String)>) -> Ids {
+        Ids { tenant: Some(tenant), methods: methods.collect(), ..Ids::default() }
     }
 
     /// One of the sandbox's is called what it is.
@@ -187,6 +189,11 @@ impl Ids {
                 json!({"customer": customer(whose), "top_up": top_up, "currency": currency,
                     "payment_method": self.method(method)}),
             ),
+            Command::PayAnotherAmount { customer: whose, method, .. } => post(
+                "/v1/top-ups".to_owned(),
+                json!({"customer": customer(whose), "top_up": "topup-10m", "currency": "USD",
+                    "payment_method": self.method(method)}),
+            ),
             Command::Refund { invoice, amount } => {
                 let mut body = json!({});
                 set(&mut body, "amount_minor", *amount);
@@ -218,9 +225,12 @@ impl Ids {
             }
             Command::DecidePayment { .. }
             | Command::RefundElsewhere { .. }
+            | Command::GiveBackInstead { .. }
             | Command::OpenDispute { .. }
             | Command::CloseDispute { .. }
+            | Command::ReverseDispute { .. }
             | Command::TellAgain => panic!("{command:?} happens at the provider"),
+            Command::Unpark { .. } => panic!("{command:?} is asked for in a terminal"),
             Command::Give { customer: whose, source, credits, expires } => {
                 let mut body = json!({"source": source, "credits": credits, "reason": "a test"});
                 set(&mut body, "expires_at", expires.map(written));

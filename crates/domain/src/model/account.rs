@@ -100,6 +100,8 @@ pub struct Charge {
     /// Whether it captured a hold.
     pub is_captured: bool,
     pub event_time: Micros,
+    /// When it was received: what the grace is counted to.
+    pub received: Micros,
     pub now: Micros,
 }
 
@@ -268,13 +270,13 @@ impl Account {
     /// R-19a, and R-32 where the charge instant lies in a cycle that is over.
     fn is_eligible(&self, grant: &Grant, of: Charge) -> bool {
         match self.closed_cycle(of) {
-            Some(end) if of.is_captured || of.now <= end + GRACE => {
+            Some(end) if of.is_captured || of.received <= end + GRACE => {
                 grant.effective < end && !grant.is_over(of.instant)
             }
             // Past the grace it is charged as if it had happened now.
             Some(_) => grant.is_live(of.now),
             None => {
-                let reaches = |expiry| of.now < expiry || of.is_captured || of.now <= expiry + GRACE;
+                let reaches = |expiry| of.now < expiry || of.is_captured || of.received <= expiry + GRACE;
                 grant.effective <= of.now && !grant.is_over(of.instant) && grant.expiry.is_none_or(reaches)
             }
         }
@@ -361,12 +363,12 @@ impl Account {
         (taken, missing - taken)
     }
 
-    /// A lost dispute takes all that is left of what its payment had bought (R-22a).
-    pub fn lose(&mut self, number: usize, now: Micros) {
-        let Some(grant) = self.grants.iter_mut().find(|grant| grant.number == number) else { return };
+    /// A lost dispute takes all that is left of what its payment had bought (R-22a). Says by which transfer.
+    pub fn lose(&mut self, number: usize, now: Micros) -> Option<i64> {
+        let grant = self.grants.iter_mut().find(|grant| grant.number == number)?;
         let credits = grant.remaining();
         if grant.is_over(now) || credits == 0 {
-            return;
+            return None;
         }
         grant.revoked += credits;
         self.transfers.push(Transfer {
@@ -379,6 +381,34 @@ impl Account {
             recorded: now,
             reverses: None,
         });
+        Some(self.version())
+    }
+
+    /// What this transfer took is there again; of a grant that is over it expires at once (R-25b).
+    pub fn reinstate(&mut self, version: i64, now: Micros) {
+        let place = usize::try_from(version - 1).unwrap_or(usize::MAX);
+        let back = Transfer {
+            debit: "revoked",
+            credit: "available",
+            event_time: now,
+            recorded: now,
+            reverses: Some(version),
+            ..self.transfers[place].clone()
+        };
+        self.transfers.push(back.clone());
+        let expiry_version = self.version() + 1;
+        let Some(grant) = self.grants.iter_mut().find(|grant| Some(grant.number) == back.grant) else {
+            return;
+        };
+        grant.revoked -= back.credits;
+        if !grant.is_over(now) {
+            return;
+        }
+        grant.expired += back.credits;
+        if grant.expired_by.is_none() {
+            grant.expired_by = Some(expiry_version);
+        }
+        self.transfers.push(Transfer { debit: "available", credit: "expired", reverses: None, ..back });
     }
 
     fn in_burn_order(&self) -> Vec<usize> {
@@ -469,7 +499,14 @@ mod tests {
                     }
                     Happening::Charge { cost, ago, is_captured } => {
                         let instant = now - ago * MINUTE;
-                        let charged = own.charge(Charge { cost, instant, is_captured, event_time: instant, now });
+                        let charged = own.charge(Charge {
+                            cost,
+                            instant,
+                            is_captured,
+                            event_time: instant,
+                            received: now,
+                            now,
+                        });
                         let usage = ModelUsage {
                             charge_instant: instant,
                             received: now,

@@ -18,6 +18,7 @@ impl Model {
         code: &str,
         currency: &'static str,
         method: &str,
+        taken_instead: Option<i64>,
     ) -> Answer {
         if payment(method).is_none() {
             return Answer::no(422, "unknown-payment-method");
@@ -50,6 +51,8 @@ impl Model {
             is_in_flight: false,
             is_customers_turn: false,
             is_at_bank: false,
+            taken_instead: None,
+            is_given_back: false,
             tried_with: String::new(),
             created: self.now,
             expires: self.now + TOP_UP,
@@ -58,7 +61,10 @@ impl Model {
             next_try: None,
             failed_tries: 0,
         });
-        self.collect(invoice, method);
+        match taken_instead {
+            None => self.collect(invoice, method),
+            Some(_) => self.take_instead(invoice, method, taken_instead),
+        }
         let bought = &self.invoices[invoice];
         let (status, payment_status, top_up_status) = match (bought.status, bought.is_in_flight) {
             ("paid", _) => (201, "paid", "applied"),
@@ -79,6 +85,17 @@ impl Model {
             .with("/top_up/expires_at", Plain::At(bought.expires))
             .with("/top_up/granted_at", bought.paid.map_or(Plain::Null, Plain::At))
             .with_all("/invoice", self.invoice_facts(invoice))
+    }
+
+    /// Somebody has paid, and not what was asked for: it grants nothing, nobody can give the payment up, and the account
+    /// is parked.
+    fn take_instead(&mut self, invoice: usize, method: &str, taken: Option<i64>) {
+        let own = &mut self.invoices[invoice];
+        own.tried_with = method.to_owned();
+        own.taken_instead = taken;
+        own.is_in_flight = true;
+        own.is_at_bank = true;
+        self.customers[own.customer].is_parked = true;
     }
 
     /// How long the Credits last that an invoice of a top-up pays for.

@@ -71,6 +71,17 @@ pub enum Command {
         currency: &'static str,
         method: String,
     },
+    /// A top-up in US dollars of which the provider takes so many minor units instead.
+    PayAnotherAmount {
+        customer: usize,
+        method: String,
+        taken: i64,
+    },
+    /// An operator has looked at an account. Names the events that were kept, in the order of their times.
+    Unpark {
+        customer: usize,
+        in_order: Vec<(&'static str, String)>,
+    },
     /// So much of a paid invoice, or the whole rest.
     Refund {
         invoice: usize,
@@ -86,6 +97,10 @@ pub enum Command {
         invoice: usize,
         amount: i64,
     },
+    /// What was taken instead of an invoice's amount goes back there.
+    GiveBackInstead {
+        invoice: usize,
+    },
     /// The customer's bank wants the money back.
     OpenDispute {
         invoice: usize,
@@ -94,6 +109,10 @@ pub enum Command {
     CloseDispute {
         dispute: usize,
         is_won: bool,
+    },
+    /// The bank has decided against the seller, and changes its mind.
+    ReverseDispute {
+        dispute: usize,
     },
     /// The provider tells all over again what it has told before.
     TellAgain,
@@ -175,7 +194,7 @@ pub enum Command {
 
 impl Command {
     /// The names of all kinds.
-    pub const KINDS: [&'static str; 39] = [
+    pub const KINDS: [&'static str; 43] = [
         "create-customer",
         "subscribe",
         "preview-upgrade",
@@ -189,13 +208,17 @@ impl Command {
         "set-method",
         "pay-invoice",
         "buy-top-up",
+        "pay-another-amount",
+        "unpark",
         "refund",
         "suspend",
         "resume",
         "decide-payment",
         "refund-elsewhere",
+        "give-back-instead",
         "open-dispute",
         "close-dispute",
+        "reverse-dispute",
         "tell-again",
         "campaign",
         "set-exhaustion",
@@ -233,13 +256,17 @@ impl Command {
             Command::SetMethod { .. } => "set-method",
             Command::PayInvoice { .. } => "pay-invoice",
             Command::BuyTopUp { .. } => "buy-top-up",
+            Command::PayAnotherAmount { .. } => "pay-another-amount",
+            Command::Unpark { .. } => "unpark",
             Command::Refund { .. } => "refund",
             Command::Suspend { .. } => "suspend",
             Command::Resume { .. } => "resume",
             Command::DecidePayment { .. } => "decide-payment",
             Command::RefundElsewhere { .. } => "refund-elsewhere",
+            Command::GiveBackInstead { .. } => "give-back-instead",
             Command::OpenDispute { .. } => "open-dispute",
             Command::CloseDispute { .. } => "close-dispute",
+            Command::ReverseDispute { .. } => "reverse-dispute",
             Command::TellAgain => "tell-again",
             Command::Campaign { .. } => "campaign",
             Command::SetExhaustion { .. } => "set-exhaustion",
@@ -268,8 +295,10 @@ impl Command {
             self,
             Command::DecidePayment { .. }
                 | Command::RefundElsewhere { .. }
+                | Command::GiveBackInstead { .. }
                 | Command::OpenDispute { .. }
                 | Command::CloseDispute { .. }
+                | Command::ReverseDispute { .. }
                 | Command::TellAgain
         )
     }
@@ -288,6 +317,7 @@ impl Command {
             | Command::SetMethod { .. }
             | Command::PayInvoice { .. }
             | Command::BuyTopUp { .. }
+            | Command::PayAnotherAmount { .. }
             | Command::Refund { .. }
             | Command::Suspend { .. }
             | Command::Resume { .. }
@@ -295,10 +325,13 @@ impl Command {
             | Command::SetExhaustion { .. }
             | Command::Give { .. } => true,
             Command::CreateCustomer { .. }
+            | Command::Unpark { .. }
             | Command::DecidePayment { .. }
             | Command::RefundElsewhere { .. }
+            | Command::GiveBackInstead { .. }
             | Command::OpenDispute { .. }
             | Command::CloseDispute { .. }
+            | Command::ReverseDispute { .. }
             | Command::TellAgain
             | Command::ReadExhaustion { .. }
             | Command::PreviewUpgrade { .. }

@@ -60,6 +60,9 @@ impl Model {
         if customer >= self.customers.len() {
             return Answer::no(404, "not-found");
         }
+        if self.customers[customer].is_parked {
+            return Answer::no(409, "account-parked");
+        }
         if self.is_suspended(customer) {
             return Answer::no(402, "subscription-suspended");
         }

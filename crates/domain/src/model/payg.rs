@@ -244,6 +244,8 @@ impl Model {
             is_in_flight: false,
             is_customers_turn: false,
             is_at_bank: false,
+            taken_instead: None,
+            is_given_back: false,
             tried_with: String::new(),
             created: now,
             // It was used, so it is owed until it is paid.

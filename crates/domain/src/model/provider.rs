@@ -48,7 +48,9 @@ impl Model {
 
     /// Whether the provider has a payment of it that somebody still has to decide.
     pub fn can_be_decided(&self, number: usize) -> bool {
-        self.invoices.get(number).is_some_and(|of| of.is_at_bank || of.is_in_flight && of.is_customers_turn)
+        self.invoices.get(number).is_some_and(|of| {
+            !self.is_taken_instead(number) && (of.is_at_bank || of.is_in_flight && of.is_customers_turn)
+        })
     }
 
     /// Whether what it is for is over (R-10a, R-14b).
@@ -72,6 +74,22 @@ impl Model {
         of.is_some_and(|of| of.status == "paid" && of.total > 0 && of.tried_with.starts_with("pm_stripe_"))
     }
 
+    /// Whether the provider has money of it that is not what it asks for.
+    pub fn is_taken_instead(&self, number: usize) -> bool {
+        self.invoices.get(number).is_some_and(|of| of.taken_instead.is_some() && !of.is_given_back)
+    }
+
+    /// Once all of what was taken instead is back, the payment can be given up, and the invoice be paid anew.
+    pub(super) fn give_back_instead(&mut self, number: usize) -> Answer {
+        if self.is_taken_instead(number) {
+            self.invoices[number].is_given_back = true;
+            self.invoices[number].is_at_bank = false;
+            // What only waited for that is due now.
+            self.do_what_is_due();
+        }
+        Model::told()
+    }
+
     pub(super) fn refund_elsewhere(&mut self, number: usize, amount: i64) -> Answer {
         if self.is_paid_at_stripe(number)
             && self.invoices[number].refunded + amount <= self.invoices[number].total
@@ -83,32 +101,60 @@ impl Model {
 
     pub(super) fn open_dispute(&mut self, number: usize) -> Answer {
         if self.is_paid_at_stripe(number) {
-            self.disputes.push(Dispute { invoice: number, state: "open" });
+            self.disputes.push(Dispute { invoice: number, state: "open", revoked_by: None });
         }
         Model::told()
     }
 
     /// A lost one takes what is left of what its payment had bought, and suspends. One that was lost can still be
-    /// won, which gives nothing back; one that was won stays so.
+    /// won, which gives both back; one that was won stays so.
     pub(super) fn close_dispute(&mut self, dispute: usize, is_won: bool) -> Answer {
-        let Some(Dispute { invoice, state }) = self.disputes.get(dispute).cloned() else {
+        let Some(Dispute { invoice, state, .. }) = self.disputes.get(dispute).cloned() else {
             return Model::told();
         };
         match (state, is_won) {
-            ("open" | "lost", true) => self.disputes[dispute].state = "won",
+            ("open", true) => self.disputes[dispute].state = "won",
+            ("lost", true) => {
+                self.disputes[dispute].state = "won";
+                self.reinstate(invoice);
+            }
             ("open", false) => {
                 self.disputes[dispute].state = "lost";
                 let Invoice { customer, subscription, .. } = self.invoices[invoice];
-                self.customers[customer].account.lose(invoice, self.now);
+                self.disputes[dispute].revoked_by = self.customers[customer].account.lose(invoice, self.now);
                 if let Some(own) = subscription.map(|subscription| &mut self.subscriptions[subscription])
-                    && own.is_live()
+                    && ["active", "past_due"].contains(&own.status)
                 {
                     own.status = "suspended";
+                    own.is_suspended_by_dispute = true;
                 }
             }
             _ => {}
         }
         Model::told()
+    }
+
+    /// The Credits come back once no dispute of the payment is lost any more, the subscription goes on once none about
+    /// it is, unless an operator has stopped it as well.
+    fn reinstate(&mut self, invoice: usize) {
+        let Invoice { customer, subscription, .. } = self.invoices[invoice];
+        let is_lost = |dispute: &Dispute| dispute.state == "lost";
+        if !self.disputes.iter().any(|dispute| dispute.invoice == invoice && is_lost(dispute)) {
+            for dispute in self.disputes.iter_mut().filter(|dispute| dispute.invoice == invoice) {
+                if let Some(version) = dispute.revoked_by.take() {
+                    self.customers[customer].account.reinstate(version, self.now);
+                }
+            }
+        }
+        let Some(subscription) = subscription else { return };
+        let is_about_it =
+            |dispute: &Dispute| self.invoices[dispute.invoice].subscription == Some(subscription);
+        if self.subscriptions[subscription].status == "suspended"
+            && self.subscriptions[subscription].is_suspended_by_dispute
+            && !self.disputes.iter().any(|dispute| is_lost(dispute) && is_about_it(dispute))
+        {
+            self.resume(subscription);
+        }
     }
 
     /// Whether the money of an invoice is with the bank, or may go there.

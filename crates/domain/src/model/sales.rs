@@ -129,6 +129,7 @@ impl Model {
             scheduled: None,
             created: self.now,
             ended: None,
+            is_suspended_by_dispute: false,
             promotion: chosen.map(|promotion| (promotion.code, card(method))),
         });
         let invoice = self.open_invoice(Invoice {
@@ -147,6 +148,8 @@ impl Model {
             is_in_flight: false,
             is_customers_turn: false,
             is_at_bank: false,
+            taken_instead: None,
+            is_given_back: false,
             tried_with: String::new(),
             created: self.now,
             expires: self.now + INCOMPLETE,
@@ -230,6 +233,8 @@ impl Model {
             is_in_flight: false,
             is_customers_turn: false,
             is_at_bank: false,
+            taken_instead: None,
+            is_given_back: false,
             tried_with: String::new(),
             created: self.now,
             expires: earlier(offer.cycle.end, self.now + UPGRADE_PENDING),

@@ -77,6 +77,7 @@ impl Model {
             Some("canceled" | "expired") => Answer::no(409, "subscription-ended"),
             Some(_) => {
                 self.subscriptions[subscription].status = "suspended";
+                self.subscriptions[subscription].is_suspended_by_dispute = false;
                 self.shown(subscription)
             }
         }
@@ -90,6 +91,7 @@ impl Model {
         }
         let is_paid = self.is_paid(subscription, own.paid_with());
         self.subscriptions[subscription].status = if is_paid { "active" } else { "past_due" };
+        self.subscriptions[subscription].is_suspended_by_dispute = false;
         self.shown(subscription)
     }
 
@@ -408,6 +410,8 @@ impl Model {
             is_in_flight: false,
             is_customers_turn: false,
             is_at_bank: false,
+            taken_instead: None,
+            is_given_back: false,
             tried_with: String::new(),
             created: now,
             expires: cycle.end,
@@ -490,6 +494,8 @@ impl Model {
             is_in_flight: false,
             is_customers_turn: false,
             is_at_bank: false,
+            taken_instead: None,
+            is_given_back: false,
             tried_with: String::new(),
             created: self.now,
             expires: cycle.end,

@@ -81,6 +81,8 @@ impl ModelCatalog {
 #[derive(Debug, Clone)]
 pub struct Customer {
     pub external_id: String,
+    /// Nothing is authorized, and what was used is kept, until an operator has looked.
+    pub is_parked: bool,
     pub account: Account,
     pub on_account: OnAccount,
 }
@@ -121,6 +123,8 @@ pub struct Subscription {
     pub scheduled: Option<String>,
     pub created: Micros,
     pub ended: Option<Micros>,
+    /// It is suspended because a dispute was lost, and no operator has said so too.
+    pub is_suspended_by_dispute: bool,
     /// The promotion that it reserved, and the card that it reserved it with.
     pub promotion: Option<(&'static str, Option<String>)>,
 }
@@ -199,6 +203,10 @@ pub struct Invoice {
     pub is_customers_turn: bool,
     /// Whether a payment of it is at the bank, which lets nobody give it up, whatever became of the invoice since.
     pub is_at_bank: bool,
+    /// What a payment has taken that was not what the invoice asks for: it pays nothing.
+    pub taken_instead: Option<i64>,
+    /// Whether all of that has gone back.
+    pub is_given_back: bool,
     /// What the last payment was tried with.
     pub tried_with: String,
     pub created: Micros,
@@ -231,6 +239,8 @@ pub struct Dispute {
     pub invoice: usize,
     /// `open`, `won` or `lost`.
     pub state: &'static str,
+    /// The version of the transfer that took Credits for it, until they are given back.
+    pub revoked_by: Option<i64>,
 }
 
 /// What a tag of campaigns gives, and who has had it.
@@ -322,15 +332,21 @@ impl Model {
             Command::SetMethod { subscription, method } => self.set_method(*subscription, method),
             Command::PayInvoice { invoice, method } => self.pay(*invoice, method.as_deref()),
             Command::BuyTopUp { customer, top_up, currency, method } => {
-                self.buy_top_up(*customer, top_up, currency, method)
+                self.buy_top_up(*customer, top_up, currency, method, None)
             }
+            Command::PayAnotherAmount { customer, method, taken } => {
+                self.buy_top_up(*customer, "topup-10m", "USD", method, Some(*taken))
+            }
+            Command::Unpark { customer, in_order } => self.unpark(*customer, in_order),
             Command::Refund { invoice, amount } => self.refund(*invoice, *amount),
             Command::Suspend { subscription } => self.suspend(*subscription),
             Command::Resume { subscription } => self.resume(*subscription),
             Command::DecidePayment { invoice, succeeds } => self.decide(*invoice, *succeeds),
             Command::RefundElsewhere { invoice, amount } => self.refund_elsewhere(*invoice, *amount),
+            Command::GiveBackInstead { invoice } => self.give_back_instead(*invoice),
             Command::OpenDispute { invoice } => self.open_dispute(*invoice),
             Command::CloseDispute { dispute, is_won } => self.close_dispute(*dispute, *is_won),
+            Command::ReverseDispute { dispute } => self.close_dispute(*dispute, true),
             Command::TellAgain => Model::told(),
             Command::SetExhaustion { customer, cap, method } => {
                 self.set_exhaustion(*customer, *cap, method.as_deref())
@@ -363,6 +379,7 @@ impl Model {
         }
         self.customers.push(Customer {
             external_id: external_id.to_owned(),
+            is_parked: false,
             account: Account::default(),
             on_account: OnAccount::default(),
         });

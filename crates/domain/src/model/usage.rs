@@ -15,6 +15,11 @@ const AHEAD_MAX: Micros = 5 * MINUTE;
 #[derive(Debug, Clone)]
 pub struct Counted {
     pub event: Event,
+    pub received: Micros,
+    /// When the hold was granted that it captured.
+    pub captured: Option<Micros>,
+    /// Whether it waits until its account is un-parked.
+    pub is_kept: bool,
     pub receipt: Vec<Fact>,
     /// The versions of the transfers that charged it.
     pub charged_by: Vec<i64>,
@@ -101,18 +106,50 @@ impl Model {
             return Outcome::no("rejected", "event-time-out-of-range");
         }
         let (capture, no_hold) = self.capture(named.as_ref());
+        let kept = Counted {
+            event: event.clone(),
+            received: now,
+            captured: capture,
+            is_kept: false,
+            receipt: Vec::new(),
+            charged_by: Vec::new(),
+            overage: 0,
+            cost: 0,
+            voided: None,
+        };
+        let (status, mut counted) = self.charge(kept);
+        let mut fact = |pointer: &str, value: Plain| counted.receipt.push((pointer.to_owned(), value));
+        fact("/hold", if no_hold.is_none() { "captured" } else { "none" }.into());
+        fact("/no_hold_reason", no_hold.into());
+        self.end_hold(named.as_ref(), HoldEnd::Captured);
+        let receipt = counted.receipt.clone();
+        self.events.insert((event.source, event.id.clone()), counted);
+        Outcome { status, code: None, receipt }
+    }
+
+    /// Charges an event that was not charged yet, or keeps it; says how it stands, with its receipt but for the hold.
+    fn charge(&mut self, mut of: Counted) -> (&'static str, Counted) {
+        let (now, event) = (self.now, of.event.clone());
+        let time = event.time.unwrap_or(of.received);
         let pays = self.pays_by_the_token(event.customer);
         let whole = if pays { self.money(event.customer, event.model, event.tokens, time) } else { None };
-        let earlier = if time < now { time } else { now };
+        let earlier = if time < of.received { time } else { of.received };
         let charge = |cost| Charge {
             cost,
-            instant: capture.unwrap_or(earlier),
-            is_captured: capture.is_some(),
+            instant: of.captured.unwrap_or(earlier),
+            is_captured: of.captured.is_some(),
             event_time: time,
+            received: of.received,
             now,
         };
         let mut is_in_money = false;
-        let rated = match rated {
+        let is_parked = self.customers[event.customer].is_parked;
+        let rated = match self.rate(event.model, event.tokens, time) {
+            // What could be charged waits for an operator.
+            Ok(_) if is_parked => Err(NoRate::Unrated("account-parked")),
+            Err(NoRate::Unrated("no-credit-rate")) if whole.is_some() && is_parked => {
+                Err(NoRate::Unrated("account-parked"))
+            }
             // Of which no grant covers anything, and that has no price.
             Ok(rated) if pays && whole.is_none() && rated.credits > 0 => {
                 let uncovered =
@@ -128,13 +165,13 @@ impl Model {
         };
         let Customer { account, on_account, .. } = &mut self.customers[event.customer];
         let name = (event.source, event.id.clone());
-        let (mut charged_by, mut cost, mut overage) = (Vec::new(), 0, 0);
         let mut receipt: Vec<Fact> = Vec::new();
         let mut fact = |pointer: &str, value: Plain| receipt.push((pointer.to_owned(), value));
+        of.is_kept = false;
         let status = match &rated {
             Ok(rated) => {
                 let charged = account.charge(charge(rated.credits));
-                (charged_by, cost, overage) = (charged.versions, rated.credits, charged.overage);
+                (of.charged_by, of.cost, of.overage) = (charged.versions, rated.credits, charged.overage);
                 fact("/credits", rated.credits.into());
                 fact("/overage", charged.overage.into());
                 fact("/unrated_reason", Plain::Null);
@@ -155,25 +192,56 @@ impl Model {
                 }
                 "accepted"
             }
-            Err(NoRate::Unrated(reason)) => {
+            Err(no) => {
+                let reason = match no {
+                    NoRate::Unrated(reason) => reason,
+                    NoRate::Overflow => panic!("{event:?} was rejected"),
+                };
+                of.is_kept = *reason == "account-parked";
                 fact("/credits", 0_i64.into());
                 fact("/overage", 0_i64.into());
                 fact("/unrated_reason", (*reason).into());
                 fact("/draws", Plain::Length(0));
                 "unrated"
             }
-            Err(NoRate::Overflow) => return Outcome::no("rejected", "amount-overflow"),
         };
-        fact("/hold", if no_hold.is_none() { "captured" } else { "none" }.into());
-        fact("/no_hold_reason", no_hold.into());
         fact("/balance_after", account.settled(now).into());
         fact("/account_version", account.version().into());
-        self.end_hold(named.as_ref(), HoldEnd::Captured);
-        let voided = None;
-        let (event, kept) = (event.clone(), receipt.clone());
-        let id = (event.source, event.id.clone());
-        self.events.insert(id, Counted { event, receipt: kept, charged_by, overage, cost, voided });
-        Outcome { status, code: None, receipt }
+        of.receipt = receipt;
+        (status, of)
+    }
+
+    /// An operator lets an account spend again: what was kept is charged in the order of the events' times, to the cycle
+    /// and at the rate of each. `in_order` names them, because those of one instant come in the order of the store.
+    pub(super) fn unpark(&mut self, customer: usize, in_order: &[(&'static str, String)]) -> Answer {
+        self.customers[customer].is_parked = false;
+        let (mut events, mut credits) = (0_i64, 0);
+        for name in in_order {
+            let Some(kept) = self.events.get(name).filter(|of| of.is_kept).cloned() else { continue };
+            let hold = kept.receipt.iter().filter(|(pointer, _)| pointer.contains("hold"));
+            let hold: Vec<Fact> = hold.cloned().collect();
+            let (status, mut counted) = self.charge(kept);
+            counted.receipt.extend(hold);
+            if status == "accepted" {
+                events += 1;
+                credits += counted.cost;
+            }
+            self.events.insert(name.clone(), counted);
+        }
+        Answer::ok(200).with("/events", events).with("/credits", credits)
+    }
+
+    /// The names of what was kept, in the order of the events' times.
+    pub fn kept_of(&self, customer: usize) -> Vec<(&'static str, String)> {
+        let own = self.events.iter().filter(|(_, of)| of.is_kept && of.event.customer == customer);
+        let mut own: Vec<_> = own.collect();
+        own.sort_by_key(|(_, of)| of.event.time.unwrap_or(of.received));
+        own.into_iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// When an event that was counted was, as it said or as it came.
+    pub fn time_of(&self, name: &(&'static str, String)) -> Option<Micros> {
+        self.events.get(name).map(|of| of.event.time.unwrap_or(of.received))
     }
 
     /// once an event, whatever the reason is the second time.
@@ -183,6 +251,9 @@ impl Model {
             return Answer::no(404, "not-found");
         };
         let customer = counted.event.customer;
+        if counted.voided.is_none() && self.customers[customer].is_parked {
+            return Answer::no(409, "account-parked");
+        }
         let account = &mut self.customers[customer].account;
         if counted.voided.is_none() {
             let spendable = account.void(&counted.charged_by, now);
