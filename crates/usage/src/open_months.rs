@@ -22,7 +22,7 @@ impl Usage {
             let is_new = self
                 .parts
                 .db
-                .all_tenants_transaction(async |tx| store::open_month_all_tenants(tx, month).await)
+                .all_tenants_transaction(async |tx| store::retention::open_month_all_tenants(tx, month).await)
                 .await?;
             opened += u32::from(is_new);
         }

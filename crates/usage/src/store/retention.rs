@@ -64,3 +64,17 @@ pub(crate) async fn forget_all_tenants(tx: &mut Connection, events_max: i64) -> 
         .await?;
     Ok(forgotten.events)
 }
+
+/// Opens the partition of a month; says whether it had to.
+pub(crate) async fn open_month_all_tenants(tx: &mut Connection, first_day: NaiveDate) -> Result<bool> {
+    #[derive(QueryableByName)]
+    struct Opened {
+        #[diesel(sql_type = Bool)]
+        opened: bool,
+    }
+    let opened: Opened = db::sql_query("select open_usage_month($1) as opened")
+        .bind::<Date, _>(first_day)
+        .get_result(tx)
+        .await?;
+    Ok(opened.opened)
+}

@@ -1,0 +1,275 @@
+//! Events with their receipts.
+
+use db::{Connection, Error, Result};
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use domain::Timestamp;
+use domain::credits::RateMilli;
+use domain::id::{CustomerId, ExternalId, TenantId};
+use domain::usage::{Outcome, TokenKind, UsageSource};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::as_json::{AsJson, Draws};
+use super::identities::AnsweredRow;
+use super::voids::void_of;
+use super::{TokenColumns, calls, external_id};
+use crate::charge_kept::KeptEvent;
+use crate::read_event::RecordedEvent;
+use crate::record::{Receipt, Recorded};
+
+/// Inserts events with their receipts, one statement for all of them.
+pub(crate) async fn insert_events(
+    tx: &mut Connection,
+    tenant: TenantId,
+    recorded: &[Recorded<'_>],
+    now: Timestamp,
+) -> Result<()> {
+    if recorded.is_empty() {
+        return Ok(());
+    }
+    let tokens = |of: fn(&Recorded<'_>) -> u64| -> Result<Vec<i64>> {
+        let counts = recorded.iter().map(|r| i64::try_from(of(r)));
+        counts.collect::<std::result::Result<_, _>>().map_err(|_| domain::Refusal::AmountOverflow.into())
+    };
+    let texts =
+        |of: for<'r> fn(&'r Recorded<'_>) -> &'r str| -> Vec<&str> { recorded.iter().map(of).collect() };
+    let ReceiptColumns {
+        unrated,
+        credits,
+        overage,
+        versions,
+        bands,
+        rates,
+        calls,
+        draws,
+        balances,
+        account_versions,
+    } = receipt_columns(recorded.iter().map(|r| &r.receipt))?;
+    db::sql_query(
+        "insert into usage_events (tenant_id, recorded_at, identity, customer_id, source, event_id, model,
+             input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, outcome,
+             usage_source, event_time, hold_id, hold, hold_reason, unrated_reason, credits, overage,
+             catalog_version, band_prompt_tokens_max, rates, calls, draws, balance_after, account_version, api_key,
+             tried_version)
+         select $1, $2, unnest($3), unnest($4), unnest($5), unnest($6), unnest($7), unnest($8), unnest($9), unnest($10),
+             unnest($11), unnest($12), unnest($13), unnest($14), unnest($15), unnest($16), unnest($17),
+             unnest($18), unnest($19), unnest($20), unnest($21), unnest($22), unnest($23), unnest($24),
+             unnest($25), unnest($26), unnest($27), unnest($28), unnest($29), unnest($30)",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<Timestamptz, _>(now)
+    .bind::<Array<SqlUuid>, _>(recorded.iter().map(|r| r.item.identity).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(recorded.iter().map(|r| r.item.event.customer.uuid()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(texts(|r| &r.item.event.source))
+    .bind::<Array<Text>, _>(texts(|r| &r.item.event.id))
+    .bind::<Array<Text>, _>(texts(|r| &r.item.event.model))
+    .bind::<Array<BigInt>, _>(tokens(|r| r.usage.input)?)
+    .bind::<Array<BigInt>, _>(tokens(|r| r.usage.cache_read)?)
+    .bind::<Array<BigInt>, _>(tokens(|r| r.usage.cache_write)?)
+    .bind::<Array<BigInt>, _>(tokens(|r| r.usage.output)?)
+    .bind::<Array<BigInt>, _>(tokens(|r| r.usage.reasoning)?)
+    .bind::<Array<Text>, _>(texts(|r| r.item.event.outcome.name()))
+    .bind::<Array<Text>, _>(texts(|r| r.item.event.usage_source.name()))
+    .bind::<Array<Timestamptz>, _>(recorded.iter().map(|r| r.item.event_time).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Text>>, _>(
+        recorded
+            .iter()
+            .map(|r| r.item.event.authorization.as_ref().map(|id| id.as_str()))
+            .collect::<Vec<_>>(),
+    )
+    .bind::<Array<Text>, _>(texts(|r| if r.receipt.no_hold.is_none() { "captured" } else { "none" }))
+    .bind::<Array<Nullable<Text>>, _>(
+        recorded.iter().map(|r| r.receipt.no_hold.as_deref()).collect::<Vec<_>>(),
+    )
+    .bind::<Array<Nullable<Text>>, _>(unrated)
+    .bind::<Array<BigInt>, _>(credits)
+    .bind::<Array<BigInt>, _>(overage)
+    .bind::<Array<Nullable<Integer>>, _>(versions)
+    .bind::<Array<Nullable<BigInt>>, _>(bands)
+    .bind::<Array<Jsonb>, _>(rates)
+    .bind::<Array<Nullable<Jsonb>>, _>(calls)
+    .bind::<Array<Jsonb>, _>(draws)
+    .bind::<Array<BigInt>, _>(balances)
+    .bind::<Array<BigInt>, _>(account_versions)
+    .bind::<Array<Nullable<Text>>, _>(
+        recorded.iter().map(|r| r.item.event.api_key.as_ref().map(ExternalId::as_str)).collect::<Vec<_>>(),
+    )
+    .bind::<Array<Nullable<Integer>>, _>(tried_versions(
+        recorded.iter().map(|r| (&r.receipt, r.item.latest_version)),
+    )?)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Gives events that were kept their receipts.
+pub(crate) async fn update_receipts(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+    kept: &[KeptEvent],
+    receipts: &[Receipt],
+    latest_version: u32,
+) -> Result<()> {
+    if kept.is_empty() {
+        return Ok(());
+    }
+    let ReceiptColumns {
+        unrated,
+        credits,
+        overage,
+        versions,
+        bands,
+        rates,
+        calls,
+        draws,
+        balances,
+        account_versions,
+    } = receipt_columns(receipts.iter())?;
+    db::sql_query(
+        "update usage_events e
+         set unrated_reason = n.unrated, credits = n.credits, overage = n.overage,
+             catalog_version = n.catalog_version, band_prompt_tokens_max = n.band, rates = n.rates, calls = n.calls,
+             draws = n.draws, balance_after = n.balance_after, account_version = n.account_version,
+             tried_version = n.tried_version
+         from unnest($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) as n(identity, event_time, unrated,
+             credits, overage, catalog_version, band, rates, calls, draws, balance_after, account_version,
+             tried_version)
+         where e.tenant_id = $1 and e.customer_id = $2 and e.event_time = n.event_time
+             and e.identity = n.identity and e.unrated_reason is not null",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<SqlUuid, _>(customer.uuid())
+    .bind::<Array<SqlUuid>, _>(kept.iter().map(|event| event.identity).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(kept.iter().map(|event| event.event_time).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Text>>, _>(unrated)
+    .bind::<Array<BigInt>, _>(credits)
+    .bind::<Array<BigInt>, _>(overage)
+    .bind::<Array<Nullable<Integer>>, _>(versions)
+    .bind::<Array<Nullable<BigInt>>, _>(bands)
+    .bind::<Array<Jsonb>, _>(rates)
+    .bind::<Array<Nullable<Jsonb>>, _>(calls)
+    .bind::<Array<Jsonb>, _>(draws)
+    .bind::<Array<BigInt>, _>(balances)
+    .bind::<Array<BigInt>, _>(account_versions)
+    .bind::<Array<Nullable<Integer>>, _>(tried_versions(receipts.iter().map(|receipt| (receipt, latest_version)))?)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Of each event that has no rate, the version that was the latest when one was looked for.
+fn tried_versions<'r>(receipts: impl Iterator<Item = (&'r Receipt, u32)>) -> Result<Vec<Option<i32>>> {
+    let tried = receipts.map(|(receipt, latest)| receipt.unrated_reason.is_some().then_some(latest));
+    let tried: std::result::Result<Vec<_>, _> =
+        tried.map(|tried| tried.map(i32::try_from).transpose()).collect();
+    tried.map_err(|_| Error::broken("a catalogue's version"))
+}
+
+/// The columns of receipts, in the order of the events that they are of.
+struct ReceiptColumns<'r> {
+    unrated: Vec<Option<&'r str>>,
+    credits: Vec<i64>,
+    overage: Vec<i64>,
+    versions: Vec<Option<i32>>,
+    bands: Vec<Option<i64>>,
+    rates: Vec<AsJson<&'r [(TokenKind, RateMilli)]>>,
+    calls: Vec<Option<Value>>,
+    draws: Vec<AsJson<Draws<'r>>>,
+    balances: Vec<i64>,
+    account_versions: Vec<i64>,
+}
+
+fn receipt_columns<'r>(receipts: impl Iterator<Item = &'r Receipt> + Clone) -> Result<ReceiptColumns<'r>> {
+    let bands = receipts.clone().map(|r| r.band_prompt_tokens_max.map(i64::try_from).transpose());
+    let bands: std::result::Result<_, _> = bands.collect();
+    let versions = receipts.clone().map(|r| r.catalog_version.map(i32::try_from).transpose());
+    let versions: std::result::Result<_, _> = versions.collect();
+    Ok(ReceiptColumns {
+        unrated: receipts.clone().map(|r| r.unrated_reason.as_deref()).collect(),
+        credits: receipts.clone().map(|r| r.credits.get()).collect(),
+        overage: receipts.clone().map(|r| r.overage.get()).collect(),
+        versions: versions.map_err(|_| Error::broken("a catalogue's version"))?,
+        bands: bands.map_err(|_| Error::broken("a band's bound"))?,
+        rates: receipts.clone().map(|r| AsJson(r.rates.as_slice())).collect(),
+        calls: receipts.clone().map(|r| calls::to_json(&r.calls)).collect::<Result<_>>()?,
+        draws: receipts.clone().map(|r| AsJson(Draws(&r.draws))).collect(),
+        balances: receipts.clone().map(|r| r.balance_after.get()).collect(),
+        account_versions: receipts.map(|r| r.version).collect(),
+    })
+}
+
+/// The event of an identity.
+pub(crate) async fn recorded_event(
+    tx: &mut Connection,
+    tenant: TenantId,
+    identity: Uuid,
+) -> Result<Option<RecordedEvent>> {
+    let row: Option<RecordedRow> = db::sql_query(answered!(
+        ", e.source, e.event_id, e.customer_id, e.model, e.input_tokens, e.cache_read_tokens, e.cache_write_tokens,
+         e.output_tokens, e.reasoning_tokens, e.outcome, e.usage_source, e.event_time, e.recorded_at, e.hold_id,
+         e.api_key",
+        "and i.identity = $2"
+    ))
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<SqlUuid, _>(identity)
+    .get_result(tx)
+    .await
+    .optional()?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(RecordedEvent { void: void_of(tx, tenant, identity).await?, ..row.try_into()? }))
+}
+
+#[derive(QueryableByName)]
+struct RecordedRow {
+    #[diesel(embed)]
+    answered: AnsweredRow,
+    #[diesel(sql_type = Text)]
+    source: String,
+    #[diesel(sql_type = Text)]
+    event_id: String,
+    #[diesel(sql_type = SqlUuid)]
+    customer_id: Uuid,
+    #[diesel(sql_type = Text)]
+    model: String,
+    #[diesel(embed)]
+    tokens: TokenColumns,
+    #[diesel(sql_type = Text)]
+    outcome: String,
+    #[diesel(sql_type = Text)]
+    usage_source: String,
+    #[diesel(sql_type = Timestamptz)]
+    event_time: Timestamp,
+    #[diesel(sql_type = Timestamptz)]
+    recorded_at: Timestamp,
+    #[diesel(sql_type = Nullable<Text>)]
+    hold_id: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    api_key: Option<String>,
+}
+
+impl TryFrom<RecordedRow> for RecordedEvent {
+    type Error = Error;
+
+    fn try_from(row: RecordedRow) -> Result<Self> {
+        let outcome = Outcome::of_name(&row.outcome);
+        let usage_source = UsageSource::of_name(&row.usage_source);
+        Ok(RecordedEvent {
+            source: row.source,
+            id: row.event_id,
+            customer: CustomerId::from_uuid(row.customer_id),
+            model: row.model,
+            usage: row.tokens.try_into()?,
+            outcome: outcome.ok_or_else(|| Error::broken("an unknown outcome"))?,
+            usage_source: usage_source.ok_or_else(|| Error::broken("an unknown source of usage"))?,
+            event_time: row.event_time,
+            recorded_at: row.recorded_at,
+            authorization: external_id(row.hold_id)?,
+            api_key: external_id(row.api_key)?,
+            receipt: Receipt::try_from(row.answered)?,
+            void: None,
+        })
+    }
+}

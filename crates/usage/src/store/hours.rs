@@ -1,0 +1,165 @@
+//! The sums by the hour.
+
+use db::schema::usage_hours;
+use db::{Connection, Error, Result};
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use domain::id::{CustomerId, ExternalId, TenantId};
+use domain::{Credits, Timestamp};
+use uuid::Uuid;
+
+use super::{count, external_id, token_counts};
+use crate::hours::{HourKey, Hours, UsageSums};
+
+/// Adds to the sums by the hour, one statement for all of them. Under the accounts' locks.
+pub(crate) async fn add_to_hours(tx: &mut Connection, tenant: TenantId, hours: &Hours) -> Result<()> {
+    if hours.is_empty() {
+        return Ok(());
+    }
+    let count = |of: fn(&UsageSums) -> u64| -> Result<Vec<i64>> {
+        let counts = hours.iter().map(|(_, sums)| i64::try_from(of(sums)));
+        counts.collect::<std::result::Result<_, _>>().map_err(|_| domain::Refusal::AmountOverflow.into())
+    };
+    let bands = hours.iter().map(|(key, _)| i64::try_from(key.band_prompt_tokens_max.unwrap_or_default()));
+    let bands: std::result::Result<Vec<i64>, _> = bands.collect();
+    db::sql_query(
+        "insert into usage_hours as h (tenant_id, customer_id, hour, model, band_prompt_tokens_max, api_key, events,
+             input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, credits, overage)
+         select $1, unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7), unnest($8), unnest($9),
+             unnest($10), unnest($11), unnest($12), unnest($13), unnest($14)
+         on conflict (tenant_id, customer_id, hour, model, band_prompt_tokens_max, api_key) do update
+         set events = h.events + excluded.events, input_tokens = h.input_tokens + excluded.input_tokens,
+             cache_read_tokens = h.cache_read_tokens + excluded.cache_read_tokens,
+             cache_write_tokens = h.cache_write_tokens + excluded.cache_write_tokens,
+             output_tokens = h.output_tokens + excluded.output_tokens,
+             reasoning_tokens = h.reasoning_tokens + excluded.reasoning_tokens,
+             credits = h.credits + excluded.credits, overage = h.overage + excluded.overage",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<Array<SqlUuid>, _>(hours.iter().map(|(key, _)| key.customer.uuid()).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(hours.iter().map(|(key, _)| key.hour).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(hours.iter().map(|(key, _)| key.model.as_str()).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(bands.map_err(|_| Error::broken("a band's bound"))?)
+    .bind::<Array<Text>, _>(
+        hours.iter().map(|(key, _)| key.api_key.as_ref().map_or("", ExternalId::as_str)).collect::<Vec<_>>(),
+    )
+    .bind::<Array<BigInt>, _>(count(|sums| sums.events)?)
+    .bind::<Array<BigInt>, _>(count(|sums| sums.tokens.input)?)
+    .bind::<Array<BigInt>, _>(count(|sums| sums.tokens.cache_read)?)
+    .bind::<Array<BigInt>, _>(count(|sums| sums.tokens.cache_write)?)
+    .bind::<Array<BigInt>, _>(count(|sums| sums.tokens.output)?)
+    .bind::<Array<BigInt>, _>(count(|sums| sums.tokens.reasoning)?)
+    .bind::<Array<BigInt>, _>(hours.iter().map(|(_, sums)| sums.credits.get()).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(hours.iter().map(|(_, sums)| sums.overage.get()).collect::<Vec<_>>())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Takes one event from the sum of its hour. Under the account's lock.
+pub(crate) async fn take_from_hour(
+    tx: &mut Connection,
+    tenant: TenantId,
+    key: &HourKey,
+    of_event: &UsageSums,
+) -> Result<()> {
+    let number =
+        |count: u64| i64::try_from(count).map_err(|_| Error::broken("a count that was stored is too large"));
+    let row = (
+        tenant.uuid(),
+        key.customer.uuid(),
+        key.hour,
+        key.model.as_str(),
+        number(key.band_prompt_tokens_max.unwrap_or_default())?,
+        key.api_key.as_ref().map_or("", ExternalId::as_str),
+    );
+    let taken = (
+        usage_hours::events.eq(usage_hours::events - number(of_event.events)?),
+        usage_hours::input_tokens.eq(usage_hours::input_tokens - number(of_event.tokens.input)?),
+        usage_hours::cache_read_tokens
+            .eq(usage_hours::cache_read_tokens - number(of_event.tokens.cache_read)?),
+        usage_hours::cache_write_tokens
+            .eq(usage_hours::cache_write_tokens - number(of_event.tokens.cache_write)?),
+        usage_hours::output_tokens.eq(usage_hours::output_tokens - number(of_event.tokens.output)?),
+        usage_hours::reasoning_tokens.eq(usage_hours::reasoning_tokens - number(of_event.tokens.reasoning)?),
+        usage_hours::credits.eq(usage_hours::credits - of_event.credits.get()),
+        usage_hours::overage.eq(usage_hours::overage - of_event.overage.get()),
+    );
+    match diesel::update(usage_hours::table.find(row)).set(taken).execute(tx).await? {
+        1 => Ok(()),
+        _ => Err(Error::broken("a charged event is in no hour")),
+    }
+}
+
+/// A customer's sums of the hours from `from` until before `to`; those whose events were all voided are none.
+pub(crate) async fn hours(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+    from: Timestamp,
+    to: Timestamp,
+) -> Result<Vec<(HourKey, UsageSums)>> {
+    let rows: Vec<HourRow> = usage_hours::table
+        .filter(usage_hours::tenant_id.eq(tenant.uuid()))
+        .filter(usage_hours::customer_id.eq(customer.uuid()))
+        .filter(usage_hours::hour.ge(from))
+        .filter(usage_hours::hour.lt(to))
+        .filter(adds_anything())
+        .select(HourRow::as_select())
+        .load(tx)
+        .await?;
+    rows.into_iter().map(HourRow::read).collect()
+}
+
+/// Of calls that are not the first of their event an hour may have tokens and no events.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn adds_anything() -> _ {
+    usage_hours::events
+        .gt(0_i64)
+        .or(usage_hours::input_tokens.gt(0_i64))
+        .or(usage_hours::cache_read_tokens.gt(0_i64))
+        .or(usage_hours::cache_write_tokens.gt(0_i64))
+        .or(usage_hours::output_tokens.gt(0_i64))
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = usage_hours)]
+struct HourRow {
+    customer_id: Uuid,
+    hour: Timestamp,
+    model: String,
+    band_prompt_tokens_max: i64,
+    api_key: String,
+    events: i64,
+    input_tokens: i64,
+    cache_read_tokens: i64,
+    cache_write_tokens: i64,
+    output_tokens: i64,
+    reasoning_tokens: i64,
+    credits: i64,
+    overage: i64,
+}
+
+impl HourRow {
+    fn read(self) -> Result<(HourKey, UsageSums)> {
+        let band = Some(count(self.band_prompt_tokens_max)?).filter(|max| *max > 0);
+        let api_key = Some(self.api_key).filter(|key| !key.is_empty());
+        let key = HourKey {
+            customer: CustomerId::from_uuid(self.customer_id),
+            hour: self.hour,
+            model: self.model,
+            band_prompt_tokens_max: band,
+            api_key: external_id(api_key)?,
+        };
+        let tokens = token_counts([
+            self.input_tokens,
+            self.cache_read_tokens,
+            self.cache_write_tokens,
+            self.output_tokens,
+            self.reasoning_tokens,
+        ])?;
+        let (credits, overage) = (Credits::new(self.credits)?, Credits::new(self.overage)?);
+        Ok((key, UsageSums { events: count(self.events)?, tokens, credits, overage }))
+    }
+}
