@@ -1,8 +1,6 @@
 //! Loads an account after a miss.
 
-use domain::hold::HoldEnd;
-
-use crate::known_hold::KnownHold;
+use crate::known_hold::{KnownHold, name};
 use crate::projection::Projection;
 use crate::{AccountKey, Away, Epoch, HotBalances, KEEP_ENDED, LIFE, micros, ms};
 
@@ -64,14 +62,12 @@ impl HotBalances {
         let mut call = self.0.scripts.fill.on(&names);
         call.arg(epoch.0).arg(ms(LIFE)).arg(projection.write(account, epoch, &self.0.mac_key)).arg(brought);
         call.arg(micros(KEEP_ENDED));
-        for KnownHold { hold, fingerprint, end } in holds {
-            call.arg(hold.id.as_str())
-                .arg(hold.credits.get())
-                .arg(hold.granted_at.timestamp_micros())
-                .arg(hold.expires_at.timestamp_micros())
-                .arg(hold.counts_until.timestamp_micros())
-                .arg(fingerprint)
-                .arg(end.map_or("live", HoldEnd::name));
+        for known in holds {
+            call.arg(name(&known.hold.id))
+                .arg(known.state())
+                .arg(known.hold.expires_at.timestamp_micros())
+                .arg(known.hold.credits.get())
+                .arg(known.write());
         }
         let answer: String = self.run(|connection| call.run(connection)).await?;
         Ok(if answer == "lost" { Filled::Lost } else { Filled::Done })

@@ -6,7 +6,7 @@ use domain::id::{CustomerId, ExternalId};
 use domain::{Credits, Timestamp};
 
 use crate::gather::Asked;
-use crate::known_hold::KnownHold;
+use crate::known_hold::{KnownHold, name, write_rest};
 use crate::projection::{Projection, read_credits};
 use crate::scripts::ScriptCall;
 use crate::{Away, HotBalances, KEEP_ENDED, LIFE, micros, ms};
@@ -97,11 +97,11 @@ impl HotBalances {
             call.arg(of_account[0].epoch.0).arg(of_account.len());
             for Asked { request, .. } in of_account {
                 call.arg(request.now.timestamp_micros())
-                    .arg(request.id.as_str())
+                    .arg(name(&request.id))
                     .arg(request.full.get())
                     .arg(request.prompt_only.get())
                     .arg(request.expires_at.timestamp_micros())
-                    .arg(&request.fingerprint);
+                    .arg(write_rest(request.now, request.expires_at, &request.fingerprint));
             }
         }
         call

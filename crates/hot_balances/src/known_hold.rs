@@ -1,5 +1,6 @@
 //! A hold as Redis knows it.
 
+use domain::Timestamp;
 use domain::hold::{Hold, HoldEnd};
 use domain::id::{CustomerId, ExternalId};
 
@@ -14,10 +15,20 @@ pub struct KnownHold {
 }
 
 impl KnownHold {
-    /// Reads a hold's field: `credits granted_at expires_at counts_until fingerprint state`.
+    pub(crate) fn write(&self) -> String {
+        let Hold { credits, granted_at, expires_at, counts_until, .. } = &self.hold;
+        let rest = write_rest(*granted_at, *expires_at, &self.fingerprint);
+        format!("{credits} {} {} {rest}", counts_until.timestamp_micros(), self.state())
+    }
+
+    pub(crate) fn state(&self) -> &'static str {
+        self.end.map_or("live", HoldEnd::name)
+    }
+
+    /// Reads a hold's text: `credits counts_until state granted_at expires_at fingerprint`.
     pub(crate) fn read(text: &str, id: &ExternalId, customer: CustomerId) -> Option<KnownHold> {
         let parts: Vec<&str> = text.split(' ').collect();
-        let [credits, granted_at, expires_at, counts_until, fingerprint, state] = parts[..] else {
+        let [credits, counts_until, state, granted_at, expires_at, fingerprint] = parts[..] else {
             return None;
         };
         let end = match state {
@@ -39,4 +50,14 @@ impl KnownHold {
             end,
         })
     }
+}
+
+/// A hold's name: of a field, and in the sorted sets.
+pub(crate) fn name(id: &ExternalId) -> String {
+    format!(":{id}")
+}
+
+/// What a hold's text says after its state.
+pub(crate) fn write_rest(granted_at: Timestamp, expires_at: Timestamp, fingerprint: &str) -> String {
+    format!("{} {} {fingerprint}", granted_at.timestamp_micros(), expires_at.timestamp_micros())
 }

@@ -10,9 +10,9 @@
 //! - `{..}:balance:EPOCH`: hash of `projection` (signed text, empty once it was dropped), `state` (the sum of the live
 //!   holds, and no later than the first instant at which one stops counting), and the *young* holds, `:ID`: a hold is
 //!   granted by one reading and one writing of this key;
-//! - `{..}:holds:EPOCH`: hash of the other holds by their ids, kept past their end so that a repeated request finds them.
+//! - `{..}:holds:EPOCH`: hash of the other holds, kept past their end so that a repeated request finds them.
 //!   Young ones are put to them when there are some dozens, or one of them stops counting, and when they end;
-//! - `{..}:live:EPOCH`: sorted set of those that count, `credits|ID` by the instant until which they do;
+//! - `{..}:live:EPOCH`: sorted set of those that count, `credits|:ID` by the instant until which they do;
 //! - `{..}:kept:EPOCH`: sorted set of those that do not any more, by the instant at which they are forgotten;
 //! - `{..}:floor:EPOCH`: the version published last, for a few seconds: nothing older is loaded;
 //! - `tollgate:epoch:..`, the marker: the epoch that Redis is in. A cluster has one in each slot.

@@ -6,7 +6,7 @@ use domain::id::ExternalId;
 use domain::{Credits, Timestamp};
 use redis::{Cmd, FromRedisValue, from_redis_value};
 
-use crate::known_hold::KnownHold;
+use crate::known_hold::{KnownHold, name};
 use crate::projection::{Projection, is_signed, read_credits};
 use crate::{AccountKey, Away, Epoch, HotBalances};
 
@@ -55,9 +55,9 @@ impl HotBalances {
         };
         let holds = named.iter().flat_map(|(account, id)| {
             let keys = account.keys(epoch);
-            [(keys.balance(), format!(":{id}")), (keys.holds(), id.to_string())].map(|(key, field)| {
+            [keys.balance(), keys.holds()].map(|key| {
                 let mut get = redis::cmd("HGET");
-                get.arg(key).arg(field);
+                get.arg(key).arg(name(id));
                 get
             })
         });
@@ -127,9 +127,9 @@ impl HotBalances {
         let members: Vec<Vec<String>> = self.read_all(reads.collect()).await?;
         let mut named = Vec::new();
         for (account, members) in accounts.iter().zip(members.chunks(2)) {
-            let young = members[0].iter().filter_map(|field| field.strip_prefix(':'));
+            let young = members[0].iter().map(String::as_str);
             let others = members[1].iter().filter_map(|member| Some(member.split_once('|')?.1));
-            let ids = young.chain(others).filter_map(|id| id.parse().ok());
+            let ids = young.chain(others).filter_map(|name| name.strip_prefix(':')?.parse().ok());
             named.extend(ids.map(|id: ExternalId| (*account, id)));
         }
         Ok(named)

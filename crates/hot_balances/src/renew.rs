@@ -3,7 +3,7 @@
 use domain::Timestamp;
 use domain::id::ExternalId;
 
-use crate::known_hold::KnownHold;
+use crate::known_hold::{KnownHold, name};
 use crate::projection::Projection;
 use crate::{AccountKey, Away, Epoch, HotBalances, KEEP_ENDED, micros};
 
@@ -40,7 +40,7 @@ impl HotBalances {
             self.0.scripts.renew.on(&[marker, keys.balance(), keys.live(), keys.holds(), keys.kept()]);
         call.arg(epoch.0)
             .arg(now.timestamp_micros())
-            .arg(id.as_str())
+            .arg(name(id))
             .arg(expires_at.timestamp_micros())
             .arg(micros(KEEP_ENDED));
         let (projection, answer): (String, String) = self.run(|connection| call.run(connection)).await?;

@@ -8,6 +8,7 @@ use domain::id::ExternalId;
 use futures_util::future::try_join_all;
 use redis::cluster_routing::Slot;
 
+use crate::known_hold::name;
 use crate::projection::Projection;
 use crate::scripts::ScriptCall;
 use crate::{AccountKey, Away, Epoch, HotBalances, KEEP_ENDED, LIFE, MARK_LIFE, micros, ms};
@@ -71,7 +72,7 @@ impl HotBalances {
         for News { account, projection, ended } in news {
             call.arg(projection.write(*account, epoch, &self.0.mac_key)).arg(ended.len());
             for (id, end) in *ended {
-                call.arg(id.as_str()).arg(end.name());
+                call.arg(name(id)).arg(end.name());
             }
         }
         call
@@ -108,7 +109,7 @@ impl HotBalances {
         let mut call = self.0.scripts.drop.on(&names);
         call.arg(epoch.0).arg(projection);
         for id in given {
-            call.arg(id.as_str());
+            call.arg(name(id));
         }
         self.tell(&call).await
     }

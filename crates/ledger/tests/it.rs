@@ -580,7 +580,7 @@ async fn the_id_of_a_hold_that_ended_before_its_account_was_loaded_is_kept_as_lo
     given.charge(&given.scope, 10, Some("a")).await;
     assert_eq!(given.hold("b", 10, 10).await, Ok(10), "loaded");
     let key = format!("{account}:kept:{}", given.epoch().await);
-    let forgotten_at: i64 = redis::cmd("ZSCORE").arg(key).arg("a").query_async(&mut redis).await.unwrap();
+    let forgotten_at: i64 = redis::cmd("ZSCORE").arg(key).arg(":a").query_async(&mut redis).await.unwrap();
     assert!(forgotten_at > (at(0) + Duration::hours(1)).timestamp_micros(), "{forgotten_at}");
     assert_eq!(given.hold("a", 10, 10).await, Err(Refusal::AuthorizationEnded));
 }

@@ -32,7 +32,7 @@ pub(crate) fn start(
         &settings,
         &format!(
             "bind 127.0.0.1\nport {port}\nprotected-mode yes\nrequirepass {password}\n\
-             save \"\"\nappendonly no\ndaemonize no\n"
+             save \"\"\nappendonly no\nlazyfree-lazy-expire yes\ndaemonize no\n"
         ),
     )?;
     let mut command = detached(program, None);

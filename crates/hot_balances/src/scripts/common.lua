@@ -1,7 +1,8 @@
 -- What the scripts have in common; goes before each.
 -- `state` of a balance: 'HELD NEXT YOUNG': what the live holds come to; no later than the first instant at which one of
 -- them stops counting, '-' where there is none; how many of them are young. A young hold is a field ':ID' of the balance.
--- Any other is a field of `holds`, and lies in `live` while it counts and in `kept` once it does not any more.
+-- Any other is such a field of `holds`, and lies in `live` while it counts and in `kept` once it does not any more.
+-- A hold: 'CREDITS COUNTS_UNTIL STATE GRANTED_AT EXPIRES_AT FINGERPRINT'.
 -- Instants are microseconds; every number stays below 2^53, where Lua's doubles are exact.
 
 local call, KEYS, ARGV = redis.call, KEYS, ARGV
@@ -22,11 +23,10 @@ local function settle(balance, live, holds)
     local fields = call('HGETALL', balance)
     local names, texts, ends = {}, {}, {}
     for index = 1, #fields, 2 do
-        local id = match(fields[index], '^:(.*)')
-        if id then
-            local text = fields[index + 1]
-            local credits, counts_until = match(text, '^(%d+) %d+ %d+ (%d+)')
-            names[#names + 1] = fields[index]
+        local id, text = fields[index], fields[index + 1]
+        if match(id, '^:') then
+            local credits, counts_until = match(text, '^(%d+) (%d+)')
+            names[#names + 1] = id
             texts[#texts + 1], texts[#texts + 2] = id, text
             ends[#ends + 1], ends[#ends + 2] = counts_until, credits .. '|' .. id
         end

@@ -1,6 +1,6 @@
 -- Makes an account's projection a miss, and takes back holds that were given on it. Its live holds stay.
 -- KEYS: marker, balance, live, holds
--- ARGV: epoch, the projection to drop ('' for whatever is here), then of each hold to take back: id
+-- ARGV: epoch, the projection to drop ('' for whatever is here), then of each hold to take back: ':ID'
 -- Answers 'done' or 'lost'.
 local balance, live, holds = KEYS[2], KEYS[3], KEYS[4]
 if call('GET', KEYS[1]) ~= ARGV[1] then
@@ -15,13 +15,13 @@ if not held then
     return 'done'
 end
 for index = 3, #ARGV do
-    local id, field = ARGV[index], ':' .. ARGV[index]
-    local given = call('HGET', balance, field)
+    local id = ARGV[index]
+    local given = call('HGET', balance, id)
     if given then
-        call('HDEL', balance, field)
+        call('HDEL', balance, id)
         held, young = held - tonumber(match(given, '^%d+')), young - 1
     else
-        local credits = match(call('HGET', holds, id) or '', '^(%d+) .* live$')
+        local credits = match(call('HGET', holds, id) or '', '^(%d+) %d+ live ')
         if credits and call('ZREM', live, credits .. '|' .. id) == 1 then
             call('HDEL', holds, id)
             held = held - tonumber(credits)

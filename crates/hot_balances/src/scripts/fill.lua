@@ -3,7 +3,7 @@
 -- KEYS: marker, balance, live, holds, kept, floor
 -- ARGV: epoch, life (ms), projection, whether every live hold is here or brought along ('all' or
 --       'besides'), or more calls follow that bring the rest ('more'), how long a hold is kept past its expiry, then of each
---       known hold: id, credits, granted at, expires at, counts until, fingerprint, state
+--       known hold: ':ID', state, expires at, credits, and the whole of it
 -- Answers 'done' or 'lost'.
 local balance, live, holds, kept, floor = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 if call('GET', KEYS[1]) ~= ARGV[1] then
@@ -31,21 +31,20 @@ if ARGV[4] == 'besides' and read_state(here[2]) ~= count_live() then
     return 'done'
 end
 
-for base = 6, #ARGV, 7 do
-    local id, credits, granted_at, expires_at, counts_until, fingerprint, state = unpack(ARGV, base, base + 6)
+for base = 6, #ARGV, 5 do
+    local id, state, expires_at, credits, text = unpack(ARGV, base, base + 4)
     local known = call('HGET', holds, id)
     -- One that has ended here since it was read there is not brought back, and one that was renewed
     -- here is the longer one.
-    local live_until = tonumber(match(known or '', '^%d+ %d+ (%d+) %d+ %S+ live$'))
+    local live_until = tonumber(match(known or '', '^%d+ %d+ live %d+ (%d+)'))
     if not known or (live_until and (state ~= 'live' or live_until <= tonumber(expires_at))) then
-        call('HSET', holds, id,
-            table.concat({credits, granted_at, expires_at, counts_until, fingerprint, state}, ' '))
+        call('HSET', holds, id, text)
         if known then
             call('ZREM', live, match(known, '^%d+') .. '|' .. id)
         end
         if state == 'live' then
             call('ZREM', kept, id)
-            call('ZADD', live, counts_until, credits .. '|' .. id)
+            call('ZADD', live, match(text, '^%d+ (%d+)'), credits .. '|' .. id)
         else
             keep(kept, id, tonumber(expires_at), ARGV[5])
         end

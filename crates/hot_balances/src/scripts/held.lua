@@ -16,7 +16,7 @@ if now >= next_end then
     end
     local fields = young > 0 and call('HGETALL', KEYS[2]) or {}
     for index = 1, #fields, 2 do
-        local credits, counts_until = match(fields[index + 1], '^(%d+) %d+ %d+ (%d+)')
+        local credits, counts_until = match(fields[index + 1], '^(%d+) (%d+)')
         if match(fields[index], '^:') and tonumber(counts_until) <= now then
             held = held - tonumber(credits)
         end

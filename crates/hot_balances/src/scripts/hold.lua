@@ -1,7 +1,7 @@
 -- Holds Credits for requests of one account or several, once per hold id (R-28).
 -- KEYS: marker, then of each account: balance, live, holds, kept
 -- ARGV: life of the holds (ms), how long one is kept past its expiry, then of each account: epoch, number of requests,
---       and of each: now, hold id, full estimate, prompt's cost, expires at, fingerprint
+--       and of each: now, ':ID', full estimate, prompt's cost, expires at, and what a hold says after its state
 -- Answers, of each account: its projection, or '', and of each request: 'held CREDITS',
 -- 'known HOLD', 'short UNHELD', 'out' (loaded, and run out), 'miss' or 'lost'.
 
@@ -16,11 +16,11 @@ for key = 2, #KEYS, 4 do
     arg = arg + 2
     local here, projection, held, next_end, young, available, valid_until, cycle_ends_at = {}
     if is_ours then
-        local fields = {}
+        local ids = {}
         for index = 1, count do
-            fields[index] = ':' .. ARGV[arg + index * 6 - 5]
+            ids[index] = ARGV[arg + index * 6 - 5]
         end
-        here = call('HMGET', balance, 'projection', 'state', unpack(fields))
+        here = call('HMGET', balance, 'projection', 'state', unpack(ids))
         held, next_end, young = read_state(here[2])
         projection = held and here[1]
     end
@@ -32,7 +32,7 @@ for key = 2, #KEYS, 4 do
     replies = replies + 1
     reply[replies] = projection or ''
 
-    -- `granted`: fields and texts to be written.
+    -- `granted`: ids and texts to be written.
     local granted, is_changed = {}, false
     for index = 1, count do
         local now, id, answer = ARGV[arg], ARGV[arg + 1], nil
@@ -53,7 +53,7 @@ for key = 2, #KEYS, 4 do
                 for _, member in ipairs(call('ZRANGEBYSCORE', live, '-inf', now)) do
                     local credits, ended = match(member, '^(%d+)|(.*)')
                     held = held - tonumber(credits)
-                    local expires_at = match(call('HGET', holds, ended) or '', '^%d+ %d+ (%d+)')
+                    local expires_at = match(call('HGET', holds, ended) or '', '^%d+ %d+ %S+ %d+ (%d+)')
                     keep(kept, ended, tonumber(expires_at) or instant, ARGV[2])
                 end
                 call('ZREMRANGEBYSCORE', live, '-inf', now)
@@ -79,11 +79,10 @@ for key = 2, #KEYS, 4 do
                 if instant < cycle_ends_at and cycle_ends_at < counted then
                     counts_until, counted = format('%.0f', cycle_ends_at), cycle_ends_at
                 end
-                local text = credits .. ' ' .. now .. ' ' .. expires_at .. ' ' .. counts_until .. ' '
-                    .. ARGV[arg + 5] .. ' live'
+                local text = credits .. ' ' .. counts_until .. ' live ' .. ARGV[arg + 5]
                 answer = 'held ' .. credits
                 held, next_end, young = held + amount, math.min(next_end, counted), young + 1
-                granted[#granted + 1], granted[#granted + 2] = ':' .. id, text
+                granted[#granted + 1], granted[#granted + 2] = id, text
                 is_changed = true
                 -- The same id once more in this call.
                 for later = index + 1, count do

@@ -3,7 +3,7 @@
 -- this change must not come after it: the floor says so to a fill under way.
 -- KEYS: marker, then of each account: balance, live, holds, kept, floor
 -- ARGV: epoch, floor's life (ms), life of the holds (ms), how long one is kept past its expiry, now, then of each account:
---       projection, how many holds ended, and of each: id, how it ended
+--       projection, how many holds ended, and of each: ':ID', how it ended
 -- Answers 'done' or 'lost'.
 if call('GET', KEYS[1]) ~= ARGV[1] then
     return 'lost'
@@ -20,24 +20,23 @@ for key = 2, #KEYS, 5 do
     for _ = 1, ended do
         local id, how = ARGV[arg], ARGV[arg + 1]
         arg = arg + 2
-        local field = ':' .. id
-        local is_young = call('HGET', balance, field)
+        local is_young = call('HGET', balance, id)
         local known = is_young or call('HGET', holds, id)
-        local rest, credits, expires_at = match(known or '', '^((%d+) %d+ (%d+) .*) live$')
-        if rest then
+        local start, credits, rest, expires_at = match(known or '', '^((%d+) %d+ )live( %d+ (%d+) .*)$')
+        if start then
             if is_young then
-                call('HDEL', balance, field)
+                call('HDEL', balance, id)
                 young = young and young - 1
             end
             if is_young or call('ZREM', live, credits .. '|' .. id) == 1 then
                 freed, has_freed = freed + tonumber(credits), true
             end
-            call('HSET', holds, id, rest .. ' ' .. how)
+            call('HSET', holds, id, start .. how .. rest)
             keep(kept, id, tonumber(expires_at), keep_for)
         elseif not known then
             -- Marked, so that a fill under way does not bring it back, and for as long as any ended hold: no fill writes
             -- over it, and its id is not free again before.
-            call('HSET', holds, id, '0 0 0 0 - ' .. how)
+            call('HSET', holds, id, '0 0 ' .. how .. ' 0 0 -')
             keep(kept, id, tonumber(now), keep_for)
         end
     end

@@ -1,14 +1,14 @@
 -- Lets a live hold run until later; never until earlier. Moves no balance.
 -- KEYS: marker, balance, live, holds, kept
--- ARGV: epoch, now, hold id, expires at, how long one is kept past its expiry
+-- ARGV: epoch, now, ':ID', expires at, how long one is kept past its expiry
 -- Answers the projection, or '', and 'renewed HOLD', 'ended HOLD', 'unknown', 'out' (loaded, and run
 -- out), 'miss' or 'lost'.
 local balance, live, holds, kept = KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 if call('GET', KEYS[1]) ~= ARGV[1] then
     return {'', 'lost'}
 end
-local id, field = ARGV[3], ':' .. ARGV[3]
-local here = call('HMGET', balance, 'projection', field)
+local id = ARGV[3]
+local here = call('HMGET', balance, 'projection', id)
 local projection, young = here[1], here[2]
 if not projection then
     return {'', 'miss'}
@@ -18,8 +18,8 @@ if not known then
     return {projection, 'unknown'}
 end
 local now = tonumber(ARGV[2])
-local credits, granted_at, expires_at, counts_until, fingerprint, state =
-    match(known, '^(%d+) (%d+) (%d+) (%d+) (%S+) (%S+)$')
+local credits, counts_until, state, granted_at, expires_at, fingerprint =
+    match(known, '^(%d+) (%d+) (%S+) (%d+) (%d+) (%S+)$')
 if state ~= 'live' or tonumber(expires_at) <= now then
     return {projection, 'ended ' .. known}
 end
@@ -42,9 +42,9 @@ if counts then
     end
     counts_until = format('%.0f', math.max(tonumber(counts_until), counted))
 end
-local renewed = table.concat({credits, granted_at, expires_at, counts_until, fingerprint, state}, ' ')
+local renewed = table.concat({credits, counts_until, state, granted_at, expires_at, fingerprint}, ' ')
 if young then
-    call('HSET', balance, field, renewed)
+    call('HSET', balance, id, renewed)
     return {projection, 'renewed ' .. renewed}
 end
 if counts then
