@@ -30,7 +30,7 @@
 //! |---|---|
 //! | [`HotBalances::hold`], `renew`, `fill`, `held`, `find`, `peek`, `drop_projection` | 1 |
 //! | [`HotBalances::publish`] | 1 for some dozens of accounts, on a cluster of one slot |
-//! | [`HotBalances::live`], `live_left_behind` | 2, 1 where there are none |
+//! | [`HotBalances::live`] | 2 |
 //!
 //! A call that fails, or takes longer than [`RESPONSE_TIMEOUT`] twice, says [`Away`]. What follows
 //! from that, and from a lost epoch, is the ledger's business: it starts a new [`Epoch`].

@@ -98,25 +98,6 @@ impl HotBalances {
     /// The live holds of accounts: those that nobody has ended; some may have run out. Two round trips for
     /// all of them. Away where Redis is not in this epoch.
     pub async fn live(&self, epoch: Epoch, accounts: &[AccountKey]) -> Result<Vec<KnownHold>, Away> {
-        let named = self.live_ids(epoch, accounts).await?;
-        Ok(live_of(self.find(epoch, &named).await?))
-    }
-
-    /// The same of an epoch that Redis is no longer in: what it has is true, and may not be all.
-    pub async fn live_left_behind(
-        &self,
-        epoch: Epoch,
-        accounts: &[AccountKey],
-    ) -> Result<Vec<KnownHold>, Away> {
-        let named = self.live_ids(epoch, accounts).await?;
-        Ok(live_of(self.find_left_behind(epoch, &named).await?))
-    }
-
-    async fn live_ids(
-        &self,
-        epoch: Epoch,
-        accounts: &[AccountKey],
-    ) -> Result<Vec<(AccountKey, ExternalId)>, Away> {
         let reads = accounts.iter().flat_map(|account| {
             let keys = account.keys(epoch);
             let (mut young, mut others) = (redis::cmd("HKEYS"), redis::cmd("ZRANGE"));
@@ -132,7 +113,8 @@ impl HotBalances {
             let ids = young.chain(others).filter_map(|name| name.strip_prefix(':')?.parse().ok());
             named.extend(ids.map(|id: ExternalId| (*account, id)));
         }
-        Ok(named)
+        let found = self.find(epoch, &named).await?;
+        Ok(found.into_iter().flatten().filter(|known| known.end.is_none()).collect())
     }
 
     /// What an account's live holds come to at `now`; `None` where Redis does not have the account, or is
@@ -159,8 +141,4 @@ impl HotBalances {
         let read: Result<Vec<T>, _> = values.into_iter().map(from_redis_value).collect();
         read.map_err(|error| Away(error.to_string()))
     }
-}
-
-fn live_of(found: Vec<Option<KnownHold>>) -> Vec<KnownHold> {
-    found.into_iter().flatten().filter(|known| known.end.is_none()).collect()
 }

@@ -231,6 +231,11 @@ impl Ledger {
         if let Some(known) = store::hold(tx, tenant, customer, &request.id).await?.or(earlier) {
             return Ok(Some((HoldOutcome::Known { known, version }, epoch)));
         }
+        let key = AccountKey { tenant, customer };
+        if let Some(known) = self.left_behind(tx, key, epoch, &request.id, now).await? {
+            store::insert_holds(tx, tenant, &[(known.hold.clone(), known.fingerprint.clone())]).await?;
+            return Ok(Some((HoldOutcome::Known { known, version }, epoch)));
+        }
         let held = store::held(tx, tenant, customer, now).await?;
         let unheld = account.available(as_of).minus_floor_zero(held);
         let Some(credits) = credits_to_hold(unheld, request.full, request.prompt_only) else {

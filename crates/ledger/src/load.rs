@@ -57,7 +57,12 @@ impl Ledger {
                     holds = self.holds_for_redis(tx, tenant, &[customer], epoch, now).await?;
                     if let Some(id) = asked_for {
                         let known = store::hold(tx, tenant, customer, id).await?;
+                        let is_recorded = known.is_some() || holds.iter().any(|known| known.hold.id == *id);
                         holds.extend(known.filter(|known| known.end.is_some()));
+                        if !is_recorded {
+                            let key = AccountKey { tenant, customer };
+                            holds.extend(self.left_behind(tx, key, epoch, id, now).await?);
+                        }
                     }
                 }
                 Ok((project::key(tenant, account), project::projection(account, now), holds))

@@ -1,6 +1,5 @@
 //! The holds of earlier epochs: rows for those that PostgreSQL granted and for all that have ended, packed ones for
-//! those that Redis granted, and what Redis has still of those that were granted by a server that died before it had
-//! recorded them.
+//! those that Redis granted, and one that is asked for again and that a server granted and died before it had recorded it.
 
 use std::collections::HashMap;
 
@@ -64,21 +63,32 @@ impl Ledger {
         for known in customers.iter().flat_map(|customer| recovered.of(*customer, now)) {
             add(&mut earlier, known);
         }
+        Ok(earlier)
+    }
+
+    /// What Redis has still of a hold that was granted in the epoch with Redis before `epoch`, by a server that died before
+    /// it had recorded it. Asked for by its id alone: Redis also has grants that nobody heard of, by calls that it
+    /// ran when they had been given up.
+    pub(crate) async fn left_behind(
+        &self,
+        tx: &mut Connection,
+        account: AccountKey,
+        epoch: Epoch,
+        id: &ExternalId,
+        now: Timestamp,
+    ) -> Result<Option<KnownHold>> {
         let left = store::hot_state(tx).await?.left.map(Epoch);
-        if let Some(left) = left.filter(|_| !self.recovered.is_gone(epoch)) {
-            let keys: Vec<AccountKey> =
-                customers.iter().map(|customer| AccountKey { tenant, customer: *customer }).collect();
-            match self.hot.live_left_behind(left, &keys).await {
-                Ok(live) => {
-                    for known in live.into_iter().filter(|known| known.hold.expires_at > now) {
-                        add(&mut earlier, known);
-                    }
-                }
-                // Not asked again: whoever waits for an answer holds locks.
-                Err(_) => self.recovered.note_gone(epoch),
+        let Some(left) = left.filter(|_| !self.recovered.is_gone(epoch)) else { return Ok(None) };
+        match self.hot.find_left_behind(left, &[(account, id.clone())]).await {
+            Ok(mut found) => {
+                Ok(found.pop().flatten().filter(|known| known.end.is_none() && known.hold.expires_at > now))
+            }
+            // Not asked again: whoever waits for an answer holds locks.
+            Err(_) => {
+                self.recovered.note_gone(epoch);
+                Ok(None)
             }
         }
-        Ok(earlier)
     }
 
     /// Gives each of a customer's unended holds of before `epoch` a row, once an epoch: whoever decides in
