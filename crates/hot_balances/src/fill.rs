@@ -63,11 +63,7 @@ impl HotBalances {
         call.arg(epoch.0).arg(ms(LIFE)).arg(projection.write(account, epoch, &self.0.mac_key)).arg(brought);
         call.arg(micros(KEEP_ENDED));
         for known in holds {
-            call.arg(name(&known.hold.id))
-                .arg(known.state())
-                .arg(known.hold.expires_at.timestamp_micros())
-                .arg(known.hold.credits.get())
-                .arg(known.write());
+            call.arg(name(&known.hold.id)).arg(known.write());
         }
         let answer: String = self.run(|connection| call.run(connection)).await?;
         Ok(if answer == "lost" { Filled::Lost } else { Filled::Done })

@@ -15,14 +15,16 @@ pub struct KnownHold {
 }
 
 impl KnownHold {
-    pub(crate) fn write(&self) -> String {
-        let Hold { credits, granted_at, expires_at, counts_until, .. } = &self.hold;
-        let rest = write_rest(*granted_at, *expires_at, &self.fingerprint);
-        format!("{credits} {} {} {rest}", counts_until.timestamp_micros(), self.state())
+    /// Whether nobody has ended it, and it has not run out.
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.end.is_none() && self.hold.expires_at > now
     }
 
-    pub(crate) fn state(&self) -> &'static str {
-        self.end.map_or("live", HoldEnd::name)
+    pub(crate) fn write(&self) -> String {
+        let Hold { credits, granted_at, expires_at, counts_until, .. } = &self.hold;
+        let state = self.end.map_or("live", HoldEnd::name);
+        let rest = write_rest(*granted_at, *expires_at, &self.fingerprint);
+        format!("{credits} {} {state} {rest}", counts_until.timestamp_micros())
     }
 
     /// Reads a hold's text: `credits counts_until state granted_at expires_at fingerprint`.

@@ -4,7 +4,7 @@ use db::{Connection, Result};
 use domain::account::Books;
 use domain::id::{CustomerId, TenantId};
 use domain::{Credits, TenantScope, Timestamp};
-use hot_balances::{AccountKey, Epoch};
+use hot_balances::AccountKey;
 
 use crate::{Ledger, lock, store};
 
@@ -94,7 +94,7 @@ impl Ledger {
     ) -> Result<Credits> {
         let epoch = match self.gate.last_seen() {
             Some((epoch, _)) => epoch,
-            None => Epoch(store::hot_state(tx).await?.epoch),
+            None => store::hot_state(tx).await?.epoch,
         };
         self.record_earlier_holds(tx, scope.tenant, customer, epoch, scope.now).await?;
         store::held(tx, scope.tenant, customer, scope.now).await

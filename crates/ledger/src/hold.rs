@@ -9,6 +9,7 @@ use domain::{Credits, Refusal, TenantScope, Timestamp};
 use hot_balances::{AccountKey, Away, Epoch, HoldAnswer, HoldRequest, KnownHold};
 
 use crate::hot_gate::{Decider, Lease, SETTLE};
+use crate::store::HotState;
 use crate::{Ledger, lock, still_changing, store};
 
 /// A granted hold and the account's version that it was granted at.
@@ -153,7 +154,7 @@ impl Ledger {
             }
             HoldAnswer::Known { known, version } => {
                 // Its grant may never have been answered: then it is not recorded either.
-                if known.end.is_none() && known.hold.expires_at > request.now {
+                if known.is_live(request.now) {
                     let fingerprint = known.fingerprint.clone();
                     self.journal.record_later(scope.tenant, epoch, known.hold.clone(), fingerprint);
                 }
@@ -219,7 +220,9 @@ impl Ledger {
         let (tenant, now) = (scope.tenant, scope.now);
         let mut accounts = lock(tx, tenant, &[customer]).await?;
         // Under the lock, which whoever loads the account into Redis takes as well.
-        let Some(epoch) = store::postgres_decides(tx, SETTLE).await?.map(Epoch) else { return Ok(None) };
+        let Some(HotState { epoch, left, .. }) = store::postgres_decides(tx, SETTLE).await? else {
+            return Ok(None);
+        };
         let account = accounts.get_mut(customer)?;
         account.check_authorizes()?;
         // What was recorded while this request waited for the lock counts by its own clock (R-19a).
@@ -232,7 +235,7 @@ impl Ledger {
             return Ok(Some((HoldOutcome::Known { known, version }, epoch)));
         }
         let key = AccountKey { tenant, customer };
-        if let Some(known) = self.left_behind(tx, key, epoch, &request.id, now).await? {
+        if let Some(known) = self.left_behind(key, (epoch, left), &request.id, now).await {
             store::insert_holds(tx, tenant, &[(known.hold.clone(), known.fingerprint.clone())]).await?;
             return Ok(Some((HoldOutcome::Known { known, version }, epoch)));
         }

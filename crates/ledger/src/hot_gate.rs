@@ -209,7 +209,7 @@ impl HotGate {
     /// down as away: empty, or with the balances of an old dump, and others may go on with what they
     /// take for the same run.
     async fn is_same_run(&self, db: &Db, hot: &HotBalances, row: &HotState) -> Result<bool> {
-        let epoch = Epoch(row.epoch);
+        let epoch = row.epoch;
         let Some(run_id) = &row.run_id else {
             // The very first epoch: nobody uses Redis before its run is noted.
             match begin_first(hot, epoch).await {
@@ -236,12 +236,8 @@ impl HotGate {
             row = hot_state(db).await?;
         }
         let unsettled = SETTLE.saturating_sub(row.changed_since);
-        let seen = Seen {
-            epoch: Epoch(row.epoch),
-            is_up: row.is_up,
-            seen_at,
-            settles_at: Instant::now() + unsettled,
-        };
+        let seen =
+            Seen { epoch: row.epoch, is_up: row.is_up, seen_at, settles_at: Instant::now() + unsettled };
         *lock(&self.seen) = Some(seen);
         *lock(&self.last_read) = Some((seen.epoch, seen.is_up));
         Ok(seen)

@@ -61,7 +61,8 @@ impl Ledger {
                         holds.extend(known.filter(|known| known.end.is_some()));
                         if !is_recorded {
                             let key = AccountKey { tenant, customer };
-                            holds.extend(self.left_behind(tx, key, epoch, id, now).await?);
+                            let left = store::hot_state(tx).await?.left;
+                            holds.extend(self.left_behind(key, (epoch, left), id, now).await);
                         }
                     }
                 }

@@ -74,14 +74,14 @@ pub async fn find_holds(
         return Ok(Looked::Found(found));
     }
     let row = store::hot_state(tx).await?;
-    let (epoch, has_settled) = (Epoch(row.epoch), row.changed_since >= SETTLE);
+    let (epoch, has_settled) = (row.epoch, row.changed_since >= SETTLE);
     let redis_decides = row.is_up && has_settled;
     if redis_decides && answer.as_ref().is_none_or(|(asked, _)| *asked != epoch) {
         answer = Some((epoch, ask_redis(ledger, tenant, epoch, &mut found).await));
     }
     let earlier = ledger.recovered.before(tx, tenant, epoch, now).await?;
     add(&mut found, |customer, id| earlier.find(customer, id).cloned());
-    if let Some(left) = row.left.map(Epoch) {
+    if let Some(left) = row.left {
         // Granted right before by a server that died before it had recorded it.
         ask_for_left_behind(ledger, tenant, left, &mut found).await;
     }

@@ -1,13 +1,14 @@
 //! Lets a hold run on, for a request that takes longer than was thought.
 
 use db::{Connection, Error, Result};
-use domain::hold::{Hold, HoldEnd, renewed_until};
+use domain::hold::{Hold, renewed_until};
 use domain::id::{CustomerId, ExternalId};
 use domain::{Refusal, TenantScope, Timestamp};
 use hot_balances::{AccountKey, Epoch, KnownHold, RenewAnswer};
 
 use crate::hold::{Granted, Hot, TRIES_MAX};
 use crate::hot_gate::{Decider, Lease, SETTLE};
+use crate::store::HotState;
 use crate::{Ledger, lock, still_changing, store};
 
 /// What Redis says about a hold that is to be renewed.
@@ -71,7 +72,7 @@ impl Ledger {
             Hot::Lost => return Ok(Hot::Lost),
             Hot::Away(away) => return Ok(Hot::Away(away)),
         };
-        if is_over(&known, scope.now) {
+        if !known.is_live(scope.now) {
             return Ok(Hot::Decided(Renewal::Ended));
         }
         let until = until(scope, &known.hold)?;
@@ -141,24 +142,26 @@ impl Ledger {
     ) -> Result<Option<(Granted, Epoch)>> {
         let (tenant, now) = (scope.tenant, scope.now);
         let mut accounts = lock(tx, tenant, &[customer]).await?;
-        let Some(epoch) = store::postgres_decides(tx, SETTLE).await?.map(Epoch) else { return Ok(None) };
+        let Some(HotState { epoch, left, .. }) = store::postgres_decides(tx, SETTLE).await? else {
+            return Ok(None);
+        };
         let account = accounts.get_mut(customer)?;
         account.check_authorizes()?;
         self.record_earlier_holds(tx, tenant, customer, epoch, now).await?;
-        let Some(known) = store::hold(tx, tenant, customer, id).await? else {
-            return Err(not_found());
+        let known = match store::hold(tx, tenant, customer, id).await? {
+            Some(known) => known,
+            None => {
+                let key = AccountKey { tenant, customer };
+                self.left_behind(key, (epoch, left), id, now).await.ok_or_else(not_found)?
+            }
         };
-        if is_over(&known, now) {
+        if !known.is_live(now) {
             return Err(Refusal::AuthorizationEnded.into());
         }
         let hold = known.hold.renewed(until(scope, &known.hold)?, account.cycle_ends_at(now));
         store::insert_holds(tx, tenant, &[(hold.clone(), known.fingerprint)]).await?;
         Ok(Some((Granted { hold, version: account.version() }, epoch)))
     }
-}
-
-fn is_over(known: &KnownHold, now: Timestamp) -> bool {
-    matches!(known.end, Some(HoldEnd::Captured | HoldEnd::Released)) || known.hold.expires_at <= now
 }
 
 fn until(scope: &TenantScope, hold: &Hold) -> Result<Timestamp> {

@@ -289,7 +289,7 @@ async fn a_hold_that_died_with_its_server_is_captured_from_the_epoch_that_was_le
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hold_that_died_with_its_server_is_the_same_when_it_is_asked_for_again() {
-    for redis_decides in [false, true] {
+    for (redis_decides, is_renewed) in [(false, false), (false, true), (true, false), (true, true)] {
         let given = given(Stores::fresh().await).await;
         given.grant(100, None).await;
         // Granted, and heard of, by a server that never records it.
@@ -305,8 +305,13 @@ async fn a_hold_that_died_with_its_server_is_the_same_when_it_is_asked_for_again
             given.hot().begin_epoch(Epoch(next)).await.unwrap();
         }
         let (server, later) = (given.other_ledger(), given.at(1));
-        let again = granted(&server, &later, given.customer, "lost", 20).await;
-        assert_eq!(again, lost, "whether or not Redis decides: {redis_decides}");
+        let again = match is_renewed {
+            true => server.renew(&later, given.customer, &lost.id).await.unwrap().hold,
+            false => granted(&server, &later, given.customer, "lost", 20).await,
+        };
+        let runs_on = Duration::seconds(i64::from(is_renewed));
+        let expected = lost.renewed(lost.expires_at + runs_on, None);
+        assert_eq!(again, expected, "Redis decides: {redis_decides}, renewed: {is_renewed}");
         let too_much = hold(&server, &later, given.customer, "too-much", 81, 81).await;
         assert_eq!(too_much.map_err(remaining), Err(80));
     }

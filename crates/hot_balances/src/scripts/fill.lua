@@ -3,7 +3,7 @@
 -- KEYS: marker, balance, live, holds, kept, floor
 -- ARGV: epoch, life (ms), projection, whether every live hold is here or brought along ('all' or
 --       'besides'), or more calls follow that bring the rest ('more'), how long a hold is kept past its expiry, then of each
---       known hold: ':ID', state, expires at, credits, and the whole of it
+--       known hold: ':ID' and the hold
 -- Answers 'done' or 'lost'.
 local balance, live, holds, kept, floor = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 if call('GET', KEYS[1]) ~= ARGV[1] then
@@ -31,8 +31,9 @@ if ARGV[4] == 'besides' and read_state(here[2]) ~= count_live() then
     return 'done'
 end
 
-for base = 6, #ARGV, 5 do
-    local id, state, expires_at, credits, text = unpack(ARGV, base, base + 4)
+for base = 6, #ARGV, 2 do
+    local id, text = ARGV[base], ARGV[base + 1]
+    local credits, counts_until, state, expires_at = match(text, '^(%d+) (%d+) (%S+) %d+ (%d+)')
     local known = call('HGET', holds, id)
     -- One that has ended here since it was read there is not brought back, and one that was renewed
     -- here is the longer one.
@@ -44,7 +45,7 @@ for base = 6, #ARGV, 5 do
         end
         if state == 'live' then
             call('ZREM', kept, id)
-            call('ZADD', live, match(text, '^%d+ (%d+)'), credits .. '|' .. id)
+            call('ZADD', live, counts_until, credits .. '|' .. id)
         else
             keep(kept, id, tonumber(expires_at), ARGV[5])
         end

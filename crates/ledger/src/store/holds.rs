@@ -86,7 +86,7 @@ pub(crate) async fn live_holds_and(
     tenant: TenantId,
     customers: &[CustomerId],
     now: Timestamp,
-    ids: &[String],
+    ids: &[&str],
 ) -> Result<Vec<KnownHold>> {
     let is_live = holds::ended_as.is_null().and(holds::expires_at.gt(now));
     let rows: Vec<HoldDbRow> = holds::table

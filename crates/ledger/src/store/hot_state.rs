@@ -4,14 +4,15 @@ use db::{Connection, Result};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 use diesel_async::RunQueryDsl;
+use hot_balances::Epoch;
 use std::time::Duration;
 
 pub(crate) struct HotState {
-    pub(crate) epoch: i64,
+    pub(crate) epoch: Epoch,
     pub(crate) is_up: bool,
     pub(crate) run_id: Option<String>,
     /// The epoch with Redis before this one.
-    pub(crate) left: Option<i64>,
+    pub(crate) left: Option<Epoch>,
     pub(crate) changed_since: Duration,
 }
 
@@ -38,8 +39,8 @@ pub(crate) async fn hot_state(tx: &mut Connection) -> Result<HotState> {
     .get_result(tx)
     .await?;
     let changed_since = Duration::from_millis(u64::try_from(row.changed_ms).unwrap_or_default());
-    let Row { epoch, is_up, run_id, left_epoch: left, .. } = row;
-    Ok(HotState { epoch, is_up, run_id, left, changed_since })
+    let Row { epoch, is_up, run_id, left_epoch, .. } = row;
+    Ok(HotState { epoch: Epoch(epoch), is_up, run_id, left: left_epoch.map(Epoch), changed_since })
 }
 
 /// Starts the next epoch, unless somebody else has: Redis is down, or up with this run. Waits for the
@@ -82,9 +83,9 @@ pub(crate) async fn note_run(tx: &mut Connection, epoch: i64, run_id: &str) -> R
     Ok(())
 }
 
-/// The epoch in which PostgreSQL decides about holds at this moment: Redis is down for as long as it
-/// takes every server to know, or back for less than that. None where it does not decide.
-pub(crate) async fn postgres_decides(tx: &mut Connection, settle: Duration) -> Result<Option<i64>> {
+/// How things are while PostgreSQL decides about holds: Redis is down for as long as it takes every server to know, or
+/// back for less than that. None where it does not decide.
+pub(crate) async fn postgres_decides(tx: &mut Connection, settle: Duration) -> Result<Option<HotState>> {
     let state = hot_state(tx).await?;
-    Ok((state.is_up == (state.changed_since < settle)).then_some(state.epoch))
+    Ok((state.is_up == (state.changed_since < settle)).then_some(state))
 }
