@@ -299,7 +299,8 @@ impl Seed {
             if waiting.body["data"] == json!([]) {
                 let parked = self.read(&list("parked")).await?;
                 // Over another amount is what the model knows of; the alert is looked for at rest.
-                let mut parked_events = parked.body["data"].as_array().cloned().unwrap_or_default();
+                let listed = parked.body["data"].as_array().cloned();
+                let mut parked_events = listed.ok_or_else(|| format!("no list: {}", parked.body))?;
                 parked_events.retain(|event| event["reason"] != "another-amount");
                 let body = json!({"waiting": [], "parked": parked_events});
                 return Ok(Got { status: parked.status, body });
