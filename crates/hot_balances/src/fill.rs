@@ -56,9 +56,7 @@ impl HotBalances {
         projection: &Projection,
         (brought, holds): (&str, &[KnownHold]),
     ) -> Result<Filled, Away> {
-        let keys = account.keys(epoch);
-        let marker = self.0.markers.of(account).to_owned();
-        let names = [marker, keys.balance(), keys.live(), keys.holds(), keys.kept(), keys.floor()];
+        let names = [self.0.markers.of(account).to_owned(), account.balance(epoch)];
         let mut call = self.0.scripts.fill.on(&names);
         call.arg(epoch.0).arg(ms(LIFE)).arg(projection.write(account, epoch, &self.0.mac_key)).arg(brought);
         call.arg(micros(KEEP_ENDED));

@@ -4,7 +4,7 @@
 //!
 //! The calls are made by a task of their own, so a caller that goes away breaks none of the others. It
 //! ends when nobody waits. The holds of each runtime are gathered by themselves, so that no answer has to
-//! wake another thread of the web server; on a cluster those of each slot as well.
+//! wake another thread of the web server; those of each epoch as well, and on a cluster those of each slot.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,7 +25,6 @@ const CALLS_MAX: usize = 2;
 /// One hold that is asked for, and who waits for its answer.
 pub(crate) struct Asked {
     pub(crate) account: AccountKey,
-    pub(crate) epoch: Epoch,
     pub(crate) request: HoldRequest,
     answer: oneshot::Sender<Result<HoldAnswer, Away>>,
 }
@@ -37,8 +36,8 @@ impl Asked {
     }
 }
 
-/// What can share a call: all that one runtime asks for, or on a cluster what of it lies in one slot.
-type LaneKey = (runtime::Id, Option<Slot>);
+/// What can share a call: all that one runtime asks for in one epoch, or on a cluster what of it lies in one slot.
+type LaneKey = (runtime::Id, Epoch, Option<Slot>);
 
 #[derive(Default)]
 struct Lane {
@@ -114,8 +113,9 @@ impl Drop for Sender {
 
 impl Sender {
     async fn send_all(mut self) {
+        let (_, epoch, _) = self.key;
         while let Some(holds) = self.hot.0.gathered.next_or_leave(self.key) {
-            if let Err(away) = self.hot.send(holds).await {
+            if let Err(away) = self.hot.send(epoch, holds).await {
                 // Their calls would only wait as long once more.
                 for asked in self.hot.0.gathered.take_all(self.key) {
                     asked.answer(Err(away.clone()));
@@ -136,8 +136,8 @@ impl HotBalances {
     ) -> Result<HoldAnswer, Away> {
         let begun = Instant::now();
         let (answer, answered) = oneshot::channel();
-        let asked = Asked { account, epoch, request: request.clone(), answer };
-        let key = (runtime::Handle::current().id(), self.0.markers.slot(account));
+        let asked = Asked { account, request: request.clone(), answer };
+        let key = (runtime::Handle::current().id(), epoch, self.0.markers.slot(account));
         if self.0.gathered.wait(key, asked) {
             tokio::spawn(Sender { hot: self.clone(), key, has_left: false }.send_all());
         }

@@ -4,12 +4,14 @@ use domain::exhaustion::Exhaustion;
 use domain::hold::{Hold, counts_until};
 use domain::id::{CustomerId, ExternalId};
 use domain::{Credits, Timestamp};
+use redis::Value;
 
 use crate::gather::Asked;
-use crate::known_hold::{KnownHold, name, write_rest};
-use crate::projection::{Projection, read_credits};
+use crate::known_hold::{KnownHold, name, write};
+use crate::packed::{Packed, Unpacked};
+use crate::projection::Projection;
 use crate::scripts::ScriptCall;
-use crate::{Away, HotBalances, KEEP_ENDED, LIFE, micros, ms};
+use crate::{Away, Epoch, HotBalances, KEEP_ENDED, LIFE, micros, ms};
 
 /// What an authorization asks for.
 #[derive(Debug, Clone)]
@@ -21,7 +23,7 @@ pub struct HoldRequest {
     pub prompt_only: Credits,
     pub now: Timestamp,
     pub expires_at: Timestamp,
-    /// Tells the same request from another one under the same id; no spaces, never empty.
+    /// Tells the same request from another one under the same id.
     pub fingerprint: String,
 }
 
@@ -65,14 +67,20 @@ impl HoldRequest {
 }
 
 impl HotBalances {
-    /// Sends holds in one call and answers each. The error is theirs already, and says that others need
-    /// not try.
-    pub(crate) async fn send(&self, mut asked: Vec<Asked>) -> Result<(), Away> {
+    /// Sends holds of one epoch in one call and answers each. The error is theirs already, and says that
+    /// others need not try.
+    pub(crate) async fn send(&self, epoch: Epoch, mut asked: Vec<Asked>) -> Result<(), Away> {
         // Those of one account lie together, in the order in which they came.
-        asked.sort_by_key(|asked| (asked.account, asked.epoch));
-        let call = self.call_of(&asked);
-        match self.run(|connection| call.run::<Vec<String>>(connection)).await {
-            Ok(reply) => self.answer(asked, reply.into_iter()).await,
+        asked.sort_by_key(|asked| asked.account);
+        let call = self.call_of(epoch, &asked);
+        match self.run(|connection| call.run::<Vec<Value>>(connection)).await {
+            Ok(reply) if reply.is_empty() => {
+                for asked in asked {
+                    asked.answer(Ok(HoldAnswer::Lost));
+                }
+                Ok(())
+            }
+            Ok(reply) => self.answer(epoch, asked, reply.into_iter()).await,
             Err(away) => {
                 for asked in asked {
                     asked.answer(Err(away.clone()));
@@ -83,50 +91,56 @@ impl HotBalances {
     }
 
     /// The script's call; `asked` lie together by account.
-    fn call_of(&self, asked: &[Asked]) -> ScriptCall {
-        let first = &asked[0];
-        let mut names = vec![self.0.markers.of(first.account).to_owned()];
-        let accounts = || asked.chunk_by(|one, next| (one.account, one.epoch) == (next.account, next.epoch));
-        for of_account in accounts() {
-            let keys = of_account[0].account.keys(of_account[0].epoch);
-            names.extend([keys.balance(), keys.live(), keys.holds(), keys.kept()]);
-        }
+    fn call_of(&self, epoch: Epoch, asked: &[Asked]) -> ScriptCall {
+        let marker = self.0.markers.of(asked[0].account).to_owned();
+        let accounts = || asked.chunk_by(|one, next| one.account == next.account);
+        let balances = accounts().map(|of_account| of_account[0].account.balance(epoch));
+        let names: Vec<String> = [marker].into_iter().chain(balances).collect();
         let mut call = self.0.scripts.hold.on(&names);
-        call.arg(ms(LIFE)).arg(micros(KEEP_ENDED));
+        call.arg(epoch.0).arg(ms(LIFE)).arg(micros(KEEP_ENDED));
         for of_account in accounts() {
-            call.arg(of_account[0].epoch.0).arg(of_account.len());
-            for Asked { request, .. } in of_account {
-                call.arg(request.now.timestamp_micros())
-                    .arg(name(&request.id))
-                    .arg(request.full.get())
-                    .arg(request.prompt_only.get())
-                    .arg(request.expires_at.timestamp_micros())
-                    .arg(write_rest(request.now, request.expires_at, &request.fingerprint));
+            for (index, Asked { request, .. }) in of_account.iter().enumerate() {
+                let HoldRequest { id, full, prompt_only, now, expires_at, fingerprint } = request;
+                // No call has more than fit into two bytes.
+                let [count, count_256, ..] = (of_account.len() - index).to_le_bytes();
+                let numbers = Packed::default()
+                    .instant(*now)
+                    .credits(*full)
+                    .credits(*prompt_only)
+                    .instant(*expires_at)
+                    .bytes(&[count, count_256]);
+                let in_full = write(*full, *expires_at, (*now, *expires_at), None, fingerprint);
+                call.arg(numbers.0).arg(name(id)).arg(in_full);
             }
         }
         call
     }
 
     /// Gives each its part of the reply: of each account its projection, then an answer each.
-    async fn answer(&self, asked: Vec<Asked>, mut reply: impl Iterator<Item = String>) -> Result<(), Away> {
+    async fn answer(
+        &self,
+        epoch: Epoch,
+        asked: Vec<Asked>,
+        mut reply: impl Iterator<Item = Value>,
+    ) -> Result<(), Away> {
         let mut asked = asked.into_iter().peekable();
-        while let Some(Asked { account, epoch, .. }) = asked.peek() {
-            let (account, epoch) = (*account, *epoch);
-            let text = reply.next().unwrap_or_default();
+        while let Some(Asked { account, .. }) = asked.peek() {
+            let account = *account;
+            let Some(Value::BulkString(written)) = reply.next() else { break };
             // Checked once for all of the account's.
-            let projection = Projection::read_signed(&text, account, epoch, &self.0.mac_key);
+            let projection = Projection::read_signed(&written, account, epoch, &self.0.mac_key);
             let mut unread = Vec::new();
-            while let Some(one) = asked.next_if(|next| (next.account, next.epoch) == (account, epoch)) {
-                let answer = reply.next().unwrap_or_default();
-                match read_answer(&answer, projection.as_ref(), text.is_empty(), &one) {
+            while let Some(one) = asked.next_if(|next| next.account == account) {
+                let answer = reply.next().unwrap_or(Value::Nil);
+                match read_answer(&answer, projection.as_ref(), written.is_empty(), &one) {
                     Some(answer) => one.answer(Ok(answer)),
                     None => unread.push((one, answer)),
                 }
             }
             if !unread.is_empty() {
-                let given = unread.iter().filter(|(_, answer)| answer.starts_with("held "));
+                let given = unread.iter().filter(|(_, answer)| matches!(answer, Value::Int(_)));
                 let given: Vec<ExternalId> = given.map(|(one, _)| one.request.id.clone()).collect();
-                let dropped = self.drop_forged(account, epoch, &text, &given).await;
+                let dropped = self.drop_forged(account, epoch, &written, &given).await;
                 for (one, _) in unread {
                     one.answer(dropped.clone().map(|()| HoldAnswer::Miss { is_loaded: true }));
                 }
@@ -138,32 +152,38 @@ impl HotBalances {
 
 /// Reads one answer of the script; `None` where it rests on a projection that Tollgate did not write.
 fn read_answer(
-    answer: &str,
+    answer: &Value,
     projection: Option<&Projection>,
     is_dropped: bool,
     asked: &Asked,
 ) -> Option<HoldAnswer> {
     let Asked { account, request, .. } = asked;
-    match answer {
-        "lost" => return Some(HoldAnswer::Lost),
-        "miss" => return Some(HoldAnswer::Miss { is_loaded: false }),
-        "out" if is_dropped => return Some(HoldAnswer::Miss { is_loaded: true }),
+    let text = match answer {
+        Value::BulkString(text) => text.as_slice(),
+        _ => b"",
+    };
+    match text {
+        b"miss" => return Some(HoldAnswer::Miss { is_loaded: false }),
+        b"out" if is_dropped => return Some(HoldAnswer::Miss { is_loaded: true }),
         _ => {}
     }
     let Projection { version, refills_at, cycle_ends_at, exhaustion, .. } = *projection?;
-    match answer.split_once(' ') {
-        None => (answer == "out").then_some(HoldAnswer::Miss { is_loaded: true }),
-        Some(("held", credits)) => {
-            let hold = request.hold(account.customer, read_credits(credits)?, cycle_ends_at);
-            Some(HoldAnswer::Held { hold, version })
-        }
-        Some(("known", known)) => {
+    if let Value::Int(credits) = answer {
+        let hold = request.hold(account.customer, Credits::new(*credits).ok()?, cycle_ends_at);
+        return Some(HoldAnswer::Held { hold, version });
+    }
+    if text == b"out" {
+        return Some(HoldAnswer::Miss { is_loaded: true });
+    }
+    match text.split_at_checked(5)? {
+        (b"known", known) => {
             let known = KnownHold::read(known, &request.id, account.customer)?;
             Some(HoldAnswer::Known { known, version })
         }
-        Some(("short", unheld)) => {
-            Some(HoldAnswer::Short { unheld: read_credits(unheld)?, version, refills_at, exhaustion })
+        (b"short", unheld) => {
+            let unheld = Unpacked(unheld).credits()?;
+            Some(HoldAnswer::Short { unheld, version, refills_at, exhaustion })
         }
-        Some(_) => None,
+        _ => None,
     }
 }

@@ -24,40 +24,22 @@ impl AccountKey {
         format!("{{{}:{}}}", self.tenant.uuid().simple(), self.customer.uuid().simple())
     }
 
-    pub(crate) fn keys(self, epoch: Epoch) -> AccountKeys {
-        AccountKeys { tag: self.tag(), epoch }
+    /// The name of its balance in an epoch.
+    pub(crate) fn balance(self, epoch: Epoch) -> String {
+        format!("{}:balance:{}", self.tag(), epoch.0)
+    }
+
+    /// Of its other keys those that are read without a script.
+    pub(crate) fn holds(self, epoch: Epoch) -> String {
+        format!("{}:holds", self.balance(epoch))
+    }
+
+    pub(crate) fn live(self, epoch: Epoch) -> String {
+        format!("{}:live", self.balance(epoch))
     }
 
     pub(crate) fn slot(self) -> Slot {
         Slot::for_key(self.tag())
-    }
-}
-
-/// One account's keys in one epoch.
-pub(crate) struct AccountKeys {
-    tag: String,
-    epoch: Epoch,
-}
-
-impl AccountKeys {
-    pub(crate) fn balance(&self) -> String {
-        format!("{}:balance:{}", self.tag, self.epoch.0)
-    }
-
-    pub(crate) fn live(&self) -> String {
-        format!("{}:live:{}", self.tag, self.epoch.0)
-    }
-
-    pub(crate) fn floor(&self) -> String {
-        format!("{}:floor:{}", self.tag, self.epoch.0)
-    }
-
-    pub(crate) fn holds(&self) -> String {
-        format!("{}:holds:{}", self.tag, self.epoch.0)
-    }
-
-    pub(crate) fn kept(&self) -> String {
-        format!("{}:kept:{}", self.tag, self.epoch.0)
     }
 }
 
@@ -70,7 +52,7 @@ pub(crate) enum Markers {
 
 /// Which layout of keys the scripts of this version know. Servers of two versions have markers of their own: what one of
 /// them has begun is lost to the other, and PostgreSQL decides for as long as both run.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 
 /// How many slots a cluster has.
 const SLOTS: usize = 16_384;
@@ -112,5 +94,5 @@ impl Markers {
 }
 
 fn namespace(mac_key: &MacKey) -> String {
-    mac_key.sign("the marker's name")
+    format!("{:032x}", u128::from_be_bytes(mac_key.sign(b"the marker's name")))
 }

@@ -1,10 +1,10 @@
 //! A hold as Redis knows it.
 
-use domain::Timestamp;
 use domain::hold::{Hold, HoldEnd};
 use domain::id::{CustomerId, ExternalId};
+use domain::{Credits, Timestamp};
 
-use crate::projection::{read_credits, read_instant};
+use crate::packed::{Packed, Unpacked};
 
 /// A hold with what tells the request that made it from another, and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,46 +20,59 @@ impl KnownHold {
         self.end.is_none() && self.hold.expires_at > now
     }
 
-    pub(crate) fn write(&self) -> String {
-        let Hold { credits, granted_at, expires_at, counts_until, .. } = &self.hold;
-        let state = self.end.map_or("live", HoldEnd::name);
-        let rest = write_rest(*granted_at, *expires_at, &self.fingerprint);
-        format!("{credits} {} {state} {rest}", counts_until.timestamp_micros())
+    pub(crate) fn write(&self) -> Vec<u8> {
+        let Hold { credits, counts_until, granted_at, expires_at, .. } = self.hold;
+        write(credits, counts_until, (granted_at, expires_at), self.end, &self.fingerprint)
     }
 
-    /// Reads a hold's text: `credits counts_until state granted_at expires_at fingerprint`.
-    pub(crate) fn read(text: &str, id: &ExternalId, customer: CustomerId) -> Option<KnownHold> {
-        let parts: Vec<&str> = text.split(' ').collect();
-        let [credits, counts_until, state, granted_at, expires_at, fingerprint] = parts[..] else {
-            return None;
-        };
-        let end = match state {
-            "live" => None,
-            "captured" => Some(HoldEnd::Captured),
-            "released" => Some(HoldEnd::Released),
+    /// Reads what [`write`] wrote.
+    pub(crate) fn read(written: &[u8], id: &ExternalId, customer: CustomerId) -> Option<KnownHold> {
+        let mut unpacked = Unpacked(written);
+        let credits = unpacked.credits()?;
+        let counts_until = unpacked.instant()?;
+        let granted_at = unpacked.instant()?;
+        let expires_at = unpacked.instant()?;
+        let (letter, fingerprint) = unpacked.0.split_first()?;
+        let end = match letter {
+            b'l' => None,
+            b'c' => Some(HoldEnd::Captured),
+            b'r' => Some(HoldEnd::Released),
             _ => return None,
         };
-        Some(KnownHold {
-            hold: Hold {
-                id: id.clone(),
-                customer,
-                credits: read_credits(credits)?,
-                granted_at: read_instant(granted_at)?,
-                expires_at: read_instant(expires_at)?,
-                counts_until: read_instant(counts_until)?,
-            },
-            fingerprint: fingerprint.to_owned(),
-            end,
-        })
+        let fingerprint = String::from_utf8(fingerprint.to_vec()).ok()?;
+        let hold = Hold { id: id.clone(), customer, credits, granted_at, expires_at, counts_until };
+        Some(KnownHold { hold, fingerprint, end })
+    }
+}
+
+/// A hold in the order in which the scripts read it: the Credits, until when they count, from when to when it runs, the
+/// letter of its state, and the fingerprint of its request.
+pub(crate) fn write(
+    credits: Credits,
+    counts_until: Timestamp,
+    (granted_at, expires_at): (Timestamp, Timestamp),
+    end: Option<HoldEnd>,
+    fingerprint: &str,
+) -> Vec<u8> {
+    Packed::default()
+        .credits(credits)
+        .instant(counts_until)
+        .instant(granted_at)
+        .instant(expires_at)
+        .bytes(end.map_or("l", letter).as_bytes())
+        .bytes(fingerprint.as_bytes())
+        .0
+}
+
+/// How the scripts call an end.
+pub(crate) fn letter(end: HoldEnd) -> &'static str {
+    match end {
+        HoldEnd::Captured => "c",
+        HoldEnd::Released => "r",
     }
 }
 
 /// A hold's name: of a field, and in the sorted sets.
 pub(crate) fn name(id: &ExternalId) -> String {
     format!(":{id}")
-}
-
-/// What a hold's text says after its state.
-pub(crate) fn write_rest(granted_at: Timestamp, expires_at: Timestamp, fingerprint: &str) -> String {
-    format!("{} {} {fingerprint}", granted_at.timestamp_micros(), expires_at.timestamp_micros())
 }

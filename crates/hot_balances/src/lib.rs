@@ -7,14 +7,14 @@
 //! Every key carries the [`Epoch`] it belongs to, so what a late call of an earlier one writes is
 //! never looked at, and goes by its time to live. Keys of one account share the hash tag
 //! `{tenant:customer}`, so that a cluster keeps them in one slot:
-//! - `{..}:balance:EPOCH`: hash of `projection` (signed text, empty once it was dropped), `state` (the sum of the live
+//! - `{..}:balance:EPOCH`: hash of `projection` (signed, empty once it was dropped), `state` (the sum of the live
 //!   holds, and no later than the first instant at which one stops counting), and the *young* holds, `:ID`: a hold is
 //!   granted by one reading and one writing of this key;
-//! - `{..}:holds:EPOCH`: hash of the other holds, kept past their end so that a repeated request finds them.
+//! - `{..}:balance:EPOCH:holds`: hash of the other holds, kept past their end so that a repeated request finds them.
 //!   Young ones are put to them when there are some dozens, or one of them stops counting, and when they end;
-//! - `{..}:live:EPOCH`: sorted set of those that count, `credits|:ID` by the instant until which they do;
-//! - `{..}:kept:EPOCH`: sorted set of those that do not any more, by the instant at which they are forgotten;
-//! - `{..}:floor:EPOCH`: the version published last, for a few seconds: nothing older is loaded;
+//! - `{..}:balance:EPOCH:live`: sorted set of those that count, `credits|:ID` by the instant until which they do;
+//! - `{..}:balance:EPOCH:kept`: sorted set of those that do not any more, by the instant at which they are forgotten;
+//! - `{..}:balance:EPOCH:floor`: the version published last, for a few seconds: nothing older is loaded;
 //! - `tollgate:epoch:..`, the marker: the epoch that Redis is in. A cluster has one in each slot.
 //!
 //! A script changes nothing where the marker is missing or names another epoch: Redis was emptied, or
@@ -43,6 +43,7 @@ mod keys;
 mod known_hold;
 mod look;
 mod mac;
+mod packed;
 mod projection;
 mod renew;
 mod scripts;

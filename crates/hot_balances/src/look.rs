@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use domain::id::ExternalId;
 use domain::{Credits, Timestamp};
-use redis::{Cmd, FromRedisValue, from_redis_value};
+use redis::{Cmd, FromRedisValue, Value, from_redis_value};
 
 use crate::known_hold::{KnownHold, name};
-use crate::projection::{Projection, is_signed, read_credits};
+use crate::packed::Unpacked;
+use crate::projection::{Projection, is_signed};
 use crate::{AccountKey, Away, Epoch, HotBalances};
 
 /// What Redis has of an account.
@@ -54,8 +55,7 @@ impl HotBalances {
             get
         };
         let holds = named.iter().flat_map(|(account, id)| {
-            let keys = account.keys(epoch);
-            [keys.balance(), keys.holds()].map(|key| {
+            [account.balance(epoch), account.holds(epoch)].map(|key| {
                 let mut get = redis::cmd("HGET");
                 get.arg(key).arg(name(id));
                 get
@@ -63,16 +63,17 @@ impl HotBalances {
         });
         // After the holds: an emptying in between is seen.
         let markers: BTreeSet<&str> = named.iter().map(|(account, _)| self.0.markers.of(*account)).collect();
-        let mut texts: Vec<Option<String>> =
+        let mut found: Vec<Option<Vec<u8>>> =
             self.read_all(holds.chain(markers.into_iter().map(get)).collect()).await?;
-        let markers = texts.split_off(2 * named.len());
-        let is_here = markers.iter().all(|marker| marker.as_deref() == Some(epoch.0.to_string().as_str()));
-        let read = |((account, id), text): (&(AccountKey, ExternalId), Option<String>)| {
-            text.and_then(|text| KnownHold::read(&text, id, account.customer))
-        };
+        let markers = found.split_off(2 * named.len());
+        let marker = epoch.0.to_string();
+        let is_here = markers.iter().all(|found| found.as_deref() == Some(marker.as_bytes()));
         // Between the two readings it may have gone from the first place to the second, never the other way.
-        let texts = texts.chunks(2).map(|places| places.iter().flatten().next().cloned());
-        Ok((named.iter().zip(texts).map(read).collect(), is_here))
+        let found = found.chunks(2).map(|places| places.iter().flatten().next());
+        let read = |((account, id), written): (&(AccountKey, ExternalId), Option<&Vec<u8>>)| {
+            KnownHold::read(written?, id, account.customer)
+        };
+        Ok((named.iter().zip(found).map(read).collect(), is_here))
     }
 
     /// What Redis has of accounts, in the order asked for: `None` where it has nothing that reads as a
@@ -80,16 +81,17 @@ impl HotBalances {
     pub async fn peek(&self, epoch: Epoch, accounts: &[AccountKey]) -> Result<Vec<Option<Peeked>>, Away> {
         let gets = accounts.iter().map(|account| {
             let mut get = redis::cmd("HMGET");
-            get.arg(account.keys(epoch).balance()).arg(&["projection", "state"]);
+            get.arg(account.balance(epoch)).arg(&["projection", "state"]);
             get
         });
-        let here: Vec<(Option<String>, Option<String>)> = self.read_all(gets.collect()).await?;
-        let read = |(account, (text, state)): (&AccountKey, (Option<String>, Option<String>))| {
-            let text = text?;
+        type Here = (Option<Vec<u8>>, Option<Vec<u8>>);
+        let here: Vec<Here> = self.read_all(gets.collect()).await?;
+        let read = |(account, (written, state)): (&AccountKey, Here)| {
+            let written = written?;
             Some(Peeked {
-                projection: Projection::read(&text)?,
-                is_signed: is_signed(&text, *account, epoch, &self.0.mac_key),
-                held: read_credits(state?.split_once(' ')?.0)?,
+                projection: Projection::read(&written)?,
+                is_signed: is_signed(&written, *account, epoch, &self.0.mac_key),
+                held: Unpacked(&state?).credits()?,
             })
         };
         Ok(accounts.iter().zip(here).map(read).collect())
@@ -99,10 +101,9 @@ impl HotBalances {
     /// all of them. Away where Redis is not in this epoch.
     pub async fn live(&self, epoch: Epoch, accounts: &[AccountKey]) -> Result<Vec<KnownHold>, Away> {
         let reads = accounts.iter().flat_map(|account| {
-            let keys = account.keys(epoch);
             let (mut young, mut others) = (redis::cmd("HKEYS"), redis::cmd("ZRANGE"));
-            young.arg(keys.balance());
-            others.arg(keys.live()).arg(0).arg(-1);
+            young.arg(account.balance(epoch));
+            others.arg(account.live(epoch)).arg(0).arg(-1);
             [young, others]
         });
         let members: Vec<Vec<String>> = self.read_all(reads.collect()).await?;
@@ -125,12 +126,13 @@ impl HotBalances {
         epoch: Epoch,
         now: Timestamp,
     ) -> Result<Option<Credits>, Away> {
-        let keys = account.keys(epoch);
-        let marker = self.0.markers.of(account).to_owned();
-        let mut call = self.0.scripts.held.on(&[marker, keys.balance(), keys.live()]);
+        let names = [self.0.markers.of(account).to_owned(), account.balance(epoch)];
+        let mut call = self.0.scripts.held.on(&names);
         call.arg(epoch.0).arg(now.timestamp_micros());
-        let answer: String = self.run(|connection| call.run(connection)).await?;
-        Ok(read_credits(&answer))
+        Ok(match self.run(|connection| call.run(connection)).await? {
+            Value::Int(held) => Credits::new(held).ok(),
+            _ => None,
+        })
     }
 
     async fn read_all<T: FromRedisValue>(&self, reads: Vec<Cmd>) -> Result<Vec<T>, Away> {

@@ -3,6 +3,9 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+/// The first 16 bytes of what HMAC gives.
+pub(crate) type Signature = [u8; 16];
+
 #[derive(Clone)]
 pub(crate) struct MacKey(Hmac<Sha256>);
 
@@ -12,16 +15,20 @@ impl MacKey {
         MacKey(Hmac::new_from_slice(secret).unwrap_or_else(|_| unreachable!("HMAC takes any key")))
     }
 
-    /// The first 16 bytes, in hex.
-    pub(crate) fn sign(&self, text: &str) -> String {
-        let mut mac = self.0.clone();
-        mac.update(text.as_bytes());
-        let mut first = [0; 16];
-        first.copy_from_slice(&mac.finalize().into_bytes()[..16]);
-        format!("{:032x}", u128::from_be_bytes(first))
+    pub(crate) fn sign(&self, message: &[u8]) -> Signature {
+        let mut signature = Signature::default();
+        let length = signature.len();
+        signature.copy_from_slice(&self.of(message).finalize().into_bytes()[..length]);
+        signature
     }
 
-    pub(crate) fn is_signed(&self, text: &str, signature: &str) -> bool {
-        self.sign(text) == signature
+    pub(crate) fn is_signed(&self, message: &[u8], signature: &Signature) -> bool {
+        self.of(message).verify_truncated_left(signature).is_ok()
+    }
+
+    fn of(&self, message: &[u8]) -> Hmac<Sha256> {
+        let mut mac = self.0.clone();
+        mac.update(message);
+        mac
     }
 }

@@ -1,11 +1,11 @@
 //! An account's balance as it is written to Redis, signed.
 
-use chrono::DateTime;
 use domain::exhaustion::Exhaustion;
 use domain::{Credits, Timestamp};
 
 use crate::keys::{AccountKey, Epoch};
-use crate::mac::MacKey;
+use crate::mac::{MacKey, Signature};
+use crate::packed::{Packed, Unpacked};
 
 /// An account's balance as of a version, good until `valid_until`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,77 +24,58 @@ pub struct Projection {
 }
 
 impl Projection {
-    /// `version available valid_until refills_at cycle_ends_at exhaustion mac`, as the scripts read it.
-    pub(crate) fn write(&self, account: AccountKey, epoch: Epoch, mac_key: &MacKey) -> String {
-        let body = format!(
-            "{} {} {} {} {} {}",
-            self.version,
-            self.available,
-            micros_or_dash(self.valid_until),
-            micros_or_dash(self.refills_at),
-            micros_or_dash(self.cycle_ends_at),
-            self.exhaustion.map_or("-", Exhaustion::name)
-        );
-        let mac = mac_key.sign(&signed_text(&body, account, epoch));
-        format!("{body} {mac}")
+    /// The numbers in the order in which the scripts read them, then the name of `exhaustion`, then the MAC.
+    pub(crate) fn write(&self, account: AccountKey, epoch: Epoch, mac_key: &MacKey) -> Vec<u8> {
+        let body = Packed::default()
+            .number(self.version)
+            .credits(self.available)
+            .instant_or_never(self.valid_until)
+            .instant_or_never(self.cycle_ends_at)
+            .instant_or_never(self.refills_at)
+            .bytes(self.exhaustion.map_or("", Exhaustion::name).as_bytes());
+        let signature = mac_key.sign(&signed_message(&body.0, account, epoch));
+        body.bytes(&signature).0
     }
 
-    /// What was written, and whether it is ours: `None` where it does not even read as one.
-    pub(crate) fn read(text: &str) -> Option<Projection> {
-        let parts: Vec<&str> = text.split(' ').collect();
-        let [version, available, valid_until, refills_at, cycle_ends_at, exhaustion, _mac] = parts[..] else {
-            return None;
-        };
+    /// What was written, whether or not it is ours: `None` where it does not even read as one.
+    pub(crate) fn read(written: &[u8]) -> Option<Projection> {
+        let (body, _signature) = written.split_last_chunk::<{ size_of::<Signature>() }>()?;
+        let mut body = Unpacked(body);
         Some(Projection {
-            version: version.parse().ok()?,
-            available: read_credits(available)?,
-            valid_until: read_instant_or_dash(valid_until)?,
-            refills_at: read_instant_or_dash(refills_at)?,
-            cycle_ends_at: read_instant_or_dash(cycle_ends_at)?,
-            exhaustion: read_exhaustion_or_dash(exhaustion)?,
+            version: body.number()?,
+            available: body.credits()?,
+            valid_until: body.instant_or_never()?,
+            cycle_ends_at: body.instant_or_never()?,
+            refills_at: body.instant_or_never()?,
+            exhaustion: match body.0 {
+                b"" => None,
+                name => Some(Exhaustion::ALL.into_iter().find(|known| known.name().as_bytes() == name)?),
+            },
         })
     }
 
     /// Reads one that Tollgate wrote for this account in this epoch, and none that was set by hand.
     pub(crate) fn read_signed(
-        text: &str,
+        written: &[u8],
         account: AccountKey,
         epoch: Epoch,
         mac_key: &MacKey,
     ) -> Option<Projection> {
-        is_signed(text, account, epoch, mac_key).then(|| Projection::read(text)).flatten()
+        is_signed(written, account, epoch, mac_key).then(|| Projection::read(written)).flatten()
     }
 }
 
-pub(crate) fn is_signed(text: &str, account: AccountKey, epoch: Epoch, mac_key: &MacKey) -> bool {
-    let Some((body, mac)) = text.rsplit_once(' ') else { return false };
-    mac_key.is_signed(&signed_text(body, account, epoch), mac)
+pub(crate) fn is_signed(written: &[u8], account: AccountKey, epoch: Epoch, mac_key: &MacKey) -> bool {
+    let Some((body, signature)) = written.split_last_chunk() else { return false };
+    mac_key.is_signed(&signed_message(body, account, epoch), signature)
 }
 
 /// What the MAC is over.
-fn signed_text(body: &str, account: AccountKey, epoch: Epoch) -> String {
-    format!("{} {} {} {body}", epoch.0, account.tenant, account.customer)
-}
-
-fn micros_or_dash(instant: Option<Timestamp>) -> String {
-    instant.map_or_else(|| "-".to_owned(), |instant| instant.timestamp_micros().to_string())
-}
-
-/// A dash reads as no instant; anything else must be one.
-fn read_instant_or_dash(text: &str) -> Option<Option<Timestamp>> {
-    if text == "-" { Some(None) } else { read_instant(text).map(Some) }
-}
-
-/// A dash reads as none; anything else must be one.
-fn read_exhaustion_or_dash(text: &str) -> Option<Option<Exhaustion>> {
-    let named = || Exhaustion::ALL.into_iter().find(|exhaustion| exhaustion.name() == text);
-    if text == "-" { Some(None) } else { named().map(Some) }
-}
-
-pub(crate) fn read_instant(text: &str) -> Option<Timestamp> {
-    DateTime::from_timestamp_micros(text.parse().ok()?)
-}
-
-pub(crate) fn read_credits(text: &str) -> Option<Credits> {
-    Credits::new(text.parse().ok()?).ok()
+fn signed_message(body: &[u8], account: AccountKey, epoch: Epoch) -> Vec<u8> {
+    let mut message = Vec::with_capacity(96);
+    message.extend_from_slice(&epoch.0.to_be_bytes());
+    message.extend_from_slice(account.tenant.uuid().as_bytes());
+    message.extend_from_slice(account.customer.uuid().as_bytes());
+    message.extend_from_slice(body);
+    message
 }

@@ -34,20 +34,20 @@ impl HotBalances {
         expires_at: Timestamp,
         now: Timestamp,
     ) -> Result<RenewAnswer, Away> {
-        let keys = account.keys(epoch);
-        let marker = self.0.markers.of(account).to_owned();
-        let mut call =
-            self.0.scripts.renew.on(&[marker, keys.balance(), keys.live(), keys.holds(), keys.kept()]);
+        let names = [self.0.markers.of(account).to_owned(), account.balance(epoch)];
+        let mut call = self.0.scripts.renew.on(&names);
         call.arg(epoch.0)
             .arg(now.timestamp_micros())
             .arg(name(id))
             .arg(expires_at.timestamp_micros())
             .arg(micros(KEEP_ENDED));
-        let (projection, answer): (String, String) = self.run(|connection| call.run(connection)).await?;
-        match self.read_renew_answer(&projection, &answer, account, epoch, id) {
+        let mut answer: Vec<Vec<u8>> = self.run(|connection| call.run(connection)).await?;
+        answer.resize(3, Vec::new());
+        let [projection, what, known] = &answer[..] else { unreachable!("three parts") };
+        match self.read_renew_answer(projection, (what, known), account, epoch, id) {
             Some(answer) => Ok(answer),
             None => {
-                self.drop_forged(account, epoch, &projection, &[]).await?;
+                self.drop_forged(account, epoch, projection, &[]).await?;
                 Ok(RenewAnswer::Miss { is_loaded: true })
             }
         }
@@ -56,28 +56,25 @@ impl HotBalances {
     /// Reads the script's answer; `None` where the projection is not one that Tollgate wrote.
     fn read_renew_answer(
         &self,
-        projection: &str,
-        answer: &str,
+        projection: &[u8],
+        (what, known): (&[u8], &[u8]),
         account: AccountKey,
         epoch: Epoch,
         id: &ExternalId,
     ) -> Option<RenewAnswer> {
-        let known = |text: &str| KnownHold::read(text, id, account.customer);
-        match answer.split_once(' ') {
-            None => match answer {
-                "lost" => Some(RenewAnswer::Lost),
-                "miss" => Some(RenewAnswer::Miss { is_loaded: false }),
-                "out" => Some(RenewAnswer::Miss { is_loaded: true }),
-                "unknown" => Some(RenewAnswer::Unknown),
-                _ => None,
-            },
-            Some(("ended", text)) => known(text).map(RenewAnswer::Ended),
-            Some(("renewed", text)) => {
+        let known = || KnownHold::read(known, id, account.customer);
+        match what {
+            b"lost" => Some(RenewAnswer::Lost),
+            b"miss" => Some(RenewAnswer::Miss { is_loaded: false }),
+            b"out" => Some(RenewAnswer::Miss { is_loaded: true }),
+            b"unknown" => Some(RenewAnswer::Unknown),
+            b"ended" => known().map(RenewAnswer::Ended),
+            b"renewed" => {
                 let Projection { version, .. } =
                     Projection::read_signed(projection, account, epoch, &self.0.mac_key)?;
-                Some(RenewAnswer::Renewed { known: known(text)?, version })
+                Some(RenewAnswer::Renewed { known: known()?, version })
             }
-            Some(_) => None,
+            _ => None,
         }
     }
 }

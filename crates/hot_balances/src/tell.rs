@@ -8,7 +8,7 @@ use domain::id::ExternalId;
 use futures_util::future::try_join_all;
 use redis::cluster_routing::Slot;
 
-use crate::known_hold::name;
+use crate::known_hold::{letter, name};
 use crate::projection::Projection;
 use crate::scripts::ScriptCall;
 use crate::{AccountKey, Away, Epoch, HotBalances, KEEP_ENDED, LIFE, MARK_LIFE, micros, ms};
@@ -59,10 +59,7 @@ impl HotBalances {
     /// The script's call; all accounts go with one marker.
     fn news(&self, epoch: Epoch, news: &[News<'_>], now: Timestamp) -> ScriptCall {
         let mut names = vec![self.0.markers.of(news[0].account).to_owned()];
-        for News { account, .. } in news {
-            let keys = account.keys(epoch);
-            names.extend([keys.balance(), keys.live(), keys.holds(), keys.kept(), keys.floor()]);
-        }
+        names.extend(news.iter().map(|one| one.account.balance(epoch)));
         let mut call = self.0.scripts.publish.on(&names);
         call.arg(epoch.0)
             .arg(ms(MARK_LIFE))
@@ -72,7 +69,7 @@ impl HotBalances {
         for News { account, projection, ended } in news {
             call.arg(projection.write(*account, epoch, &self.0.mac_key)).arg(ended.len());
             for (id, end) in *ended {
-                call.arg(name(id)).arg(end.name());
+                call.arg(name(id)).arg(letter(*end));
             }
         }
         call
@@ -80,7 +77,7 @@ impl HotBalances {
 
     /// Makes an account's projection a miss: the next hold loads it. Its live holds stay.
     pub async fn drop_projection(&self, account: AccountKey, epoch: Epoch) -> Result<Told, Away> {
-        self.drop(account, epoch, "", &[]).await
+        self.drop(account, epoch, b"", &[]).await
     }
 
     /// Drops a projection that was set by hand, or is not ours: what it says is worth nothing, the
@@ -89,7 +86,7 @@ impl HotBalances {
         &self,
         account: AccountKey,
         epoch: Epoch,
-        projection: &str,
+        projection: &[u8],
         given: &[ExternalId],
     ) -> Result<(), Away> {
         tracing::error!(customer = %account.customer, "a projected balance failed its check and was dropped");
@@ -101,11 +98,10 @@ impl HotBalances {
         &self,
         account: AccountKey,
         epoch: Epoch,
-        projection: &str,
+        projection: &[u8],
         given: &[ExternalId],
     ) -> Result<Told, Away> {
-        let keys = account.keys(epoch);
-        let names = [self.0.markers.of(account).to_owned(), keys.balance(), keys.live(), keys.holds()];
+        let names = [self.0.markers.of(account).to_owned(), account.balance(epoch)];
         let mut call = self.0.scripts.drop.on(&names);
         call.arg(epoch.0).arg(projection);
         for id in given {

@@ -1,8 +1,9 @@
 -- Makes an account's projection a miss, and takes back holds that were given on it. Its live holds stay.
--- KEYS: marker, balance, live, holds
+-- KEYS: marker, balance
 -- ARGV: epoch, the projection to drop ('' for whatever is here), then of each hold to take back: ':ID'
 -- Answers 'done' or 'lost'.
-local balance, live, holds = KEYS[2], KEYS[3], KEYS[4]
+local balance = KEYS[2]
+local holds = balance .. ':holds'
 if call('GET', KEYS[1]) ~= ARGV[1] then
     return 'lost'
 end
@@ -19,14 +20,17 @@ for index = 3, #ARGV do
     local given = call('HGET', balance, id)
     if given then
         call('HDEL', balance, id)
-        held, young = held - tonumber(match(given, '^%d+')), young - 1
+        held, young = held - unpacked('<i7', given), young - 1
     else
-        local credits = match(call('HGET', holds, id) or '', '^(%d+) %d+ live ')
-        if credits and call('ZREM', live, credits .. '|' .. id) == 1 then
-            call('HDEL', holds, id)
-            held = held - tonumber(credits)
+        local hold = call('HGET', holds, id)
+        if hold and is_live(hold) then
+            local credits = unpacked('<i7', hold)
+            if call('ZREM', balance .. ':live', member(credits, id)) == 1 then
+                call('HDEL', holds, id)
+                held = held - credits
+            end
         end
     end
 end
-call('HSET', balance, 'state', written_state(held, next_end, young))
+write_state(balance, held, next_end, young)
 return 'done'

@@ -1,16 +1,17 @@
 -- Loads an account after a miss: its balance if that is not older than what is here or was published
 -- meanwhile, and the holds that PostgreSQL knows.
--- KEYS: marker, balance, live, holds, kept, floor
+-- KEYS: marker, balance
 -- ARGV: epoch, life (ms), projection, whether every live hold is here or brought along ('all' or
 --       'besides'), or more calls follow that bring the rest ('more'), how long a hold is kept past its expiry, then of each
 --       known hold: ':ID' and the hold
 -- Answers 'done' or 'lost'.
-local balance, live, holds, kept, floor = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local balance = KEYS[2]
+local live, holds, kept = balance .. ':live', balance .. ':holds', balance .. ':kept'
 if call('GET', KEYS[1]) ~= ARGV[1] then
     return 'lost'
 end
-local version = tonumber(match(ARGV[3], '^%d+'))
-local published = call('GET', floor)
+local version = read_version(ARGV[3])
+local published = call('GET', balance .. ':floor')
 if published and tonumber(published) > version then
     return 'done'
 end
@@ -18,13 +19,13 @@ local function count_live()
     local members = call('ZRANGE', live, 0, -1, 'WITHSCORES')
     local held = 0
     for index = 1, #members, 2 do
-        held = held + tonumber(match(members[index], '^%d+'))
+        held = held + tonumber(string.match(members[index], '^%d+'))
     end
     return held, tonumber(members[2]) or never
 end
 
 local here = call('HMGET', balance, 'projection', 'state')
-settle(balance, live, holds)
+settle(balance)
 if ARGV[4] == 'besides' and read_state(here[2]) ~= count_live() then
     -- Live holds were lost here (evicted, say): the next miss says that all of them have to come along.
     call('DEL', balance)
@@ -32,22 +33,21 @@ if ARGV[4] == 'besides' and read_state(here[2]) ~= count_live() then
 end
 
 for base = 6, #ARGV, 2 do
-    local id, text = ARGV[base], ARGV[base + 1]
-    local credits, counts_until, state, expires_at = match(text, '^(%d+) (%d+) (%S+) %d+ (%d+)')
+    local id, hold = ARGV[base], ARGV[base + 1]
+    local credits, counts_until, _, expires_at = unpacked('<i7i7i7i7', hold)
     local known = call('HGET', holds, id)
     -- One that has ended here since it was read there is not brought back, and one that was renewed
     -- here is the longer one.
-    local live_until = tonumber(match(known or '', '^%d+ %d+ live %d+ (%d+)'))
-    if not known or (live_until and (state ~= 'live' or live_until <= tonumber(expires_at))) then
-        call('HSET', holds, id, text)
+    if not known or (is_live(known) and (not is_live(hold) or unpacked('<i7', known, 22) <= expires_at)) then
+        call('HSET', holds, id, hold)
         if known then
-            call('ZREM', live, match(known, '^%d+') .. '|' .. id)
+            call('ZREM', live, member(unpacked('<i7', known), id))
         end
-        if state == 'live' then
+        if is_live(hold) then
             call('ZREM', kept, id)
-            call('ZADD', live, counts_until, credits .. '|' .. id)
+            call('ZADD', live, format('%.0f', counts_until), member(credits, id))
         else
-            keep(kept, id, tonumber(expires_at), ARGV[5])
+            keep(balance, id, expires_at, ARGV[5])
         end
     end
 end
@@ -59,10 +59,11 @@ if ARGV[4] == 'more' then
     return 'done'
 end
 local held, next_end = count_live()
-call('HSET', balance, 'state', written_state(held, next_end, 0))
-local here_version = tonumber(match(here[1] or '', '^%d+'))
+local here_version = read_version(here[1])
 if not here_version or here_version <= version then
+    -- Before the state, so that it is found first.
     call('HSET', balance, 'projection', ARGV[3])
 end
+write_state(balance, held, next_end, 0)
 call('PEXPIRE', balance, ARGV[2])
 return 'done'

@@ -1,25 +1,27 @@
 -- What the live holds of an account come to at an instant. Changes nothing.
--- KEYS: marker, balance, live
+-- KEYS: marker, balance
 -- ARGV: epoch, now
 -- Answers the Credits held, 'miss' or 'lost'.
+local balance, now = KEYS[2], tonumber(ARGV[2])
 if call('GET', KEYS[1]) ~= ARGV[1] then
     return 'lost'
 end
-local held, next_end, young = read_state(call('HGET', KEYS[2], 'state'))
+local held, next_end, young = read_state(call('HGET', balance, 'state'))
 if not held then
     return 'miss'
 end
-local now = tonumber(ARGV[2])
 if now >= next_end then
-    for _, member in ipairs(call('ZRANGEBYSCORE', KEYS[3], '-inf', ARGV[2])) do
-        held = held - tonumber(match(member, '^%d+'))
+    for _, ended in ipairs(call('ZRANGEBYSCORE', balance .. ':live', '-inf', ARGV[2])) do
+        held = held - tonumber(string.match(ended, '^%d+'))
     end
-    local fields = young > 0 and call('HGETALL', KEYS[2]) or {}
+    local fields = young > 0 and call('HGETALL', balance) or {}
     for index = 1, #fields, 2 do
-        local credits, counts_until = match(fields[index + 1], '^(%d+) (%d+)')
-        if match(fields[index], '^:') and tonumber(counts_until) <= now then
-            held = held - tonumber(credits)
+        if sub(fields[index], 1, 1) == ':' then
+            local credits, counts_until = unpacked('<i7i7', fields[index + 1])
+            if counts_until <= now then
+                held = held - credits
+            end
         end
     end
 end
-return format('%.0f', held)
+return held

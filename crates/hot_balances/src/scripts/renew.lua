@@ -1,9 +1,10 @@
 -- Lets a live hold run until later; never until earlier. Moves no balance.
--- KEYS: marker, balance, live, holds, kept
+-- KEYS: marker, balance
 -- ARGV: epoch, now, ':ID', expires at, how long one is kept past its expiry
--- Answers the projection, or '', and 'renewed HOLD', 'ended HOLD', 'unknown', 'out' (loaded, and run
+-- Answers the projection, or '', then 'renewed' or 'ended' with the hold, or 'unknown', 'out' (loaded, and run
 -- out), 'miss' or 'lost'.
-local balance, live, holds, kept = KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local balance = KEYS[2]
+local live, holds = balance .. ':live', balance .. ':holds'
 if call('GET', KEYS[1]) ~= ARGV[1] then
     return {'', 'lost'}
 end
@@ -17,45 +18,41 @@ local known = young or call('HGET', holds, id)
 if not known then
     return {projection, 'unknown'}
 end
-local now = tonumber(ARGV[2])
-local credits, counts_until, state, granted_at, expires_at, fingerprint =
-    match(known, '^(%d+) (%d+) (%S+) (%d+) (%d+) (%S+)$')
-if state ~= 'live' or tonumber(expires_at) <= now then
-    return {projection, 'ended ' .. known}
+local now, renewed_until = tonumber(ARGV[2]), tonumber(ARGV[4])
+local credits, counts_until, granted_at, expires_at = unpacked('<i7i7i7i7', known)
+if not is_live(known) or expires_at <= now then
+    return {projection, 'ended', known}
 end
-local valid_until, cycle_ends_at = match(projection, '^%d+ %d+ (%S+) %S+ (%S+)')
-if not valid_until or now >= (tonumber(valid_until) or never) then
+local version, _, valid_until, cycle_ends_at = read_projection(projection)
+if not version or now >= valid_until then
     return {projection, 'out'}
 end
 
-if tonumber(ARGV[4]) <= tonumber(expires_at) then
-    return {projection, 'renewed ' .. known}
+if renewed_until <= expires_at then
+    return {projection, 'renewed', known}
 end
-expires_at = ARGV[4]
 -- One of an ended cycle goes on without counting; one that counts does so until its cycle ends (R-19a).
-local counts = tonumber(counts_until) > now
+local counts = counts_until > now
 if counts then
-    local counted = tonumber(expires_at)
-    cycle_ends_at = tonumber(cycle_ends_at)
-    if cycle_ends_at and now < cycle_ends_at then
+    local counted = renewed_until
+    if now < cycle_ends_at then
         counted = math.min(counted, cycle_ends_at)
     end
-    counts_until = format('%.0f', math.max(tonumber(counts_until), counted))
+    counts_until = math.max(counts_until, counted)
 end
-local renewed = table.concat({credits, counts_until, state, granted_at, expires_at, fingerprint}, ' ')
+local renewed = packed('<i7i7i7i7', credits, counts_until, granted_at, renewed_until) .. sub(known, 29)
 if young then
     call('HSET', balance, id, renewed)
-    return {projection, 'renewed ' .. renewed}
+    return {projection, 'renewed', renewed}
 end
 if counts then
-    local member = credits .. '|' .. id
-    if not call('ZSCORE', live, member) then
+    if not call('ZSCORE', live, member(credits, id)) then
         -- It has run out for somebody whose clock is a little ahead.
-        return {projection, 'ended ' .. known}
+        return {projection, 'ended', known}
     end
-    call('ZADD', live, counts_until, member)
-elseif call('ZSCORE', kept, id) then
-    keep(kept, id, tonumber(expires_at), ARGV[5])
+    call('ZADD', live, format('%.0f', counts_until), member(credits, id))
+elseif call('ZSCORE', balance .. ':kept', id) then
+    keep(balance, id, renewed_until, ARGV[5])
 end
 call('HSET', holds, id, renewed)
-return {projection, 'renewed ' .. renewed}
+return {projection, 'renewed', renewed}

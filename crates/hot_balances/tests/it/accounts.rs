@@ -6,7 +6,7 @@ use domain::hold::HoldEnd;
 use hot_balances::{AccountKey, FillHolds, Filled, HoldAnswer, KnownHold, News, Peeked, Projection, Told};
 
 use crate::support::{
-    FIRST, Given, at, balance, credits, id, key_of, new_account, on_one_redis_and_on_a_cluster, request,
+    FIRST, Given, at, balance, credits, forged, id, new_account, on_one_redis_and_on_a_cluster, request,
 };
 
 on_one_redis_and_on_a_cluster! {
@@ -90,7 +90,7 @@ async fn a_newer_balance_is_taken_and_an_older_one_is_not(given: Given) {
     given.publish(&balance(2, 90), &[]).await;
     assert_eq!(given.hold("a", 31, 31).await, Err(30));
     // The floor has gone by itself; what is here is newer all the same.
-    given.redis::<i64>(&["DEL", &given.key("floor:1")]).await;
+    given.redis::<i64>(&["DEL", &given.key("balance:1:floor")]).await;
     given.fill(&balance(2, 90), &[]).await;
     assert_eq!(given.hold("a", 31, 31).await, Err(30));
     given.fill(&balance(4, 50), &[]).await;
@@ -139,10 +139,8 @@ async fn an_account_that_is_not_loaded_is_not_loaded_by_a_change(mut given: Give
 
 async fn a_forged_balance_is_dropped_and_what_it_gave_is_taken_back(given: Given) {
     assert_eq!(given.hold("before", 60, 60).await, Ok(60));
-    let key = given.key("balance:1");
-    let written: String = given.redis(&["HGET", &key, "projection"]).await;
-    let forged = written.replacen("1 100 ", "1 1000000 ", 1);
-    given.redis::<i64>(&["HSET", &key, "projection", &forged]).await;
+    let written = given.written_projection(given.account).await;
+    given.forge(&forged(&written, 1_000_000)).await;
     assert_eq!(given.ask(&request("a", 500, 500, 0)).await, LOADED);
     assert_eq!(given.find("a").await, None);
     assert_eq!(given.ask(&request("a", 500, 500, 0)).await, LOADED, "dropped for good");
@@ -151,9 +149,10 @@ async fn a_forged_balance_is_dropped_and_what_it_gave_is_taken_back(given: Given
     // A refusal is believed as little, and what is signed for another account is no better.
     let rich = new_account();
     given.hot.fill(rich, FIRST, &balance(9, 900), FillHolds::All(&[])).await.unwrap();
-    let foreign: String = given.redis(&["HGET", &key_of(rich, "balance:1"), "projection"]).await;
-    for forged in [written.replacen("1 100 ", "1 10 ", 1), foreign, "nonsense".to_owned()] {
-        given.redis::<i64>(&["HSET", &key, "projection", &forged]).await;
+    let foreign = given.written_projection(rich).await;
+    let long_nonsense = [0xff; 64].to_vec();
+    for forged in [forged(&written, 10), foreign, b"nonsense".to_vec(), long_nonsense] {
+        given.forge(&forged).await;
         assert_eq!(given.ask(&request("b", 30, 30, 0)).await, LOADED);
         given.hot.fill(given.account, FIRST, &balance(1, 100), FillHolds::Besides(&[])).await.unwrap();
     }
@@ -165,7 +164,7 @@ async fn live_holds_that_were_lost_have_to_be_brought_along(given: Given) {
     let held = given.find("a").await.unwrap();
     given.hot.fill(given.account, FIRST, &balance(1, 100), FillHolds::Besides(&[])).await.unwrap();
     // Redis was short of memory and let go of them.
-    given.redis::<i64>(&["DEL", &given.key("live:1"), &given.key("holds:1")]).await;
+    given.redis::<i64>(&["DEL", &given.key("balance:1:live"), &given.key("balance:1:holds")]).await;
     given.hot.drop_projection(given.account, FIRST).await.unwrap();
     assert_eq!(given.ask(&request("b", 1, 1, 0)).await, LOADED);
     given.hot.fill(given.account, FIRST, &balance(1, 100), FillHolds::Besides(&[])).await.unwrap();
@@ -180,9 +179,8 @@ async fn accounts_are_peeked_at_and_dropped(given: Given) {
     let mut expected = Peeked { projection: balance(1, 100), is_signed: true, held: credits(60) };
     assert_eq!(given.hot.peek(FIRST, &accounts).await.unwrap(), [None, Some(expected.clone())]);
 
-    let key = given.key("balance:1");
-    let written: String = given.redis(&["HGET", &key, "projection"]).await;
-    given.redis::<i64>(&["HSET", &key, "projection", &written.replacen("1 100 ", "1 200 ", 1)]).await;
+    let written = given.written_projection(given.account).await;
+    given.forge(&forged(&written, 200)).await;
     expected = Peeked { projection: balance(1, 200), is_signed: false, held: credits(60) };
     assert_eq!(given.hot.peek(FIRST, &accounts).await.unwrap(), [None, Some(expected)]);
 
@@ -236,7 +234,7 @@ async fn the_keys_of_an_account_lie_in_one_slot_and_go_by_themselves(given: Give
     assert_eq!(given.hold("b", 1, 1).await, Ok(1));
     given.publish(&balance(2, 50), &["a"]).await;
     given.hot.fill(given.account, FIRST, &balance(2, 50), FillHolds::Besides(&[])).await.unwrap();
-    let keys = ["balance:1", "live:1", "holds:1", "kept:1", "floor:1"].map(|part| given.key(part));
+    let keys = ["", ":live", ":holds", ":kept", ":floor"].map(|more| given.key(&format!("balance:1{more}")));
     let a_day_ms = 24 * 3_600 * 1_000;
     for key in &keys {
         let left_ms: i64 = given.redis(&["PTTL", key]).await;

@@ -31,7 +31,7 @@ async fn assert_all_lost(given: &Given, epoch: Epoch) {
 async fn a_late_call_of_an_earlier_epoch_changes_nothing(given: Given) {
     assert_eq!(given.hold("a", 60, 60).await, Ok(60));
     given.hot.begin_epoch(Epoch(2)).await.unwrap();
-    let keys = ["balance:1", "balance:2", "live:1", "live:2", "hold:1:a"].map(|part| given.key(part));
+    let keys = ["1", "2", "1:live", "2:live", "1:holds"].map(|part| given.key(&format!("balance:{part}")));
     let mut before = Vec::new();
     for key in &keys {
         before.push(given.redis::<Option<Vec<u8>>>(&["DUMP", key]).await);

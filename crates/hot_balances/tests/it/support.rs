@@ -78,6 +78,13 @@ pub(crate) fn key_of(AccountKey { tenant, customer }: AccountKey, part: &str) ->
     format!("{{{}:{}}}:{part}", tenant.uuid().simple(), customer.uuid().simple())
 }
 
+/// What was written, with another available balance: the second of its numbers, of seven bytes each.
+pub(crate) fn forged(written: &[u8], available: i64) -> Vec<u8> {
+    let mut forged = written.to_vec();
+    forged[7..14].copy_from_slice(&available.to_le_bytes()[..7]);
+    forged
+}
+
 pub(crate) fn at(second: i64) -> Timestamp {
     DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()
 }
@@ -185,12 +192,27 @@ impl Given {
         key_of(self.account, part)
     }
 
+    pub(crate) async fn written_projection(&self, account: AccountKey) -> Vec<u8> {
+        self.redis(&["HGET", &key_of(account, "balance:1"), "projection"]).await
+    }
+
+    /// Sets the account's projection by hand.
+    pub(crate) async fn forge(&self, projection: &[u8]) {
+        let key = self.key("balance:1");
+        self.redis_bytes::<i64>(&[b"HSET", key.as_bytes(), b"projection", projection]).await;
+    }
+
     /// Runs a command on the server that has the key it names.
     pub(crate) async fn redis<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        self.redis_bytes(&words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>()).await
+    }
+
+    /// The same with words that are no text.
+    pub(crate) async fn redis_bytes<T: redis::FromRedisValue>(&self, words: &[&[u8]]) -> T {
         for url in &self.server_urls {
             let client = redis::Client::open(url.as_str()).unwrap();
             let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-            match redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await {
+            match redis::Cmd::new().arg(words).query_async(&mut connection).await {
                 Err(error) if error.kind() == redis::ServerErrorKind::Moved.into() => {}
                 answer => return answer.unwrap(),
             }
