@@ -120,10 +120,24 @@ impl HotGate {
         (is_fresh && seen.is_up && seen.settles_at <= now).then(|| seen.lease())
     }
 
-    /// The epoch in which Redis may be told something; `None` while it does not decide.
+    /// The epoch in which Redis decides; `None` while it does not.
     pub(crate) async fn epoch_in_redis(&self, db: &Db, hot: &HotBalances) -> Result<Option<Epoch>> {
         let seen = self.current(db, hot).await?;
         Ok((seen.is_up && seen.settles_at <= Instant::now()).then_some(seen.epoch))
+    }
+
+    /// The epoch in which Redis is told what was committed: also before it decides. Each server counts for itself when
+    /// an epoch has settled, and one that counts faster may have loaded accounts already.
+    pub(crate) async fn epoch_to_tell(&self, db: &Db, hot: &HotBalances) -> Result<Option<Epoch>> {
+        let seen = self.current(db, hot).await?;
+        Ok(seen.is_up.then_some(seen.epoch))
+    }
+
+    /// Whether an epoch that Redis does not know is about to begin there, or to be found lost: in it nothing is loaded
+    /// that could be told anything.
+    pub(crate) async fn is_beginning(&self, db: &Db, hot: &HotBalances, epoch: Epoch) -> Result<bool> {
+        let seen = self.read(db, hot).await?;
+        Ok(seen.is_up && seen.epoch == epoch && seen.settles_at > Instant::now())
     }
 
     /// The epoch as it was last read, and whether Redis is up in it. Takes no connection, and stays there

@@ -80,13 +80,14 @@ impl Ledger {
         for _ in 0..TRIES_MAX {
             let epoch = match known.take() {
                 Some(epoch) => epoch,
-                None => match self.gate.epoch_in_redis(&self.db, &self.hot).await? {
+                None => match self.gate.epoch_to_tell(&self.db, &self.hot).await? {
                     Some(epoch) => epoch,
                     None => return Ok(()),
                 },
             };
             match self.tell_in(news, epoch).await {
                 Ok(Told::Done) => return Ok(()),
+                Ok(Told::Lost) if self.gate.is_beginning(&self.db, &self.hot, epoch).await? => return Ok(()),
                 // Emptied, or in a later epoch, in which the accounts may have been loaded before.
                 Ok(Told::Lost) => self.gate.redis_is_emptied(&self.db, epoch).await?,
                 // Where this epoch was over before, another one may have begun, in which the accounts were loaded before

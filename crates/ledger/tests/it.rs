@@ -12,7 +12,7 @@ use domain::hold::{Hold, HoldEnd};
 use domain::id::{CustomerId, ExternalId, GrantId, TenantId};
 use domain::scope::TenantMode;
 use domain::{Credits, Refusal, TenantScope, Timestamp};
-use hot_balances::{Epoch, FillHolds, HotBalances};
+use hot_balances::{AccountKey, Epoch, FillHolds, Filled, HotBalances, Projection};
 use ledger::{Accounts, Decision, EndedHolds, FoundHold, HoldRequest, Ledger, Looked};
 use testkit::{LoneServers, Stores};
 use uuid::Uuid;
@@ -144,9 +144,16 @@ impl Given {
 
     /// Rises whenever the store that decides about holds has changed.
     async fn epoch(&self) -> i64 {
+        self.hot_state().await.0.0
+    }
+
+    /// The epoch, and whether Redis is up in it.
+    async fn hot_state(&self) -> (Epoch, bool) {
+        use db::schema::hot_state;
         use diesel::QueryDsl;
-        let epoch = db::schema::hot_state::table.select(db::schema::hot_state::epoch);
-        epoch.first(&mut self.stores.superuser().await).await.unwrap()
+        let state = hot_state::table.select((hot_state::epoch, hot_state::is_up));
+        let (number, is_up) = state.first(&mut self.stores.superuser().await).await.unwrap();
+        (Epoch(number), is_up)
     }
 
     async fn hold(&self, id: &str, full: i64, prompt_only: i64) -> Result<i64, Refusal> {
@@ -646,6 +653,48 @@ async fn what_is_told_over_a_connection_that_broke_is_told_in_the_epoch_that_oth
     }
     worker.charge(&worker.scope, 85, None).await;
     assert_eq!(hold("after", 90).await.map_err(remaining), Err(5), "100 less 85 spent and 10 held");
+}
+
+/// Each server counts for itself when an epoch has settled: one that counts slowly is not to keep from Redis what
+/// others that count faster would go on without.
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_is_told_in_an_epoch_that_has_not_settled_for_whoever_tells() {
+    let lone = LoneServers::start("unsettled").await;
+    let given = given(lone.stores()).await;
+    given.grant(100, None).await;
+    assert_eq!(given.hold("before", 10, 10).await, Ok(10));
+    lone.servers().stop_redis().unwrap();
+    lone.servers().start_redis().unwrap();
+    let (server, hot) = (given.other_ledger(), given.hot());
+    let account = AccountKey { tenant: given.scope.tenant, customer: given.customer };
+    let old = Projection {
+        version: 1,
+        available: credits(100),
+        valid_until: None,
+        refills_at: None,
+        cycle_ends_at: None,
+        exhaustion: None,
+    };
+    // As soon as an epoch has begun with Redis, another server loads the account in it.
+    let loading = async {
+        for asked in 0.. {
+            let id = format!("h{asked}");
+            hold(&server, &given.scope, given.customer, &id, 0, 0).await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            let (epoch, is_up) = given.hot_state().await;
+            if epoch > Epoch(1)
+                && is_up
+                && hot.fill(account, epoch, &old, FillHolds::All(&[])).await.ok() == Some(Filled::Done)
+            {
+                return epoch;
+            }
+        }
+        unreachable!("it goes on until then")
+    };
+    let epoch = tokio::time::timeout(std::time::Duration::from_secs(30), loading).await.unwrap();
+    given.charge(&given.scope, 85, None).await;
+    let told = hot.peek(epoch, &[account]).await.unwrap().remove(0).unwrap().projection;
+    assert_eq!((told.version, told.available), (2, credits(15)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
