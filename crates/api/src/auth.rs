@@ -182,12 +182,12 @@ mod tests {
     fn a_route_asks_for_its_scope_and_admin_implies_all() {
         const NO: &str = "insufficient-scope";
         for (access, codes) in [
-            (Access::Key(vec![]), [NO, NO, NO, NO, NO, NO]),
-            (Access::Key(vec![Scope::Read]), ["ok", "ok", NO, NO, NO, NO]),
-            (Access::Key(vec![Scope::Usage]), [NO, NO, "ok", NO, NO, NO]),
-            (Access::Key(vec![Scope::Billing]), [NO, NO, NO, "ok", NO, NO]),
-            (Access::Key(vec![Scope::Catalog]), [NO, NO, NO, NO, "ok", NO]),
-            (Access::Key(vec![Scope::Admin]), ["ok", "ok", "ok", "ok", "ok", "ok"]),
+            (Access::Key(Arc::new([])), [NO, NO, NO, NO, NO, NO]),
+            (Access::Key(Arc::new([Scope::Read])), ["ok", "ok", NO, NO, NO, NO]),
+            (Access::Key(Arc::new([Scope::Usage])), [NO, NO, "ok", NO, NO, NO]),
+            (Access::Key(Arc::new([Scope::Billing])), [NO, NO, NO, "ok", NO, NO]),
+            (Access::Key(Arc::new([Scope::Catalog])), [NO, NO, NO, NO, "ok", NO]),
+            (Access::Key(Arc::new([Scope::Admin])), ["ok", "ok", "ok", "ok", "ok", "ok"]),
             (Access::Customer(customer(1)), ["ok", NO, NO, NO, NO, NO]),
         ] {
             assert_eq!(all_codes(&request_of(access.clone())), codes, "{access:?}");
@@ -206,7 +206,7 @@ mod tests {
         let token = caller(Access::Customer(customer(1)));
         assert_eq!(token.sees(customer(1), "invoice"), Ok(()));
         assert_eq!(token.sees(customer(2), "invoice"), Err(Refusal::NotFound { what: "invoice" }));
-        assert_eq!(caller(Access::Key(vec![Scope::Read])).sees(customer(2), "invoice"), Ok(()));
+        assert_eq!(caller(Access::Key(Arc::new([Scope::Read]))).sees(customer(2), "invoice"), Ok(()));
     }
 
     #[test]

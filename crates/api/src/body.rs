@@ -5,6 +5,7 @@
 //! depth, every key once (400 `invalid-json`). [`read_json`] asks whether it is what the route takes:
 //! types, ranges, every field known (422 `invalid-field`).
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -31,6 +32,7 @@ use crate::wire::code;
 pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
 /// The longest that a body may take to arrive.
 pub(crate) const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+const JSON: &str = "application/json";
 /// A key that is longer than any of ours is not repeated in an answer.
 const REPEATED_KEY_LENGTH_MAX: usize = 64;
 
@@ -84,7 +86,7 @@ pub(crate) fn receive(
     payload: &mut Payload,
     limit_bytes: usize,
 ) -> impl Future<Output = Result<String, Error>> + 'static {
-    let is_json = is_absent(request) || media_type(request).is_some_and(|media| media == "application/json");
+    let is_json = is_absent(request) || media_type(request).is_some_and(|media| media == JSON);
     let checked = if is_json { Ok(()) } else { Err(Error::UnsupportedMediaType) };
     let receiving = receive_any(request, payload, limit_bytes);
     async move {
@@ -134,12 +136,18 @@ fn is_empty(request: &HttpRequest) -> bool {
 }
 
 /// The media type of a body that is UTF-8 and not compressed, without its parameters; none of any other.
-pub(crate) fn media_type(request: &HttpRequest) -> Option<String> {
+pub(crate) fn media_type(request: &HttpRequest) -> Option<Cow<'static, str>> {
+    let mut codings = request.headers().get_all(CONTENT_ENCODING);
+    if !codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return None;
+    }
+    // As nearly everybody writes it: nothing to take apart.
+    if request.headers().get(CONTENT_TYPE).is_some_and(|media| media == JSON) {
+        return Some(Cow::Borrowed(JSON));
+    }
     let mime = request.mime_type().ok().flatten()?;
     let is_utf8 = mime.get_param("charset").is_none_or(|charset| charset == "utf-8");
-    let mut codings = request.headers().get_all(CONTENT_ENCODING);
-    let is_identity = codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
-    (is_utf8 && is_identity).then(|| mime.essence_str().to_owned())
+    is_utf8.then(|| Cow::Owned(mime.essence_str().to_owned()))
 }
 
 fn check_length(request: &HttpRequest, limit_bytes: usize) -> Result<(), Error> {

@@ -102,13 +102,13 @@ impl HotBalances {
             for (index, Asked { request, .. }) in of_account.iter().enumerate() {
                 let HoldRequest { id, full, prompt_only, now, expires_at, fingerprint } = request;
                 // No call has more than fit into two bytes.
-                let [count, count_256, ..] = (of_account.len() - index).to_le_bytes();
+                let [low, high, ..] = (of_account.len() - index).to_le_bytes();
                 let numbers = Packed::default()
                     .instant(*now)
                     .credits(*full)
                     .credits(*prompt_only)
                     .instant(*expires_at)
-                    .bytes(&[count, count_256]);
+                    .bytes(&[low, high]);
                 let in_full = write(*full, *expires_at, (*now, *expires_at), None, fingerprint);
                 call.arg(numbers.0).arg(name(id)).arg(in_full);
             }

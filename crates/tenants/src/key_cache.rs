@@ -22,7 +22,7 @@ const SWEEP_AT: usize = 10_000;
 pub(crate) struct StoredKey {
     pub(crate) id: ApiKeyId,
     pub(crate) secret_sha256: Vec<u8>,
-    pub(crate) scopes: Vec<Scope>,
+    pub(crate) scopes: Arc<[Scope]>,
     pub(crate) settings: Settings,
 }
 

@@ -1,5 +1,7 @@
 //! Who asks, and what they may.
 
+use std::sync::Arc;
+
 use domain::id::{ApiKeyId, CustomerId};
 use domain::{Refusal, TenantScope};
 
@@ -51,7 +53,7 @@ impl std::str::FromStr for Scope {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {
     /// An API key of the tenant, with these scopes.
-    Key(Vec<Scope>),
+    Key(Arc<[Scope]>),
     /// A token that lets one customer read its own affairs.
     Customer(CustomerId),
 }
@@ -109,7 +111,7 @@ mod tests {
     #[test]
     fn only_admin_implies_another_scope() {
         for held in Scope::ALL {
-            let key = principal(Access::Key(vec![held]));
+            let key = principal(Access::Key(Arc::new([held])));
             for needed in Scope::ALL {
                 let allowed = held == needed || held == Scope::Admin;
                 let answer =
@@ -117,8 +119,8 @@ mod tests {
                 assert_eq!(key.require(needed), answer, "{held:?} for {needed:?}");
             }
         }
-        assert!(principal(Access::Key(vec![])).require(Scope::Read).is_err());
-        assert!(principal(Access::Key(vec![Scope::Usage, Scope::Billing])).require(Scope::Read).is_err());
+        assert!(principal(Access::Key(Arc::new([]))).require(Scope::Read).is_err());
+        assert!(principal(Access::Key(Arc::new([Scope::Usage, Scope::Billing]))).require(Scope::Read).is_err());
     }
 
     #[test]
@@ -130,7 +132,7 @@ mod tests {
         for scope in Scope::ALL {
             assert!(token.require(scope).is_err(), "{scope:?}");
             let may_read = matches!(scope, Scope::Read | Scope::Admin);
-            assert_eq!(principal(Access::Key(vec![scope])).may_read_customer(customer(1)).is_ok(), may_read);
+            assert_eq!(principal(Access::Key(Arc::new([scope]))).may_read_customer(customer(1)).is_ok(), may_read);
         }
     }
 

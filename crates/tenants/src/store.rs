@@ -210,7 +210,7 @@ pub(crate) async fn live_key_all_tenants(tx: &mut Connection, prefix: &str) -> R
     let Some((key, tenant)) = row else { return Ok(None) };
     Ok(Some(StoredKey {
         id: ApiKeyId::from_uuid(key.api_key_id),
-        scopes: scopes_from(&key.scopes)?,
+        scopes: scopes_from(&key.scopes)?.into(),
         secret_sha256: key.secret_sha256,
         settings: tenant.into_settings()?,
     }))

@@ -1,5 +1,6 @@
 //! Who asks, on a real database: keys, clocks, customers and their tokens.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -145,7 +146,7 @@ async fn a_key_speaks_for_its_tenant_within_its_scopes_and_its_secret_is_not_sto
         for server in [&given.tenants, &given.tenants, &given.other_server] {
             let Principal { scope, access, .. } = server.authenticate(&key.secret).await.unwrap();
             assert_eq!((scope.tenant, scope.mode), (tenant, mode));
-            assert_eq!(access, Access::Key(vec![Scope::Read, Scope::Usage]));
+            assert_eq!(access, Access::Key(Arc::new([Scope::Read, Scope::Usage])));
         }
         let [shown_start, prefix, secret] = parts_of(&key.secret);
         assert_eq!(shown_start, start);
