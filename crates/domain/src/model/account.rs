@@ -339,12 +339,19 @@ impl Account {
     }
 
     /// Takes what a payment of `paid` had bought for the `refunded` part of it, as far as it is left (R-22a). Says what
-    /// it took, and what was no longer there.
-    pub fn refund(&mut self, number: usize, paid: i64, refunded: i64, now: Micros) -> (i64, i64) {
+    /// it took, and what was no longer there. `given_up` is what was not there at that time already.
+    pub fn refund(
+        &mut self,
+        number: usize,
+        (paid, refunded): (i64, i64),
+        given_up: i64,
+        now: Micros,
+    ) -> (i64, i64) {
         let Some(grant) = self.grants.iter_mut().find(|grant| grant.number == number) else { return (0, 0) };
         let target = i128::from(grant.amount) * i128::from(refunded) / i128::from(paid);
         let target = i64::try_from(target).unwrap_or(i64::MAX);
-        let missing = if target > grant.revoked { target - grant.revoked } else { 0 };
+        let gone = grant.revoked + given_up;
+        let missing = if target > gone { target - gone } else { 0 };
         let left = if grant.is_over(now) { 0 } else { grant.remaining() };
         let taken = if missing < left { missing } else { left };
         if taken > 0 {

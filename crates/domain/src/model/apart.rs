@@ -4,7 +4,7 @@ use super::account::Grant;
 use super::calendar::{HOUR, Micros};
 use super::command::{Answer, Noun, Plain, Whom};
 use super::sales::payment;
-use super::tenant::{Bought, Gift, Invoice, Model};
+use super::tenant::{Bought, Gift, Invoice, Model, ModelTopUp, Refunded};
 
 /// How long an unpaid top-up stays open (*policy*).
 const TOP_UP: Micros = 23 * HOUR;
@@ -33,34 +33,10 @@ impl Model {
         }) else {
             return Answer::no(422, "unknown-top-up");
         };
-        let price = top_up.prices.iter().find(|(of, _)| *of == currency).map(|(_, price)| *price);
-        let Some(price) = price else { return Answer::no(409, "no-price-in-currency") };
-        let invoice = self.open_invoice(Invoice {
-            customer,
-            currency,
-            subscription: None,
-            made: 0,
-            bought: Bought::TopUp,
-            cycle: 0,
-            plan: code.to_owned(),
-            catalog: version,
-            credits: top_up.credits,
-            list_price: price,
-            total: price,
-            status: "open",
-            is_in_flight: false,
-            is_customers_turn: false,
-            is_at_bank: false,
-            taken_instead: None,
-            is_given_back: false,
-            tried_with: String::new(),
-            created: self.now,
-            expires: self.now + TOP_UP,
-            paid: None,
-            refunded: 0,
-            next_try: None,
-            failed_tries: 0,
-        });
+        let Some(price) = self.top_up_price(code, currency) else {
+            return Answer::no(409, "no-price-in-currency");
+        };
+        let invoice = self.open_top_up(customer, Bought::TopUp, &top_up, (currency, price));
         match taken_instead {
             None => self.collect(invoice, method),
             Some(_) => self.take_instead(invoice, method, taken_instead),
@@ -96,6 +72,52 @@ impl Model {
         own.is_in_flight = true;
         own.is_at_bank = true;
         self.customers[own.customer].is_parked = true;
+    }
+
+    /// The invoice of a top-up that is sold now.
+    pub(super) fn open_top_up(
+        &mut self,
+        customer: usize,
+        bought: Bought,
+        top_up: &ModelTopUp,
+        (currency, price): (&'static str, i64),
+    ) -> usize {
+        let catalog = self.catalog_at(self.now).map_or(0, |catalog| catalog.version);
+        self.open_invoice(Invoice {
+            customer,
+            currency,
+            subscription: None,
+            made: 0,
+            bought,
+            cycle: 0,
+            plan: top_up.code.to_owned(),
+            catalog,
+            credits: top_up.credits,
+            list_price: price,
+            total: price,
+            status: "open",
+            is_in_flight: false,
+            is_customers_turn: false,
+            is_at_bank: false,
+            taken_instead: None,
+            is_given_back: false,
+            tried_with: String::new(),
+            created: self.now,
+            expires: self.now + TOP_UP,
+            paid: None,
+            refunded: 0,
+            next_try: None,
+            failed_tries: 0,
+        })
+    }
+
+    pub(super) fn is_top_up(&self, code: &str) -> bool {
+        self.catalog_at(self.now).is_some_and(|sold| sold.top_ups.iter().any(|top_up| top_up.code == code))
+    }
+
+    pub(super) fn top_up_price(&self, code: &str, currency: &str) -> Option<i64> {
+        let top_up = self.catalog_at(self.now)?.top_ups.iter().find(|top_up| top_up.code == code)?;
+        top_up.prices.iter().find(|(of, _)| *of == currency).map(|(_, price)| *price)
     }
 
     /// How long the Credits last that an invoice of a top-up pays for.
@@ -136,7 +158,9 @@ impl Model {
         let now = self.now;
         self.invoices[invoice].refunded += amount;
         let Invoice { customer, total, refunded, .. } = self.invoices[invoice];
-        self.customers[customer].account.refund(invoice, total, refunded, now)
+        let (taken, short) = self.customers[customer].account.refund(invoice, (total, refunded), 0, now);
+        self.refunds.push(Refunded { invoice, refunded, short });
+        (taken, short)
     }
 
     /// Everybody for whom it holds gets what the tag gives, who has not had it.

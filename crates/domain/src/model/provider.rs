@@ -42,6 +42,7 @@ impl Model {
             (false, Some(subscription)) if bought == Bought::Renewal && !is_customers_turn => {
                 self.renewal_failed(number, subscription);
             }
+            (false, None) => self.automatic_failed(number),
             (false, _) => {}
         }
     }
@@ -64,7 +65,7 @@ impl Model {
             Bought::FirstCycle => own.status != "incomplete",
             Bought::Upgrade => own.status != "active" || !runs,
             Bought::Renewal => !own.is_live() || !runs,
-            Bought::WithinYear | Bought::TopUp | Bought::Usage => false,
+            Bought::WithinYear | Bought::TopUp | Bought::AutomaticTopUp | Bought::Usage => false,
         }
     }
 
@@ -144,6 +145,12 @@ impl Model {
                 if let Some(version) = dispute.revoked_by.take() {
                     self.customers[customer].account.reinstate(version, self.now);
                 }
+            }
+            // What went back while it was lost takes its part now.
+            let total = self.invoices[invoice].total;
+            for of in self.refunds.iter().filter(|of| of.invoice == invoice) {
+                let parts = (total, of.refunded);
+                self.customers[customer].account.refund(invoice, parts, of.short, self.now);
             }
         }
         let Some(subscription) = subscription else { return };

@@ -96,7 +96,7 @@ impl Model {
     }
 
     /// Whether somebody has stopped what this customer uses.
-    pub(super) fn is_suspended(&self, customer: usize) -> bool {
+    pub fn is_suspended(&self, customer: usize) -> bool {
         self.subscriptions.iter().any(|own| own.customer == customer && own.status == "suspended")
     }
 
@@ -247,10 +247,11 @@ impl Model {
         let open = self.invoices.iter().filter(|invoice| invoice.status == "open");
         let grants = self.customers.iter().flat_map(|own| &own.account.grants);
         let usage = self.customers.iter().filter_map(|own| own.on_account.due);
+        let blocked = self.customers.iter().filter_map(|own| own.on_account.blocked_until);
         let left = grants.filter(|grant| grant.remaining() > 0).filter_map(|grant| grant.expiry);
         let retries = self.invoices.iter().filter_map(|invoice| invoice.next_try);
         let ends = ends.map(|cycle| cycle.end).chain(retries);
-        ends.chain(open.map(|invoice| invoice.expires)).chain(left).chain(usage).collect()
+        ends.chain(open.map(|invoice| invoice.expires)).chain(left).chain(usage).chain(blocked).collect()
     }
 
     /// A payment of a renewal has brought no money: the next try is 1, 3, 5 or 7 days after the cycle's start, or
@@ -306,7 +307,9 @@ impl Model {
             }
             match (bought, subscription) {
                 (Bought::FirstCycle, Some(subscription)) => self.give_up_first(subscription),
-                (Bought::Upgrade | Bought::TopUp, _) => self.invoices[number].status = "void",
+                (Bought::Upgrade | Bought::TopUp | Bought::AutomaticTopUp, _) => {
+                    self.invoices[number].status = "void"
+                }
                 // It ends with its cycle, below.
                 _ => {}
             }
@@ -327,6 +330,7 @@ impl Model {
         for customer in &mut self.customers {
             customer.account.expire(self.now);
         }
+        self.top_up_all();
     }
 
     fn close(&mut self, subscription: usize, cycle: Cycle) {
