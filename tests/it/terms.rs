@@ -143,6 +143,9 @@ async fn a_year_whose_money_has_gone_back_pays_for_no_further_cycle() {
         client.post(&refunds, json!({"amount_minor": amount_minor})).await.expect(201);
         assert_eq!(client.available(customer).await, 60_000_000 - amount_minor * 10_000);
     }
+    // The pool of a year without money does not fill again.
+    assert_eq!(client.balance(&ada).await["resets_at"], Value::Null);
+    assert_eq!(client.balance(&bob).await["resets_at"], "2026-02-28T10:00:00.000000Z");
     client.advance_to("2026-02-28T10:00:00Z").await;
     let status = async |customer: &str| {
         let page = client.get(&format!("/v1/subscriptions?customer={customer}")).await.expect(200);

@@ -7,8 +7,7 @@
 //! [`Model`] is a tenant as the outside sees it: it takes a [`Command`] and says the [`Answer`] that
 //! Tollgate must give over HTTP. It covers customers, subscriptions by the month and by the year with their payments, retries, upgrades
 //! and cancels, top-ups, also those that buy themselves, refunds, disputes and suspensions, what the provider tells, what is given by hand or by campaigns, holds, usage and
-//! its voids, cycles with what they carry over, what is paid by the token, accounts that are parked over another amount, and the test clock. It has of a year no refund but that of a cancel at
-//! once.
+//! its voids, cycles with what they carry over, what is paid by the token, accounts that are parked over another amount, and the test clock.
 
 pub mod account;
 mod apart;

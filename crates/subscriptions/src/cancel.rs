@@ -178,7 +178,7 @@ async fn set_flag(
 }
 
 /// Nothing refills while the renewal is unpaid (R-33a).
-async fn refills_at(
+pub(crate) async fn refills_at(
     tx: &mut Connection,
     scope: &TenantScope,
     subscription: &Subscription,

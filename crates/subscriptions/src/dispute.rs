@@ -114,6 +114,7 @@ async fn apply(
                     Status::Incomplete | Status::Canceled | Status::Expired => {}
                 }
             }
+            paid_for::refill(tx, scope, &buyer, account).await?;
             ledger::write(tx, tenant, &accounts, scope.now).await?;
             Some(accounts)
         }
@@ -167,6 +168,7 @@ async fn reinstate(
         let details = json!({"reason": "dispute-won", "dispute": dispute.id});
         lift(tx, scope, subscription, account, details).await?;
     }
+    paid_for::refill(tx, scope, buyer, account).await?;
     ledger::write(tx, tenant, &accounts, scope.now).await?;
     Ok(accounts)
 }

@@ -10,8 +10,10 @@ use domain::{Credits, Refusal, TenantScope, Timestamp};
 use invoices::{Payment, Refund};
 
 use crate::buyer::Buyer;
+use crate::cancel::refills_at;
 use crate::store;
 use crate::store::cycles::Pool;
+use crate::store::due::RUNNING;
 use crate::subscription::Subscription;
 
 /// What can be taken back.
@@ -55,6 +57,23 @@ async fn of_year(
     let pool = store::cycles::pool(tx, tenant, subscription.id, cycle.number).await?;
     let parts = store::purchases::parts_of_year(tx, tenant, subscription.id, paid_with, cycle.number).await?;
     Ok(Some(PaidFor::Pool { pool, parts }))
+}
+
+/// Sets when the pool fills again after money of a year has gone, or has come back: one whose money is all gone pays for no
+/// further cycle. The caller holds the locks of buyer and account, and writes the account.
+pub(crate) async fn refill(
+    tx: &mut Connection,
+    scope: &TenantScope,
+    buyer: &Buyer,
+    account: &mut Account,
+) -> Result<()> {
+    if let Buyer::Subscription(subscription) = buyer
+        && subscription.annual_from.is_some()
+        && RUNNING.contains(&subscription.status)
+    {
+        account.set_refills_at(refills_at(tx, scope, subscription).await?);
+    }
+    Ok(())
 }
 
 impl PaidFor {

@@ -196,6 +196,7 @@ async fn by_operator(
     let account = accounts.get_mut(buyer.customer())?;
     let wanted = Wanted { id, amount, origin: RefundOrigin::Operator, provider_ref: None, reason };
     let refund = open(tx, scope, buyer.about(), &mut payment, account, &paid_for, wanted).await?;
+    paid_for::refill(tx, scope, &buyer, account).await?;
     ledger::write(tx, tenant, &accounts, scope.now).await?;
     Ok((refund, accounts))
 }
@@ -339,6 +340,7 @@ async fn told_of(
     let scope_then =
         TenantScope { now: domain::time::truncate_to_micros(at).min(scope.now), ..scope.clone() };
     let refund = stored(tx, &scope_then, &mut payment, wanted, taken, RefundStatus::Succeeded).await?;
+    paid_for::refill(tx, scope, buyer, account).await?;
     buyer.about().emit(tx, scope, event::REFUND_CREATED, said(&refund)).await?;
     settled(tx, scope, buyer, &refund).await?;
     ledger::write(tx, tenant, &accounts, scope.now).await?;
@@ -360,7 +362,7 @@ async fn settle(
         invoices::record_refund_report(tx, tenant, refund, report, failure_code, scope.now).await?;
     let mut accounts = None;
     if is_changed {
-        if refund.status == RefundStatus::Failed && !refund.credits_revoked.is_zero() {
+        if refund.status == RefundStatus::Failed {
             accounts = Some(reinstate(tx, scope, buyer, &mut refund).await?);
         }
         settled(tx, scope, buyer, &refund).await?;
@@ -384,6 +386,7 @@ async fn reinstate(
     for revoked in &revoked {
         account.reinstate(revoked, scope.now)?;
     }
+    paid_for::refill(tx, scope, buyer, account).await?;
     invoices::note_reinstated(tx, tenant, refund).await?;
     ledger::write(tx, tenant, &accounts, scope.now).await?;
     Ok(accounts)

@@ -365,10 +365,10 @@ impl Generator {
         Command::Unpark { customer, in_order: model.kept_of(customer) }
     }
 
-    /// Mostly of something that was paid; not of a year, whose later cycles a refund ends.
+    /// Mostly of something that was paid.
     fn refund(&mut self, model: &Model) -> Command {
         let seen: Vec<usize> =
-            (0..model.invoices.len()).filter(|number| !is_of_a_year(model, *number)).collect();
+            (0..model.invoices.len()).filter(|of| model.invoices[*of].bought != Bought::WithinYear).collect();
         let paid: Vec<usize> =
             seen.iter().copied().filter(|of| model.invoices[*of].status == "paid").collect();
         let from = if !paid.is_empty() && self.random.percent(85) { paid } else { seen };
@@ -396,14 +396,11 @@ impl Generator {
         Command::DecidePayment { invoice, succeeds: self.random.percent(65) }
     }
 
-    /// Of those that were paid there, one with something left to give back where `is_whole` does not matter; none of a
-    /// year, whose later cycles that would end.
+    /// Of those that were paid there, one; with something left to give back where that is asked for.
     fn paid_at_stripe(&mut self, model: &Model, has_rest: bool) -> Option<usize> {
         let is_so = |number: &usize| {
             let invoice = &model.invoices[*number];
-            model.is_paid_at_stripe(*number)
-                && !is_of_a_year(model, *number)
-                && (!has_rest || invoice.refunded < invoice.total)
+            model.is_paid_at_stripe(*number) && (!has_rest || invoice.refunded < invoice.total)
         };
         let paid: Vec<usize> = (0..model.invoices.len()).filter(is_so).collect();
         if paid.is_empty() { None } else { Some(self.random.of(&paid)) }
@@ -753,11 +750,6 @@ impl Generator {
 /// Whose a subscription is.
 fn owner(model: &Model, subscription: usize) -> usize {
     model.subscriptions.get(subscription).map_or(NOWHERE, |own| own.customer)
-}
-
-fn is_of_a_year(model: &Model, invoice: usize) -> bool {
-    let own = model.invoices[invoice].subscription.map(|own| &model.subscriptions[own]);
-    own.is_some_and(|own| own.is_annual || own.annual_from.is_some())
 }
 
 /// Whether what became of a hold is known for certain: of one that ran out Redis may have lost the id.

@@ -155,12 +155,65 @@ impl Model {
 
     /// So much of a paid invoice goes back, and takes what it had bought with it.
     pub(super) fn give_back(&mut self, invoice: usize, amount: i64) -> (i64, i64) {
-        let now = self.now;
         self.invoices[invoice].refunded += amount;
-        let Invoice { customer, total, refunded, .. } = self.invoices[invoice];
-        let (taken, short) = self.customers[customer].account.refund(invoice, (total, refunded), 0, now);
+        let refunded = self.invoices[invoice].refunded;
+        let (taken, short) = self.take_back(invoice, refunded, 0);
         self.refunds.push(Refunded { invoice, refunded, short });
         (taken, short)
+    }
+
+    /// Of the grant that it had bought; of a year, of the running cycle's.
+    pub(super) fn take_back(&mut self, invoice: usize, refunded: i64, given_up: i64) -> (i64, i64) {
+        let (now, own) = (self.now, &self.invoices[invoice]);
+        let (customer, credits) = (own.customer, own.credits);
+        let Some(pool) = self.pool_paid_by(invoice) else {
+            let target = share(credits, refunded, own.total);
+            return self.customers[customer].account.refund(invoice, target, given_up, now);
+        };
+        let mut target = 0;
+        for number in self.parts_of_year(self.invoices[pool].subscription, self.invoices[pool].cycle) {
+            let part = &self.invoices[number];
+            let gone = if number == invoice { refunded } else { part.refunded };
+            target += share(part.credits, gone, part.total);
+        }
+        let of = &self.invoices[pool];
+        let withheld = self.plan_of(&of.plan, of.catalog).credits - of.credits;
+        let target = if target > withheld { target - withheld } else { 0 };
+        self.customers[customer].account.refund(pool, target, given_up, now)
+    }
+
+    /// The running cycle of the year that an earlier one was paid with by this invoice.
+    pub(super) fn pool_paid_by(&self, invoice: usize) -> Option<usize> {
+        let paid = &self.invoices[invoice];
+        let own = &self.subscriptions[paid.subscription?];
+        let (from, running) = (own.annual_from?, own.cycle?.number);
+        if paid.cycle < from || paid.cycle >= running {
+            return None;
+        }
+        self.invoices.iter().position(|of| {
+            of.bought == Bought::WithinYear && of.subscription == paid.subscription && of.cycle == running
+        })
+    }
+
+    /// What had paid for a cycle of a year when that began.
+    fn parts_of_year(&self, subscription: Option<usize>, cycle: u32) -> Vec<usize> {
+        let from = subscription.and_then(|own| self.subscriptions[own].annual_from).unwrap_or(cycle);
+        let is_part = |number: &usize| {
+            let of = &self.invoices[*number];
+            let is_bought = of.bought != Bought::WithinYear && of.status == "paid" && of.total > 0;
+            is_bought && of.subscription == subscription && from <= of.cycle && of.cycle < cycle
+        };
+        (0..self.invoices.len()).filter(is_part).collect()
+    }
+
+    /// What a cycle of a year does not grant, because so much of its money has gone back.
+    pub(super) fn withheld(&self, subscription: usize, cycle: u32, whole: i64) -> i64 {
+        let mut gone = 0;
+        for number in self.parts_of_year(Some(subscription), cycle) {
+            let part = &self.invoices[number];
+            gone += share(part.credits, part.refunded, part.total);
+        }
+        if gone < whole { gone } else { whole }
     }
 
     /// Everybody for whom it holds gets what the tag gives, who has not had it.
@@ -276,4 +329,10 @@ impl Model {
         self.given += 1;
         GIVEN + self.given
     }
+}
+
+/// The same part of the Credits as of the money, without what is no whole one.
+fn share(credits: i64, refunded: i64, paid: i64) -> i64 {
+    let part = i128::from(credits) * i128::from(refunded) / i128::from(paid);
+    i64::try_from(part).unwrap_or(i64::MAX)
 }

@@ -122,7 +122,12 @@ impl Model {
             ("open", false) => {
                 self.disputes[dispute].state = "lost";
                 let Invoice { customer, subscription, .. } = self.invoices[invoice];
-                self.disputes[dispute].revoked_by = self.customers[customer].account.lose(invoice, self.now);
+                let (grant, bought) = match self.pool_paid_by(invoice) {
+                    Some(pool) => (pool, self.invoices[invoice].credits),
+                    None => (invoice, i64::MAX),
+                };
+                let account = &mut self.customers[customer].account;
+                self.disputes[dispute].revoked_by = account.lose(grant, bought, self.now);
                 if let Some(own) = subscription.map(|subscription| &mut self.subscriptions[subscription])
                     && ["active", "past_due"].contains(&own.status)
                 {
@@ -147,10 +152,8 @@ impl Model {
                 }
             }
             // What went back while it was lost takes its part now.
-            let total = self.invoices[invoice].total;
-            for of in self.refunds.iter().filter(|of| of.invoice == invoice) {
-                let parts = (total, of.refunded);
-                self.customers[customer].account.refund(invoice, parts, of.short, self.now);
+            for of in self.refunds.clone().iter().filter(|of| of.invoice == invoice) {
+                self.take_back(invoice, of.refunded, of.short);
             }
         }
         let Some(subscription) = subscription else { return };

@@ -396,7 +396,8 @@ impl Model {
         let own = &mut self.subscriptions[subscription];
         own.cycle = Some(cycle);
         let (plan, catalog, customer) = (own.plan.clone(), own.catalog, own.customer);
-        let credits = self.plan_of(&plan, catalog).credits;
+        let whole = self.plan_of(&plan, catalog).credits;
+        let credits = whole - self.withheld(subscription, cycle.number, whole);
         let currency = self.subscriptions[subscription].currency;
         let number = self.open_invoice(Invoice {
             customer,
@@ -440,13 +441,19 @@ impl Model {
         });
     }
 
+    /// A year whose money has all gone back, or is with a bank for good, pays for nothing more.
     fn is_paid(&self, subscription: usize, cycle: u32) -> bool {
-        self.invoices.iter().any(|invoice| {
+        let is_of_a_year = self.subscriptions[subscription].annual_from.is_some();
+        self.invoices.iter().enumerate().any(|(number, invoice)| {
+            let mut of_it = self.disputes.iter().filter(|dispute| dispute.invoice == number);
+            let is_gone = invoice.total > 0 && invoice.refunded == invoice.total
+                || of_it.any(|dispute| dispute.state == "lost");
             invoice.subscription == Some(subscription)
                 && invoice.cycle == cycle
                 && invoice.bought != Bought::Upgrade
                 && invoice.bought != Bought::WithinYear
                 && invoice.status == "paid"
+                && !(is_of_a_year && is_gone)
         })
     }
 
