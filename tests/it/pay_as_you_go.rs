@@ -480,3 +480,44 @@ async fn a_declined_automatic_top_up_cools_off_and_counts() {
     assert_eq!((automatic(client, &ada).await.len(), client.available(&ada).await), (5, 10_000_000));
     verify(&world);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn top_ups_buy_themselves_until_there_is_enough() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let ada = client.customer("ada").await;
+    client.subscribe(&ada, "lite").await;
+    let body = json!({"exhaustion": "topup", "auto_top_up":
+        {"top_up": "topup-10m", "currency": "USD", "at_credits_left": 15_000_000, "per_cycle_max": 5}});
+    set(client, &ada, body).await;
+    spend_all_but_a_thousand(client, &ada).await;
+    // One leaves 10,001,000, which is not above 15,000,000.
+    client.advance_to("2026-01-31T10:00:01Z").await;
+    assert_eq!(automatic(client, &ada).await, ["applied", "applied"]);
+    assert_eq!(client.available(&ada).await, 20_001_000);
+    verify(&world);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_top_up_buys_itself_for_a_subscription_that_is_suspended() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let ada = client.customer("ada").await;
+    let subscription = client.subscribe(&ada, "lite").await;
+    let body = json!({"exhaustion": "topup", "auto_top_up":
+        {"top_up": "topup-10m", "currency": "USD", "per_cycle_max": 5}});
+    set(client, &ada, body).await;
+    let path = format!("/v1/subscriptions/{}", subscription["subscription"]["id"].as_str().unwrap());
+    client.post(&format!("{path}/suspend"), json!({})).await.expect(200);
+    // What has happened is recorded, and nobody is charged for what cannot be spent.
+    spend_all_but_a_thousand(client, &ada).await;
+    use_up(client, "last", &ada, "mimo-v2-omni", json!({"input": 1_000})).await;
+    client.advance_to("2026-02-01T10:00:00Z").await;
+    assert_eq!((client.available(&ada).await, automatic(client, &ada).await.len()), (0, 0));
+    client.post(&format!("{path}/resume"), json!({})).await.expect(200);
+    client.advance_to("2026-02-01T10:00:01Z").await;
+    assert_eq!((client.available(&ada).await, automatic(client, &ada).await.len()), (10_000_000, 1));
+    verify(&world);
+}

@@ -592,3 +592,42 @@ async fn credits_that_redis_still_has_are_gone_there_once_the_repeat_says_so() {
         assert_eq!(refused.status, 402, "{way}: {}", refused.body);
     }
 }
+
+/// R-22a: what goes back while a lost dispute has the Credits is taken of them once it is won: as where no loss was told.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_back_during_a_lost_dispute_is_taken_once_it_is_won() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let subscriptions = world.subscriptions();
+    let scope = world.scope().await;
+    // Of 60,000,000 for 0.72 the quarter that goes back is 15,000,000: all there with 10,000,000 spent, 5,000,000 short
+    // with 50,000,000.
+    for (name, spent, left, short) in [("ada", 10_000_000, 35_000_000, 0), ("bob", 50_000_000, 0, 5_000_000)]
+    {
+        let bought = bought(client, name, spent).await;
+        let dispute = format!("dp_{name}");
+        let tell = async |report| {
+            subscriptions
+                .apply_dispute(&scope, bought.payment, &dispute, report, usd(72), scope.now)
+                .await
+                .unwrap();
+        };
+        tell(DisputeReport::Lost).await;
+        let refund = listed(&format!("re_{name}"), usd(18));
+        told(&subscriptions, &world, bought.payment, std::slice::from_ref(&refund)).await;
+        let of_refund = async || {
+            let refund = invoice(client, &bought.invoice).await["refunds"][0].clone();
+            (refund["credits_revoked"].as_i64().unwrap(), refund["credits_short"].as_i64().unwrap())
+        };
+        assert_eq!((client.available(&bought.customer).await, of_refund().await), (0, (0, short)));
+        tell(DisputeReport::Won).await;
+        assert_eq!(client.available(&bought.customer).await, left);
+        assert_eq!(of_refund().await, (15_000_000 - short, short));
+        // The bank sends the money back: the rest of the 60,000,000 is there again.
+        told(&subscriptions, &world, bought.payment, &[failed(&refund)]).await;
+        assert_eq!(client.available(&bought.customer).await, 60_000_000 - i64::try_from(spent).unwrap());
+        assert_eq!(of_refund().await.0, 0);
+    }
+    world.verify().await;
+}

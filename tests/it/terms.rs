@@ -143,6 +143,9 @@ async fn a_year_whose_money_has_gone_back_pays_for_no_further_cycle() {
         client.post(&refunds, json!({"amount_minor": amount_minor})).await.expect(201);
         assert_eq!(client.available(customer).await, 60_000_000 - amount_minor * 10_000);
     }
+    // The pool of a year without money does not fill again.
+    assert_eq!(client.balance(&ada).await["resets_at"], Value::Null);
+    assert_eq!(client.balance(&bob).await["resets_at"], "2026-02-28T10:00:00.000000Z");
     client.advance_to("2026-02-28T10:00:00Z").await;
     let status = async |customer: &str| {
         let page = client.get(&format!("/v1/subscriptions?customer={customer}")).await.expect(200);
@@ -341,5 +344,93 @@ async fn what_a_cycle_leaves_is_carried_whichever_of_two_runs_comes_first() {
     subscriptions.run_due(&scope).await.unwrap();
     // The new 60,000,000 and a half of the old ones.
     assert_eq!(client.available(&customer).await, 90_000_000);
+    world.verify().await;
+}
+
+/// R-22a, R-22b: the money of a year is that of each of its cycles. What goes back within one takes that part of its pool,
+/// as far as it is unspent, and of the later ones; what is over is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_a_years_money_takes_that_part_of_the_running_cycle() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let spend = async |customer: &str, id: &str, credits: u64| {
+        let events = events_totalling(id, customer, "mimo-v2-omni", credits, 0);
+        client.post("/v1/usage/events", json!(events)).await.expect(200);
+    };
+    // 60,000,000 a cycle for 60.00 a year: 1.00 is 1,000,000 of each.
+    let refund = async |bought: &Value, amount_minor: i64| {
+        let path = format!("/v1/invoices/{}/refunds", bought["invoice"]["id"].as_str().unwrap());
+        let refund = client.post(&path, json!({"amount_minor": amount_minor})).await.expect(201);
+        (refund["credits_revoked"].as_i64().unwrap(), refund["credits_short"].as_i64().unwrap())
+    };
+    let buy = async |name: &str| {
+        let customer = client.customer(name).await;
+        (client.post("/v1/subscriptions", by_the_year(&customer, "lite")).await.expect(201), customer)
+    };
+    let ((first, ada), (fifth, bob), (twice, eve)) = (buy("ada").await, buy("bob").await, buy("eve").await);
+
+    // In the first month, with 50,000,000 spent: of 15,000,000 there are 10,000,000.
+    spend(&ada, "ada", 50_000_000).await;
+    assert_eq!(refund(&first, 1_500).await, (10_000_000, 5_000_000));
+    client.advance_to("2026-02-28T10:00:00Z").await;
+    assert_eq!((client.available(&ada).await, client.available(&bob).await), (45_000_000, 60_000_000));
+
+    // In the second month a sixth, in the third up to a half: the sixth was not granted any more.
+    assert_eq!(refund(&twice, 1_000).await, (10_000_000, 0));
+    assert_eq!(client.available(&eve).await, 50_000_000);
+    client.advance_to("2026-03-31T10:00:00Z").await;
+    assert_eq!(client.available(&eve).await, 50_000_000);
+    assert_eq!(refund(&twice, 2_000).await, (20_000_000, 0));
+    assert_eq!(client.available(&eve).await, 30_000_000);
+
+    // In the fifth month, with 20,000,000 spent, and again with 40,000,000: 30,000,000 should be gone, 20,000,000 are.
+    client.advance_to("2026-05-31T10:00:00Z").await;
+    assert_eq!((client.available(&ada).await, client.available(&eve).await), (45_000_000, 30_000_000));
+    spend(&bob, "bob", 20_000_000).await;
+    assert_eq!(refund(&fifth, 1_500).await, (15_000_000, 0));
+    assert_eq!(client.available(&bob).await, 25_000_000);
+    spend(&bob, "bob-again", 20_000_000).await;
+    assert_eq!(refund(&fifth, 1_500).await, (5_000_000, 10_000_000));
+    assert_eq!(client.available(&bob).await, 0);
+    world.verify().await;
+    client.advance_to("2026-06-30T10:00:00Z").await;
+    assert_eq!(client.available(&bob).await, 30_000_000);
+
+    // A cancel takes the rest of the cycle; all that is left of the money ends the year with its cycle.
+    let path = path_of(&twice);
+    client.post(&format!("{path}/cancel"), json!({"at_once": true})).await.expect(200);
+    assert_eq!(client.available(&eve).await, 0);
+    assert_eq!(refund(&fifth, 3_000).await, (30_000_000, 0));
+    client.advance_to("2026-07-31T10:00:00Z").await;
+    assert_eq!(client.get(&path_of(&fifth)).await.expect(200)["status"], "canceled");
+    assert_eq!(client.available(&ada).await, 45_000_000);
+    world.verify().await;
+}
+
+/// An upgrade within a year has paid for its part of the later cycles.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_an_upgrades_money_takes_its_part_of_the_years_cycles() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let ada = client.customer("ada").await;
+    let year = client.post("/v1/subscriptions", by_the_year(&ada, "lite")).await.expect(201);
+    let path = path_of(&year);
+    // (160.00 - 60.00) x 12 / 12 for 140,000,000 more a cycle.
+    let upgraded = client.post(&format!("{path}/upgrade"), json!({"plan": "standard"})).await.expect(200);
+    let refund = async |of: &Value, amount_minor: i64| {
+        let path = format!("/v1/invoices/{}/refunds", of["invoice"]["id"].as_str().unwrap());
+        client.post(&path, json!({"amount_minor": amount_minor})).await.expect(201)["credits_revoked"].clone()
+    };
+    client.advance_to("2026-02-28T10:00:00Z").await;
+    assert_eq!(client.available(&ada).await, 200_000_000);
+    // A quarter of 100.00 is a quarter of 140,000,000, a third of 60.00 a third of 60,000,000.
+    assert_eq!(refund(&upgraded, 2_500).await, 35_000_000);
+    assert_eq!(client.available(&ada).await, 165_000_000);
+    assert_eq!(refund(&year, 2_000).await, 20_000_000);
+    assert_eq!(client.available(&ada).await, 145_000_000);
+    client.advance_to("2026-03-31T10:00:00Z").await;
+    assert_eq!(client.available(&ada).await, 145_000_000);
     world.verify().await;
 }

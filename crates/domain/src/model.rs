@@ -6,9 +6,8 @@
 //!
 //! [`Model`] is a tenant as the outside sees it: it takes a [`Command`] and says the [`Answer`] that
 //! Tollgate must give over HTTP. It covers customers, subscriptions by the month and by the year with their payments, retries, upgrades
-//! and cancels, top-ups, refunds, disputes and suspensions, what the provider tells, what is given by hand or by campaigns, holds, usage and
-//! its voids, cycles with what they carry over, what is paid by the token, accounts that are parked over another amount, and the test clock. It has no top-up that buys itself, and of a year no refund but that of a cancel at
-//! once.
+//! and cancels, top-ups, also those that buy themselves, refunds, disputes and suspensions, what the provider tells, what is given by hand or by campaigns, holds, usage and
+//! its voids, cycles with what they carry over, what is paid by the token, accounts that are parked over another amount, and the test clock.
 
 pub mod account;
 mod apart;
@@ -24,9 +23,10 @@ mod reads;
 mod sales;
 mod subscriptions;
 pub mod tenant;
+mod top_ups;
 mod usage;
 
-pub use command::{Answer, Ask, Command, Event, Fact, Noun, Plain, Whom};
+pub use command::{Answer, Ask, AutoTopUp, Command, Event, Fact, Noun, Plain, Whom};
 #[cfg(test)]
 pub(crate) use one_by_one::{Fate, ModelAccount, ModelUsage};
 pub use rates::{ModelBand, ModelCost, cost, discounted, paid_within_cycle};

@@ -114,23 +114,58 @@ pub struct Revocation {
 /// have gone back (R-22a): target = floor(granted x refunded / paid); revoke min(target - revoked
 /// before, remaining). What was spent stays spent.
 pub fn revocation(bought: Bought, paid_minor: i64, refunded_minor: i64) -> Revocation {
-    if paid_minor <= 0 {
-        return Revocation::default();
-    }
-    let refunded = i128::from(refunded_minor.clamp(0, paid_minor));
-    let target = i128::from(bought.granted.get()) * refunded / i128::from(paid_minor);
-    // The target lies in [0, granted], so it fits where that fitted.
-    let target = i64::try_from(target).ok().and_then(|target| Credits::new(target).ok());
-    let missing = target.unwrap_or(bought.granted).minus_floor_zero(bought.revoked);
-    let revoke = missing.min(bought.remaining);
-    Revocation { revoke, short: missing.minus_floor_zero(revoke) }
+    bought.less(lost(bought.granted, paid_minor, refunded_minor), bought.revoked)
 }
 
-/// What a later cycle of a year no longer grants of the `pool` that a payment had paid for, once `refunded_minor` of its
-/// `paid_minor` have gone back: the same part (R-22a, R-22b).
-pub fn not_granted(pool: Credits, paid_minor: i64, refunded_minor: i64) -> Credits {
-    let untouched = Bought { granted: pool, revoked: Credits::ZERO, remaining: pool };
-    revocation(untouched, paid_minor, refunded_minor).revoke
+/// A payment's part of the pool of each later cycle of the year that it had paid for (R-22b).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct YearPart {
+    /// What it had bought of it: a year all of it, an upgrade within the year the difference.
+    pub credits: Credits,
+    pub paid_minor: i64,
+    /// What of that has gone back.
+    pub refunded_minor: i64,
+}
+
+/// What a cycle of a year no longer grants of its `pool`, because money has gone back before it began: of each payment the
+/// same part (R-22a, R-22b).
+pub fn withheld(pool: Credits, parts: &[YearPart]) -> Result<Credits, Refusal> {
+    Ok(lost_of_year(parts)?.min(pool))
+}
+
+/// What the running cycle of a year loses of its grant once money has gone back within it (R-22a): as [`revocation`], over
+/// all that has paid for it, and `withheld` is what it never granted.
+pub fn revocation_in_year(
+    bought: Bought,
+    withheld: Credits,
+    parts: &[YearPart],
+) -> Result<Revocation, Refusal> {
+    Ok(bought.less(lost_of_year(parts)?, bought.revoked.plus(withheld)?))
+}
+
+impl Bought {
+    /// Without `target` in all, of which `gone` is gone before.
+    fn less(self, target: Credits, gone: Credits) -> Revocation {
+        let missing = target.minus_floor_zero(gone);
+        let revoke = missing.min(self.remaining);
+        Revocation { revoke, short: missing.minus_floor_zero(revoke) }
+    }
+}
+
+fn lost_of_year(parts: &[YearPart]) -> Result<Credits, Refusal> {
+    let lost = parts.iter().map(|part| lost(part.credits, part.paid_minor, part.refunded_minor));
+    lost.into_iter().try_fold(Credits::ZERO, Credits::plus)
+}
+
+/// floor(granted x refunded / paid).
+fn lost(granted: Credits, paid_minor: i64, refunded_minor: i64) -> Credits {
+    if paid_minor <= 0 {
+        return Credits::ZERO;
+    }
+    let refunded = i128::from(refunded_minor.clamp(0, paid_minor));
+    let target = i128::from(granted.get()) * refunded / i128::from(paid_minor);
+    // It lies in [0, granted], so it fits where that fitted.
+    i64::try_from(target).ok().and_then(|target| Credits::new(target).ok()).unwrap_or(granted)
 }
 
 #[cfg(test)]
@@ -163,11 +198,31 @@ mod tests {
         assert_eq!(revocation(bought(100, 0, 100), 0, 0), Revocation::default(), "nothing was paid");
     }
 
+    fn part(granted: i64, refunded_minor: i64) -> YearPart {
+        YearPart { credits: credits(granted), paid_minor: 6_000, refunded_minor }
+    }
+
     #[test]
     fn a_later_cycle_of_a_year_grants_what_of_its_money_has_stayed() {
-        assert_eq!(not_granted(credits(100), 6_000, 2_000), credits(33));
-        assert_eq!(not_granted(credits(100), 6_000, 0), Credits::ZERO);
-        assert_eq!(not_granted(credits(100), 6_000, 6_000), credits(100));
+        for (refunded_minor, expected) in [(2_000, 33), (0, 0), (6_000, 100)] {
+            assert_eq!(withheld(credits(100), &[part(100, refunded_minor)]), Ok(credits(expected)));
+        }
+        // Of the year a third, of an upgrade to 160 a half.
+        assert_eq!(withheld(credits(160), &[part(100, 2_000), part(60, 3_000)]), Ok(credits(63)));
+        // A plan that grants less than was bought before: no more than there is.
+        assert_eq!(withheld(credits(90), &[part(100, 6_000)]), Ok(credits(90)));
+    }
+
+    #[test]
+    fn the_running_cycle_of_a_year_loses_what_it_was_still_granted_of_the_money() {
+        // 100 a cycle, a sixth gone before it began: 16 withheld, 84 granted. Half gone in all: 50, of which 34 are here.
+        let half = [part(100, 3_000)];
+        let taken = |remaining| revocation_in_year(bought(84, 0, remaining), credits(16), &half).unwrap();
+        assert_eq!(taken(84), Revocation { revoke: credits(34), short: Credits::ZERO });
+        assert_eq!(taken(30), Revocation { revoke: credits(30), short: credits(4) });
+        // The same money again takes nothing more.
+        let again = revocation_in_year(bought(84, 34, 50), credits(16), &half).unwrap();
+        assert_eq!(again, Revocation::default());
     }
 
     #[test]

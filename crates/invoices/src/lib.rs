@@ -62,7 +62,8 @@ pub use read::{
 };
 pub use record_report::{Recorded, Report, record_report};
 pub use refund::{
-    Refund, add_refund, lock_payment, note_reinstated, record_refund_report, refund, refund_told_of,
+    Refund, add_refund, lock_payment, note_reinstated, note_taken, record_refund_report, refund,
+    refund_told_of, refunds,
 };
 pub use settle::{mark_paid, mark_refunded, void};
 

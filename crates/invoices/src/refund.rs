@@ -86,6 +86,22 @@ pub async fn note_reinstated(tx: &mut Connection, tenant: TenantId, refund: &mut
     store::update_refund(tx, tenant, refund).await
 }
 
+/// Writes that a refund has revoked so much more: what a lost dispute had kept from it.
+pub async fn note_taken(
+    tx: &mut Connection,
+    tenant: TenantId,
+    refund: &mut Refund,
+    credits: Credits,
+) -> Result<()> {
+    refund.credits_revoked = refund.credits_revoked.plus(credits)?;
+    store::update_refund(tx, tenant, refund).await
+}
+
+/// The refunds of an invoice's payments, oldest first.
+pub async fn refunds(tx: &mut Connection, tenant: TenantId, invoice: InvoiceId) -> Result<Vec<Refund>> {
+    store::refunds(tx, tenant, invoice).await
+}
+
 /// Takes in what the provider says about a refund: locks its payment and it, and moves it on as far as
 /// the report can. The refund, and whether that has just changed it.
 pub async fn record_refund_report(

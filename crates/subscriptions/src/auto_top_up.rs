@@ -1,5 +1,5 @@
 //! Buys the top-up that a customer is set to, because the Credits ran out (R-30 `topup`): one in flight, at most so
-//! many a cycle, and none for a while after one has failed.
+//! many a cycle, or without one a calendar month, and none for a while after one has failed.
 
 use chrono::TimeDelta;
 use db::{Connection, Result};
@@ -15,17 +15,21 @@ use crate::top_up::{Terms, open};
 use crate::{Subscriptions, store};
 
 impl Subscriptions {
-    /// Buys one if the customer is set to, is down to where one is bought, and may: else nothing happens.
+    /// Buys one if the customer is set to, is down to where one is bought, and may: else nothing happens. Where that was not
+    /// enough, another one.
     pub(crate) async fn top_up_automatically(&self, scope: &TenantScope, customer: CustomerId) -> Result<()> {
         let history = self.catalogs.history(scope.tenant).await?;
         let Some(catalog) = history.at(scope.now) else { return Ok(()) };
-        let bought =
-            self.db.transaction(scope.tenant, async |tx| buy(tx, scope, catalog, customer).await).await?;
-        if let Some(Bought { invoice, accounts }) = bought {
+        loop {
+            let bought =
+                self.db.transaction(scope.tenant, async |tx| buy(tx, scope, catalog, customer).await).await?;
+            let Some(Bought { invoice, accounts }) = bought else { return Ok(()) };
             self.publish(scope, accounts).await;
             self.collect_in_flight(scope, invoice).await?;
+            if self.sold(scope, invoice).await?.sale.granted_at.is_none() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// The same for all who wait for one: a cool-off that is over, a cycle that is new, a job that was lost.
@@ -64,13 +68,24 @@ async fn buy(
     let mut accounts = ledger::lock(tx, tenant, &[customer]).await?;
     let account = accounts.get_mut(customer)?;
     let overflow = *account.overflow();
+    // Nobody pays for what an operator, or a lost dispute, has stopped.
     let is_low = overflow.top_up_at.is_some_and(|at| account.level(now).available <= at);
-    let may = is_low && overflow.tops_up(&scope.policies, now) && account.check_spends().is_ok();
+    let may = is_low && overflow.tops_up(&scope.policies, now) && account.check_authorizes().is_ok();
     let Some(top_up) = settings.top_up.filter(|_| may) else { return Ok(None) };
     if store::payg::has_automatic_in_flight(tx, tenant, customer).await? {
         return Ok(None);
     }
-    let (since, until) = period(tx, scope, customer).await?;
+    if store::payg::has_moved_on(tx, tenant, now).await? {
+        // What is due there is bought there.
+        return Ok(None);
+    }
+    let cycle = store::payg::running_cycle(tx, tenant, customer).await?;
+    let is_over = cycle.is_some_and(|(_, end)| end <= now);
+    if is_over || store::payg::is_renewal_collected(tx, tenant, customer).await? {
+        // Its plan may go on this very moment: whoever sees to that looks here after it.
+        return Ok(None);
+    }
+    let (since, until) = cycle.unwrap_or((scope.zone.month_start(now), scope.zone.month_end(now)));
     if store::payg::automatic_since(tx, tenant, customer, since).await? >= top_up.per_cycle_max {
         account.block_top_ups(until);
         ledger::write(tx, tenant, &accounts, now).await?;
@@ -87,17 +102,6 @@ async fn buy(
     let id = PurchaseId::from_uuid(Uuid::now_v7());
     let terms = Terms { currency: top_up.currency, method, is_automatic: true };
     open(tx, scope, catalog, sold, (id, customer), terms).await.map(Some)
-}
-
-/// The running cycle, or without one the calendar month: in it automatic top-ups are counted.
-async fn period(
-    tx: &mut Connection,
-    scope: &TenantScope,
-    customer: CustomerId,
-) -> Result<(Timestamp, Timestamp)> {
-    let cycle = store::payg::running_cycle(tx, scope.tenant, customer).await?;
-    let month = (scope.zone.month_start(scope.now), scope.zone.month_end(scope.now));
-    Ok(cycle.filter(|(_, end)| *end > scope.now).unwrap_or(month))
 }
 
 fn cool_off(minutes: u32, now: Timestamp) -> std::result::Result<Timestamp, Refusal> {

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::collect::to_publish;
 use crate::event::About;
+use crate::paid_for::PaidFor;
 use crate::refund::Wanted;
 use crate::subscription::{Purchase, Subscription};
 use crate::view::{SubscriptionView, one};
@@ -177,7 +178,7 @@ async fn set_flag(
 }
 
 /// Nothing refills while the renewal is unpaid (R-33a).
-async fn refills_at(
+pub(crate) async fn refills_at(
     tx: &mut Connection,
     scope: &TenantScope,
     subscription: &Subscription,
@@ -228,7 +229,7 @@ async fn at_once(
             About::Subscription(subscription),
             &mut payment,
             account,
-            purchase.grant(),
+            &PaidFor::Grant(purchase.grant()),
             wanted,
         )
         .await?;

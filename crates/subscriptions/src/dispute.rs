@@ -6,18 +6,19 @@
 use db::{Connection, Result};
 use domain::account::{Cause, CauseKind};
 use domain::dispute::{DisputeReport, DisputeState};
-use domain::id::PaymentId;
+use domain::id::{GrantId, PaymentId};
 use domain::invoice::PaymentStatus;
+use domain::refund::RefundStatus;
 use domain::subscription::Status;
 use domain::{Credits, Money, Refusal, TenantScope, Timestamp};
-use invoices::{Dispute, DisputeTold};
+use invoices::{Dispute, DisputeTold, Payment};
 use ledger::Accounts;
 use serde_json::{Value, json};
 
 use crate::buyer::{self, Buyer};
 use crate::collect::to_publish;
 use crate::suspend::{lift, suspend};
-use crate::{Subscriptions, event, store};
+use crate::{Subscriptions, event, paid_for, store};
 
 impl Subscriptions {
     /// Applies a report about the dispute that the provider calls `dispute`. Refused: `not-found`,
@@ -78,20 +79,25 @@ async fn apply(
         }
         DisputeState::Won => {
             let accounts = match before {
-                Some(DisputeState::Lost) => Some(reinstate(tx, scope, &mut buyer, &mut dispute).await?),
+                Some(DisputeState::Lost) => {
+                    Some(reinstate(tx, scope, &mut buyer, &payment, &mut dispute).await?)
+                }
                 None | Some(DisputeState::Open | DisputeState::Won) => None,
             };
             buyer.about().emit(tx, scope, event::DISPUTE_WON, said(&dispute)).await?;
             accounts
         }
         DisputeState::Lost => {
-            let grant = store::purchases::grant_of_invoice(tx, tenant, invoice).await?;
+            let paid_for = paid_for::find(tx, scope, &buyer, invoice).await?;
+            let grants: Vec<GrantId> = paid_for.grant().into_iter().collect();
             let mut accounts =
-                ledger::lock_for_void(tx, tenant, buyer.customer(), &[grant], scope.now).await?;
+                ledger::lock_for_void(tx, tenant, buyer.customer(), &grants, scope.now).await?;
             let account = accounts.get_mut(buyer.customer())?;
             let cause = Cause { kind: CauseKind::Dispute, id: dispute.id.uuid() };
-            let revoked = account.revoke(grant, Credits::MAX, cause, scope.now)?;
-            dispute.credits_revoked = revoked.map_or(Credits::ZERO, |draw| draw.credits);
+            if let Some(grant) = paid_for.grant() {
+                let revoked = account.revoke(grant, paid_for.credits_max(payment.id), cause, scope.now)?;
+                dispute.credits_revoked = revoked.map_or(Credits::ZERO, |draw| draw.credits);
+            }
             invoices::note_revoked(tx, tenant, &dispute).await?;
             buyer.about().emit(tx, scope, event::DISPUTE_LOST, said(&dispute)).await?;
             // What was bought without a subscription stops none.
@@ -108,6 +114,7 @@ async fn apply(
                     Status::Incomplete | Status::Canceled | Status::Expired => {}
                 }
             }
+            paid_for::refill(tx, scope, &buyer, account).await?;
             ledger::write(tx, tenant, &accounts, scope.now).await?;
             Some(accounts)
         }
@@ -116,28 +123,42 @@ async fn apply(
 }
 
 /// Gives back what a lost dispute had taken: the Credits, where no other dispute of the payment is lost, and the
-/// subscription, where no other about it is and no operator has suspended it.
+/// subscription, where no other about it is and no operator has suspended it. What has gone back meanwhile takes its part.
 async fn reinstate(
     tx: &mut Connection,
     scope: &TenantScope,
     buyer: &mut Buyer,
+    payment: &Payment,
     dispute: &mut Dispute,
 ) -> Result<Accounts> {
     let (tenant, customer) = (scope.tenant, buyer.customer());
-    let grant = store::purchases::grant_of_invoice(tx, tenant, dispute.invoice).await?;
-    let mut accounts = ledger::lock_for_void(tx, tenant, customer, &[grant], scope.now).await?;
-    let account = accounts.get_mut(customer)?;
+    let paid_for = paid_for::find(tx, scope, buyer, dispute.invoice).await?;
     let of_payment = invoices::disputes(tx, tenant, dispute.invoice).await?;
-    if of_payment.iter().all(|other| other.state != DisputeState::Lost) {
+    let is_lost = of_payment.iter().any(|other| other.state == DisputeState::Lost);
+    let mut revoked = Vec::new();
+    for won in of_payment.iter().filter(|_| !is_lost) {
+        let cause = Cause { kind: CauseKind::Dispute, id: won.id.uuid() };
+        revoked.extend(ledger::revoked(tx, tenant, customer, cause).await?);
+    }
+    let taken_from = revoked.iter().filter_map(|revoked| revoked.grant);
+    let grants: Vec<GrantId> = taken_from.chain(paid_for.grant()).collect();
+    let mut accounts = ledger::lock_for_void(tx, tenant, customer, &grants, scope.now).await?;
+    let account = accounts.get_mut(customer)?;
+    if !is_lost {
+        for revoked in &revoked {
+            account.reinstate(revoked, scope.now)?;
+        }
         for mut won in of_payment {
-            let cause = Cause { kind: CauseKind::Dispute, id: won.id.uuid() };
-            for revoked in ledger::revoked(tx, tenant, customer, cause).await? {
-                account.reinstate(&revoked, scope.now)?;
-            }
             won.credits_revoked = Credits::ZERO;
             invoices::note_revoked(tx, tenant, &won).await?;
         }
         dispute.credits_revoked = Credits::ZERO;
+        let mut refunds = invoices::refunds(tx, tenant, dispute.invoice).await?;
+        refunds.retain(|refund| refund.payment == payment.id && refund.status != RefundStatus::Failed);
+        let taken = paid_for.take_back_later(account, payment, &refunds, scope.now)?;
+        for (refund, credits) in refunds.iter_mut().zip(taken).filter(|(_, credits)| !credits.is_zero()) {
+            invoices::note_taken(tx, tenant, refund, credits).await?;
+        }
     }
     if let Buyer::Subscription(subscription) = buyer
         && subscription.status == Status::Suspended
@@ -147,6 +168,7 @@ async fn reinstate(
         let details = json!({"reason": "dispute-won", "dispute": dispute.id});
         lift(tx, scope, subscription, account, details).await?;
     }
+    paid_for::refill(tx, scope, buyer, account).await?;
     ledger::write(tx, tenant, &accounts, scope.now).await?;
     Ok(accounts)
 }

@@ -115,8 +115,13 @@ impl Subscriptions {
         let (scope, payment) = self.stored(&job).await?;
         if payment.status == PaymentStatus::Created {
             self.collect(&scope, &payment).await?;
+            return Ok(());
         }
-        Ok(())
+        // Whoever collected it may have died before Redis was told.
+        let (tenant, invoice) = (job.tenant, payment.invoice);
+        let invoice =
+            self.db.transaction(tenant, async |tx| invoices::find(tx, tenant, invoice).await).await?;
+        self.ledger.republish(&scope, invoice.customer).await
     }
 
     async fn cancel_payment(&self, job: OfPayment) -> Result<()> {
@@ -139,7 +144,9 @@ impl Subscriptions {
 
     async fn auto_top_up_job(&self, job: OfCustomer) -> Result<()> {
         let scope = self.tenants.scope(job.tenant).await?;
-        self.top_up_automatically(&scope, job.customer).await
+        self.top_up_automatically(&scope, job.customer).await?;
+        // An earlier try may have died before Redis was told.
+        self.ledger.republish(&scope, job.customer).await
     }
 
     async fn run_due_job(&self, job: OfTenant) -> Result<()> {

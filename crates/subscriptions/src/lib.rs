@@ -54,6 +54,7 @@ mod exhaustion;
 pub mod jobs;
 mod migrate_plan;
 mod next_cycle;
+mod paid_for;
 mod pay_invoice;
 mod payment_method;
 mod plan_rollover;

@@ -7,8 +7,10 @@ use domain::invoice::{PaymentStatus, check_payable};
 use domain::{Refusal, TenantScope};
 use idempotency::{Claim, RequestKey};
 use invoices::Payment;
+use ledger::Accounts;
 use uuid::Uuid;
 
+use crate::collect::to_publish;
 use crate::event::About;
 use crate::promotion;
 use crate::purchase::{start_payment, try_payment};
@@ -22,12 +24,11 @@ use crate::{Subscriptions, store};
 enum Started {
     Yes {
         of_subscription: bool,
+        /// Of the repeat of a request.
+        accounts: Option<Accounts>,
     },
     /// Another payment is in flight: it is given up first.
-    InFlight {
-        payment: Box<Payment>,
-        of_subscription: bool,
-    },
+    InFlight { payment: Box<Payment>, of_subscription: bool },
 }
 
 /// What the caller pays with, instead of the subscription's own method.
@@ -53,20 +54,20 @@ impl Subscriptions {
             Some(name) => Some(Method { fingerprint: self.fingerprint(scope, &name).await?, name }),
             None => None,
         };
-        let of_subscription = match self.start(scope, invoice, method.as_ref(), request).await? {
-            Started::Yes { of_subscription } => of_subscription,
+        let (of_subscription, accounts) = match self.start(scope, invoice, method.as_ref(), request).await? {
+            Started::Yes { of_subscription, accounts } => (of_subscription, accounts),
             Started::InFlight { payment, of_subscription } => {
                 self.replace(scope, *payment, invoice, method.as_ref(), request).await?;
-                of_subscription
+                (of_subscription, None)
             }
         };
         if of_subscription {
-            let purchased = self.finish(scope, Bought { invoice, accounts: None }).await?;
+            let purchased = self.finish(scope, Bought { invoice, accounts }).await?;
             let (subscription, invoice) = (Some(purchased.subscription), purchased.invoice);
             return Ok(PaidInvoice { subscription, invoice, settlement: purchased.settlement });
         }
         let SoldToCustomer { sale: _, invoice, settlement } =
-            self.finish_sale(scope, Bought { invoice, accounts: None }).await?;
+            self.finish_sale(scope, Bought { invoice, accounts }).await?;
         Ok(PaidInvoice { subscription: None, invoice, settlement })
     }
 
@@ -128,7 +129,9 @@ async fn resume(
     match invoices::payment(tx, scope.tenant, id).await {
         Ok(_) => {
             let subscription = store::subscriptions::lock_by_invoice(tx, scope.tenant, invoice).await?;
-            Ok(Started::Yes { of_subscription: subscription.is_some() })
+            let customer = invoices::find(tx, scope.tenant, invoice).await?.customer;
+            let accounts = Some(to_publish(tx, scope, customer, None).await?);
+            Ok(Started::Yes { of_subscription: subscription.is_some(), accounts })
         }
         Err(db::Error::Refused(Refusal::NotFound { .. })) => start(tx, scope, invoice, id, method).await,
         Err(error) => Err(error),
@@ -161,7 +164,7 @@ async fn start(
     }
     let name = method.map_or(subscription.payment_method.as_str(), |method| &method.name);
     try_payment(tx, scope, &subscription, &purchase, id, name).await?;
-    Ok(Started::Yes { of_subscription: true })
+    Ok(Started::Yes { of_subscription: true, accounts: None })
 }
 
 async fn start_of_sale(
@@ -188,5 +191,5 @@ async fn start_of_sale(
         None => saved_method(tx, tenant, customer).await?,
     };
     start_payment(tx, scope, About::Customer(customer), invoice.id, id, &name).await?;
-    Ok(Started::Yes { of_subscription: false })
+    Ok(Started::Yes { of_subscription: false, accounts: None })
 }

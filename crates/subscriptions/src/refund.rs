@@ -10,8 +10,8 @@ use db::{Connection, Error, Result};
 use domain::account::{Account, Cause, CauseKind};
 use domain::id::{GrantId, InvoiceId, PaymentId, RefundId};
 use domain::invoice::{InvoiceStatus, PaymentStatus};
-use domain::refund::{RefundOrigin, RefundReport, RefundStatus, Revocation, amount, revocation};
-use domain::{Credits, Money, Refusal, TenantScope, Timestamp};
+use domain::refund::{RefundOrigin, RefundReport, RefundStatus, Revocation, amount};
+use domain::{Money, Refusal, TenantScope, Timestamp};
 use idempotency::{Claim, RequestKey};
 use invoices::{Payment, Refund};
 use ledger::Accounts;
@@ -23,7 +23,8 @@ use uuid::Uuid;
 use crate::buyer::{self, Buyer};
 use crate::collect::{to_publish, unavailable};
 use crate::event::About;
-use crate::{Subscriptions, event, jobs, store};
+use crate::paid_for::{self, PaidFor};
+use crate::{Subscriptions, event, jobs};
 
 /// How long after its commit the provider is asked by a job, should the process that stored the refund
 /// have died before it could ask.
@@ -189,11 +190,13 @@ async fn by_operator(
         return Err(Refusal::PaymentDisputed.into());
     }
     let amount = amount(amount_minor, payment.amount, payment.refunded.amount_minor)?;
-    let grant = store::purchases::grant_of_invoice(tx, tenant, invoice).await?;
-    let mut accounts = ledger::lock_for_void(tx, tenant, buyer.customer(), &[grant], scope.now).await?;
+    let paid_for = paid_for::find(tx, scope, &buyer, invoice).await?;
+    let grants: Vec<GrantId> = paid_for.grant().into_iter().collect();
+    let mut accounts = ledger::lock_for_void(tx, tenant, buyer.customer(), &grants, scope.now).await?;
     let account = accounts.get_mut(buyer.customer())?;
     let wanted = Wanted { id, amount, origin: RefundOrigin::Operator, provider_ref: None, reason };
-    let refund = open(tx, scope, buyer.about(), &mut payment, account, grant, wanted).await?;
+    let refund = open(tx, scope, buyer.about(), &mut payment, account, &paid_for, wanted).await?;
+    paid_for::refill(tx, scope, &buyer, account).await?;
     ledger::write(tx, tenant, &accounts, scope.now).await?;
     Ok((refund, accounts))
 }
@@ -212,7 +215,7 @@ pub(crate) async fn paying(
     invoices::lock_paying(tx, scope.tenant, invoice.id).await
 }
 
-/// Stores a refund with what it takes back of the grant, its event, and the job that asks the provider
+/// Stores a refund with what it takes back of the Credits, its event, and the job that asks the provider
 /// if nobody else does. The caller holds the locks, and writes the account.
 pub(crate) async fn open(
     tx: &mut Connection,
@@ -220,10 +223,10 @@ pub(crate) async fn open(
     about: About<'_>,
     payment: &mut Payment,
     account: &mut Account,
-    grant: GrantId,
+    paid_for: &PaidFor,
     wanted: Wanted,
 ) -> Result<Refund> {
-    let taken = take_back(account, payment, grant, &wanted, scope.now)?;
+    let taken = paid_for.take_back(account, payment, (wanted.id, wanted.amount.amount_minor), scope.now)?;
     let refund = stored(tx, scope, payment, wanted, taken, RefundStatus::Created).await?;
     let job = NewJob { run_at: Utc::now() + ASK_AFTER, ..jobs::for_refund(scope.tenant, refund.id) };
     scheduler::enqueue(tx, job, scope.now).await?;
@@ -322,8 +325,9 @@ async fn told_of(
 ) -> Result<Accounts> {
     let tenant = scope.tenant;
     let mut payment = invoices::lock_payment(tx, tenant, payment).await?;
-    let grant = store::purchases::grant_of_invoice(tx, tenant, payment.invoice).await?;
-    let mut accounts = ledger::lock_for_void(tx, tenant, buyer.customer(), &[grant], scope.now).await?;
+    let paid_for = paid_for::find(tx, scope, buyer, payment.invoice).await?;
+    let grants: Vec<GrantId> = paid_for.grant().into_iter().collect();
+    let mut accounts = ledger::lock_for_void(tx, tenant, buyer.customer(), &grants, scope.now).await?;
     let account = accounts.get_mut(buyer.customer())?;
     let wanted = Wanted {
         id: RefundId::from_uuid(Uuid::now_v7()),
@@ -332,10 +336,11 @@ async fn told_of(
         provider_ref: Some(provider_ref.to_owned()),
         reason: None,
     };
-    let taken = take_back(account, &payment, grant, &wanted, scope.now)?;
+    let taken = paid_for.take_back(account, &payment, (wanted.id, wanted.amount.amount_minor), scope.now)?;
     let scope_then =
         TenantScope { now: domain::time::truncate_to_micros(at).min(scope.now), ..scope.clone() };
     let refund = stored(tx, &scope_then, &mut payment, wanted, taken, RefundStatus::Succeeded).await?;
+    paid_for::refill(tx, scope, buyer, account).await?;
     buyer.about().emit(tx, scope, event::REFUND_CREATED, said(&refund)).await?;
     settled(tx, scope, buyer, &refund).await?;
     ledger::write(tx, tenant, &accounts, scope.now).await?;
@@ -357,7 +362,7 @@ async fn settle(
         invoices::record_refund_report(tx, tenant, refund, report, failure_code, scope.now).await?;
     let mut accounts = None;
     if is_changed {
-        if refund.status == RefundStatus::Failed && !refund.credits_revoked.is_zero() {
+        if refund.status == RefundStatus::Failed {
             accounts = Some(reinstate(tx, scope, buyer, &mut refund).await?);
         }
         settled(tx, scope, buyer, &refund).await?;
@@ -373,35 +378,18 @@ async fn reinstate(
     refund: &mut Refund,
 ) -> Result<Accounts> {
     let (tenant, customer) = (scope.tenant, buyer.customer());
-    let grant = store::purchases::grant_of_invoice(tx, tenant, refund.invoice).await?;
-    let mut accounts = ledger::lock_for_void(tx, tenant, customer, &[grant], scope.now).await?;
-    let account = accounts.get_mut(customer)?;
     let cause = Cause { kind: CauseKind::Refund, id: refund.id.uuid() };
-    for revoked in ledger::revoked(tx, tenant, customer, cause).await? {
-        account.reinstate(&revoked, scope.now)?;
+    let revoked = ledger::revoked(tx, tenant, customer, cause).await?;
+    let grants: Vec<GrantId> = revoked.iter().filter_map(|revoked| revoked.grant).collect();
+    let mut accounts = ledger::lock_for_void(tx, tenant, customer, &grants, scope.now).await?;
+    let account = accounts.get_mut(customer)?;
+    for revoked in &revoked {
+        account.reinstate(revoked, scope.now)?;
     }
+    paid_for::refill(tx, scope, buyer, account).await?;
     invoices::note_reinstated(tx, tenant, refund).await?;
     ledger::write(tx, tenant, &accounts, scope.now).await?;
     Ok(accounts)
-}
-
-/// Revokes what the money had bought and is still there.
-fn take_back(
-    account: &mut Account,
-    payment: &Payment,
-    grant: GrantId,
-    wanted: &Wanted,
-    now: Timestamp,
-) -> std::result::Result<Revocation, Refusal> {
-    // What was bought may grant nothing.
-    let Some(bought) = account.bought(grant, now) else { return Ok(Revocation::default()) };
-    let refunded = payment.refunded.amount_minor.checked_add(wanted.amount.amount_minor);
-    let refunded = refunded.ok_or(Refusal::AmountOverflow)?;
-    let taken = revocation(bought, payment.amount.amount_minor, refunded);
-    let cause = Cause { kind: CauseKind::Refund, id: wanted.id.uuid() };
-    let revoked = account.revoke(grant, taken.revoke, cause, now)?;
-    debug_assert_eq!(revoked.map_or(Credits::ZERO, |draw| draw.credits), taken.revoke);
-    Ok(taken)
 }
 
 async fn stored(

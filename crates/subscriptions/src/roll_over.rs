@@ -13,7 +13,7 @@ use domain::catalog::CatalogHistory;
 use domain::grant::GrantSource;
 use domain::id::{CustomerId, GrantId, InvoiceId, PurchaseId, RolloverId, SubscriptionId};
 use domain::policy::RenewalGrant;
-use domain::refund::not_granted;
+use domain::refund::{YearPart, withheld};
 use domain::subscription::{Event, after};
 use domain::{Credits, Money, Refusal, TenantScope};
 use futures_util::{StreamExt, stream};
@@ -24,6 +24,7 @@ use uuid::Uuid;
 use crate::cancel::sum;
 use crate::next_cycle::{Charge, EndReason, Migration, Next, Opening, decide};
 use crate::purchase::{self, NewPurchase};
+use crate::store::cycles::Pool;
 use crate::store::due::Locked;
 use crate::subscribe::term_line;
 use crate::subscription::{Purchase, PurchaseKind, Subscription};
@@ -286,7 +287,7 @@ async fn open(
         return Ok(None);
     };
     effect::enter(subscription, opening.running(running), opening.plan.code.clone(), opening.catalog_version);
-    store::cycles::open(tx, tenant, subscription, opening.cycle, None, now).await?;
+    store::cycles::open(tx, tenant, subscription, opening.cycle, Pool::default(), now).await?;
     progress.cycles_opened += 1;
     event::emit(tx, scope, event::CYCLE_OPENED, subscription, json!({"cycle": opening.cycle})).await?;
     tell_of_migration(tx, scope, subscription, opening).await?;
@@ -307,14 +308,15 @@ async fn open_within_year(
     let running = subscription.running.ok_or(Refusal::SubscriptionIncomplete)?;
     subscription.running = Some(opening.running(running));
     let paid_with = subscription.paid_with().ok_or(Refusal::SubscriptionIncomplete)?;
-    let mut pool = opening.plan.credits_per_cycle;
-    for (credits, paid, back) in
-        store::purchases::refunded_in_year(tx, scope.tenant, subscription.id, paid_with).await?
-    {
-        pool = pool.minus_floor_zero(not_granted(credits, paid, back));
-    }
+    let number = opening.cycle.number;
+    let paid = store::purchases::parts_of_year(tx, scope.tenant, subscription.id, paid_with, number).await?;
+    let parts: Vec<YearPart> = paid.into_iter().map(|(_, part)| part).collect();
+    let whole = opening.plan.credits_per_cycle;
+    let withheld = withheld(whole, &parts)?;
+    let pool = whole.minus_floor_zero(withheld);
     let grant = (!pool.is_zero()).then(|| GrantId::from_uuid(Uuid::now_v7()));
-    store::cycles::open(tx, scope.tenant, subscription, opening.cycle, grant, scope.now).await?;
+    let granted = Pool { grant, withheld };
+    store::cycles::open(tx, scope.tenant, subscription, opening.cycle, granted, scope.now).await?;
     event::emit(tx, scope, event::CYCLE_OPENED, subscription, json!({"cycle": opening.cycle})).await?;
     match grant {
         None => account.set_refills_at(effect::refills_at(subscription)),

@@ -67,6 +67,7 @@ impl Subscriptions {
         for locked in [Locked::Skip, Locked::Wait] {
             while !self.roll_batch(scope, BATCH, locked, Some(rollover)).await?.is_zero() {}
         }
+        self.top_up_all(scope).await?;
         self.db
             .transaction(tenant, async |tx| {
                 store::rollovers::finish(tx, tenant, rollover, now).await?;

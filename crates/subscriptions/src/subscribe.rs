@@ -14,6 +14,7 @@ use invoices::{Line, LineKind};
 use ledger::Accounts;
 use uuid::Uuid;
 
+use crate::collect::to_publish;
 use crate::promotion::{self, PromotionChoice};
 use crate::purchase::{self, NewPurchase};
 use crate::store::promotions::Use;
@@ -61,7 +62,8 @@ impl Subscriptions {
                     Claim::Unfinished { fact } => {
                         let id = SubscriptionId::from_uuid(fact);
                         let purchase = store::purchases::first_cycle(tx, scope.tenant, id).await?;
-                        Ok(Bought { invoice: purchase.invoice, accounts: None })
+                        let accounts = to_publish(tx, scope, purchase.customer, None).await?;
+                        Ok(Bought { invoice: purchase.invoice, accounts: Some(accounts) })
                     }
                 }
             })
@@ -71,15 +73,9 @@ impl Subscriptions {
 
     /// Publishes, collects, and answers from what is stored then.
     pub(crate) async fn finish(&self, scope: &TenantScope, bought: Bought) -> Result<Purchased> {
-        let is_settled = bought.accounts.is_some();
         self.publish(scope, bought.accounts).await;
-        let was_in_flight = self.collect_in_flight(scope, bought.invoice).await?;
-        let purchased = self.purchased(scope, bought.invoice).await?;
-        if !is_settled && !was_in_flight {
-            // The repeat of a request that may have died before it published.
-            self.ledger.republish(scope, purchased.subscription.customer).await?;
-        }
-        Ok(purchased)
+        self.collect_in_flight(scope, bought.invoice).await?;
+        self.purchased(scope, bought.invoice).await
     }
 }
 

@@ -9,6 +9,7 @@ use idempotency::{Claim, RequestKey};
 use invoices::{InvoiceView, Line, LineKind};
 use uuid::Uuid;
 
+use crate::collect::to_publish;
 use crate::sale::{self, NewSale, Sale, Sold, SoldTopUp};
 use crate::subscribe::Bought;
 use crate::subscription::PurchaseStatus;
@@ -74,7 +75,8 @@ impl Subscriptions {
                     Claim::New => buy(tx, scope, catalog, id, &new).await,
                     Claim::Unfinished { fact } => {
                         let sale = found(tx, scope.tenant, PurchaseId::from_uuid(fact)).await?;
-                        Ok(Bought { invoice: sale.invoice, accounts: None })
+                        let accounts = to_publish(tx, scope, sale.customer, None).await?;
+                        Ok(Bought { invoice: sale.invoice, accounts: Some(accounts) })
                     }
                 }
             })
@@ -108,15 +110,9 @@ impl Subscriptions {
 
     /// Publishes, collects, and answers from what is stored then.
     pub(crate) async fn finish_sale(&self, scope: &TenantScope, bought: Bought) -> Result<SoldToCustomer> {
-        let is_settled = bought.accounts.is_some();
         self.publish(scope, bought.accounts).await;
-        let was_in_flight = self.collect_in_flight(scope, bought.invoice).await?;
-        let sold = self.sold(scope, bought.invoice).await?;
-        if !is_settled && !was_in_flight {
-            // The repeat of a request that may have died before it published.
-            self.ledger.republish(scope, sold.sale.customer).await?;
-        }
-        Ok(sold)
+        self.collect_in_flight(scope, bought.invoice).await?;
+        self.sold(scope, bought.invoice).await
     }
 }
 

@@ -9,6 +9,7 @@ use idempotency::{Claim, RequestKey};
 use invoices::{Line, LineKind};
 use uuid::Uuid;
 
+use crate::collect::to_publish;
 use crate::preview_upgrade::{Offer, Quote, offer};
 use crate::purchase::{self, NewPurchase};
 use crate::subscribe::Bought;
@@ -52,7 +53,8 @@ impl Subscriptions {
                     Claim::Unfinished { fact } => {
                         let id = PurchaseId::from_uuid(fact);
                         let purchase = store::purchases::find(tx, scope.tenant, id).await?;
-                        Ok(Bought { invoice: purchase.invoice, accounts: None })
+                        let accounts = to_publish(tx, scope, purchase.customer, None).await?;
+                        Ok(Bought { invoice: purchase.invoice, accounts: Some(accounts) })
                     }
                 }
             })

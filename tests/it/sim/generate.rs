@@ -4,7 +4,7 @@
 use domain::model::calendar::{DAY, HOUR, MINUTE, Micros};
 use domain::model::holds::Hold;
 use domain::model::tenant::{Bought, Subscription};
-use domain::model::{Ask, Command, Counted, Event, Model, Whom};
+use domain::model::{Ask, AutoTopUp, Command, Counted, Event, Model, Whom};
 
 use super::random::Random;
 use super::sells::{MODELS, PLANS};
@@ -36,7 +36,7 @@ pub fn stripe_names() -> impl Iterator<Item = String> {
 }
 
 /// How often each kind is chosen.
-const WEIGHTS: [(u64, &str); 43] = [
+const WEIGHTS: [(u64, &str); 45] = [
     (3, "create-customer"),
     (6, "subscribe"),
     (3, "preview-upgrade"),
@@ -64,6 +64,7 @@ const WEIGHTS: [(u64, &str); 43] = [
     (1, "tell-again"),
     (2, "campaign"),
     (4, "set-exhaustion"),
+    (4, "set-auto-top-up"),
     (2, "read-exhaustion"),
     (4, "give"),
     (2, "price"),
@@ -71,6 +72,7 @@ const WEIGHTS: [(u64, &str); 43] = [
     (6, "release"),
     (20, "use"),
     (8, "use-batch"),
+    (4, "use-up"),
     (5, "void"),
     (12, "advance"),
     (1, "jump"),
@@ -201,6 +203,7 @@ impl Generator {
                 let method = self.random.percent(50).then(|| self.method(customer));
                 Command::SetExhaustion { customer, cap, method }
             }
+            "set-auto-top-up" => self.set_auto_top_up(model),
             "read-exhaustion" => Command::ReadExhaustion { customer: self.customer(model) },
             "give" => Command::Give {
                 customer: self.customer(model),
@@ -217,6 +220,7 @@ impl Generator {
             "release" => self.release(model),
             "use" => Command::Use { event: self.event(model) },
             "use-batch" => self.batch(model),
+            "use-up" => self.use_up(model),
             "void" => self.void(model),
             "advance" => Command::Advance { to: self.instant_ahead(model) },
             "jump" => {
@@ -361,10 +365,10 @@ impl Generator {
         Command::Unpark { customer, in_order: model.kept_of(customer) }
     }
 
-    /// Mostly of something that was paid; not of a year, whose later cycles a refund ends.
+    /// Mostly of something that was paid.
     fn refund(&mut self, model: &Model) -> Command {
         let seen: Vec<usize> =
-            (0..model.invoices.len()).filter(|number| !is_of_a_year(model, *number)).collect();
+            (0..model.invoices.len()).filter(|of| model.invoices[*of].bought != Bought::WithinYear).collect();
         let paid: Vec<usize> =
             seen.iter().copied().filter(|of| model.invoices[*of].status == "paid").collect();
         let from = if !paid.is_empty() && self.random.percent(85) { paid } else { seen };
@@ -392,14 +396,11 @@ impl Generator {
         Command::DecidePayment { invoice, succeeds: self.random.percent(65) }
     }
 
-    /// Of those that were paid there, one with something left to give back where `is_whole` does not matter; none of a
-    /// year, whose later cycles that would end.
+    /// Of those that were paid there, one; with something left to give back where that is asked for.
     fn paid_at_stripe(&mut self, model: &Model, has_rest: bool) -> Option<usize> {
         let is_so = |number: &usize| {
             let invoice = &model.invoices[*number];
-            model.is_paid_at_stripe(*number)
-                && !is_of_a_year(model, *number)
-                && (!has_rest || invoice.refunded < invoice.total)
+            model.is_paid_at_stripe(*number) && (!has_rest || invoice.refunded < invoice.total)
         };
         let paid: Vec<usize> = (0..model.invoices.len()).filter(is_so).collect();
         if paid.is_empty() { None } else { Some(self.random.of(&paid)) }
@@ -468,6 +469,64 @@ impl Generator {
         let statuses = ["active", "past_due", "suspended", "canceled"];
         let status = self.random.percent(25).then(|| self.random.of(&statuses));
         Command::Campaign { tag, credits, expires, whom: Whom { customers, plan, status } }
+    }
+
+    fn set_auto_top_up(&mut self, model: &Model) -> Command {
+        let customer = self.customer(model);
+        let code = if self.random.percent(4) { "topup-1b" } else { "topup-10m" };
+        let currency = self.random.of(&["USD", "USD", "CNY"]);
+        // The last is more than a top-up brings; the cool-offs are long, because a clock stops at the end of each.
+        let at = self.random.of(&[0, 5_000, 2_000_000, 15_000_000]);
+        let per_cycle = if self.random.percent(4) { 0 } else { 1 + self.random.number_below(5) };
+        let cool_off_minutes = self.random.of(&[720, 1_440, 10_080, 44_640]);
+        let top_up = AutoTopUp { code, currency, at, per_cycle, cool_off_minutes };
+        let method = self.random.percent(70).then(|| self.method(customer));
+        Command::SetAutoTopUp { customer, top_up, method }
+    }
+
+    /// Of somebody for whom a top-up will be bought; where there is nobody, somebody is set to it.
+    fn use_up(&mut self, model: &Model) -> Command {
+        let goes_on = |customer: &usize| {
+            let of = &model.customers[*customer];
+            !of.is_parked && !model.is_suspended(*customer) && of.on_account.accrued == 0
+        };
+        let all: Vec<usize> = (0..model.customers.len()).filter(goes_on).collect();
+        let buys = |customer: &usize| {
+            let own = &model.customers[*customer].on_account;
+            let pays = own.method.as_deref().is_some_and(|method| method.contains("_succeeds"));
+            model.tops_up(*customer) && model.top_ups_left(*customer) > 0 && pays
+        };
+        let ready: Vec<usize> = all.iter().copied().filter(buys).collect();
+        if ready.is_empty() {
+            let Some(customer) = (!all.is_empty()).then(|| self.random.of(&all)) else {
+                return self.of_kind("create-customer", model);
+            };
+            let method = match self.random.percent(50) {
+                true => "pm_sandbox_succeeds".to_owned(),
+                false => stripe_method("succeeds", None, customer),
+            };
+            let (at, per_cycle) = (self.random.of(&[0, 15_000_000]), 40);
+            let top_up =
+                AutoTopUp { code: "topup-10m", currency: "USD", at, per_cycle, cool_off_minutes: 1_440 };
+            return Command::SetAutoTopUp { customer, top_up, method: Some(method) };
+        }
+        let customer = self.random.of(&ready);
+        let at = model.customers[customer].on_account.top_up.as_ref().map_or(0, |top_up| top_up.at);
+        let settled = model.customers[customer].account.settled(model.now);
+        let tokens = u64::try_from((settled - self.random.number_below(at + 1)).max(0)).unwrap() / 2 + 1;
+        let event = Event {
+            source: "gateway/1",
+            id: self.new_id("all"),
+            customer,
+            model: "mimo-v2-pro",
+            tokens: [0, 0, 0, tokens],
+            reasoning: 0,
+            outcome: "completed",
+            usage_source: "provider",
+            time: None,
+            authorization: None,
+        };
+        Command::UseUp { event }
     }
 
     /// A prompt, around the bounds of bands often, in up to three kinds.
@@ -691,11 +750,6 @@ impl Generator {
 /// Whose a subscription is.
 fn owner(model: &Model, subscription: usize) -> usize {
     model.subscriptions.get(subscription).map_or(NOWHERE, |own| own.customer)
-}
-
-fn is_of_a_year(model: &Model, invoice: usize) -> bool {
-    let own = model.invoices[invoice].subscription.map(|own| &model.subscriptions[own]);
-    own.is_some_and(|own| own.is_annual || own.annual_from.is_some())
 }
 
 /// Whether what became of a hold is known for certain: of one that ran out Redis may have lost the id.

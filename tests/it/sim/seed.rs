@@ -111,7 +111,7 @@ impl Seed {
             _ => self.do_once(&command).await,
         };
         self.note(&command, fault, outcome);
-        self.after(&command).await;
+        self.after(&command, None).await;
     }
 
     /// Events that were kept, and are of one instant, are charged in the order of their hashes.
@@ -128,16 +128,74 @@ impl Seed {
     }
 
     /// What is in force only a moment later.
-    async fn after(&mut self, command: &Command) {
-        match command {
-            // Usage of a month that is over is due at once where no cycle runs any more; a minute's tick would find it.
-            Command::Cancel { at_once: true, .. } if self.failure.is_none() => {
-                let run = Command::Jump { to: self.model.now };
-                let outcome = self.do_once(&run).await;
-                self.note(&run, None, outcome);
-            }
-            _ => {}
+    async fn after(&mut self, command: &Command, fault: Option<Fault>) {
+        // Usage of a month that is over is due at once where no cycle runs any more, and a top-up where the Credits went
+        // without being used; a minute's tick would find them.
+        let is_at_once = matches!(command, Command::Cancel { at_once: true, .. });
+        if is_at_once || self.model.is_top_up_due() {
+            self.run_what_is_due().await;
         }
+        // A job sees to whoever is left with too little, now or for nothing.
+        let may_buy = matches!(
+            command.kind(),
+            "use"
+                | "use-up"
+                | "use-batch"
+                | "unpark"
+                | "advance"
+                | "jump"
+                | "decide-payment"
+                | "give-back-instead"
+        );
+        if !may_buy || !self.model.has_automatic_top_ups() {
+            return;
+        }
+        self.wait_for_top_ups(command).await;
+        // What a run that was killed has left to the next one.
+        if fault.is_some_and(|fault| Fault::TO_PROCESSES.contains(&fault)) {
+            self.run_what_is_due().await;
+            self.wait_for_top_ups(command).await;
+        }
+    }
+
+    async fn run_what_is_due(&mut self) {
+        if self.failure.is_none() {
+            let run = Command::Jump { to: self.model.now };
+            let outcome = self.do_once(&run).await;
+            self.note(&run, None, outcome);
+        }
+    }
+
+    async fn wait_for_top_ups(&mut self, after: &Command) {
+        if self.failure.is_none()
+            && let Err(why) = self.when_topped_up().await
+        {
+            self.note(after, None, Err(why));
+        }
+    }
+
+    /// Until nobody has a top-up in hand. Where processes are killed, the jobs that look after payments come before their
+    /// minute: they cure what one that died had not told.
+    async fn when_topped_up(&mut self) -> Result<(), String> {
+        let started = Instant::now();
+        let tenant = self.provider.tenant();
+        let of_tenant = format!("payload ->> 'tenant' = '{tenant}' and state = 'queued'");
+        let mut kinds = "('auto_top_up', 'run_due')";
+        if self.site.has_kills() {
+            kinds = "('auto_top_up', 'run_due', 'collect_payment')";
+            let due = "update jobs set run_at = least(run_at, now()) where kind = 'collect_payment'";
+            self.sql(&format!("{due} and {of_tenant}")).await;
+        }
+        let jobs = format!("select count(*) as count from jobs where kind in {kinds} and {of_tenant}");
+        let payments = format!(
+            "select count(*) as count from payments p join purchases b using (tenant_id, invoice_id) \
+             where tenant_id = '{}' and p.status = 'created' and (b.is_automatic or b.kind = 'renewal')",
+            tenant.uuid()
+        );
+        while self.count(&jobs).await + self.count(&payments).await > 0 {
+            self.hurry(started).await?;
+        }
+        Ok(())
     }
 
     /// A command of this kind while `fault` happens to the processes under it.
@@ -153,7 +211,7 @@ impl Seed {
             false => self.do_once(&command).await,
         };
         self.note(&command, Some(fault), outcome);
-        self.after(&command).await;
+        self.after(&command, Some(fault)).await;
     }
 
     /// Asks for what a command of this kind is about, where there is none yet: to lose a dispute somebody must have
@@ -763,7 +821,8 @@ async fn free_jobs(site: &Site, which: &str, started: Instant) -> Result<(), Str
     }
     tokio::time::sleep(Duration::from_millis(40)).await;
     if started.elapsed() > Duration::from_secs(2) && started.elapsed().subsec_millis() < 200 {
-        let kinds = "('apply_provider_event', 'reread_provider_events', 'campaign', 'refund')";
+        let kinds = "('apply_provider_event', 'reread_provider_events', 'campaign', 'refund_payment', 'auto_top_up', \
+             'collect_payment', 'run_due')";
         let free = "update jobs set leased_until = null, run_at = least(run_at, now())";
         sql(site, &format!("{free} where state = 'queued' and kind in {kinds} and {which}")).await;
     }

@@ -220,6 +220,13 @@ impl Ids {
                 set(&mut body, "payment_method", method.as_deref().map(|method| self.method(method)));
                 put(format!("/v1/customers/{}/exhaustion", customer(whose)), body)
             }
+            Command::SetAutoTopUp { customer: whose, top_up, method } => {
+                let mut body = json!({"exhaustion": "topup", "auto_top_up": {"top_up": top_up.code,
+                    "currency": top_up.currency, "at_credits_left": top_up.at,
+                    "per_cycle_max": top_up.per_cycle, "cool_off_minutes": top_up.cool_off_minutes}});
+                set(&mut body, "payment_method", method.as_deref().map(|method| self.method(method)));
+                put(format!("/v1/customers/{}/exhaustion", customer(whose)), body)
+            }
             Command::ReadExhaustion { customer: whose } => {
                 bare(Method::GET, format!("/v1/customers/{}/exhaustion", customer(whose)))
             }
@@ -247,7 +254,9 @@ impl Ids {
                 let body = json!({ "customer": customer(whose) });
                 post(format!("/v1/authorizations/{id}/release"), body)
             }
-            Command::Use { event } => post("/v1/usage/events".to_owned(), self.event(event)),
+            Command::Use { event } | Command::UseUp { event } => {
+                post("/v1/usage/events".to_owned(), self.event(event))
+            }
             Command::UseBatch { events } => {
                 let events: Vec<Value> = events.iter().map(|event| self.event(event)).collect();
                 post("/v1/usage/events".to_owned(), json!(events))

@@ -228,14 +228,18 @@ pub(crate) const I09_CAUSES: Check = Check::new(
      left join adjustments a on t.cause_kind = 'adjustment' and a.tenant_id = $1 and a.adjustment_id = t.cause_id
          and (a.customer_id, a.grant_id, a.credits, a.kind) = (t.customer_id, t.grant_id, t.credits,
              case t.debit when 'issued' then 'grant' else 'revoke' end)
-     left join (select r.refund_id as id, b.purchase_id from refunds r
-             join purchases b on b.tenant_id = r.tenant_id and b.invoice_id = r.invoice_id
-             where r.tenant_id = $1
-             union all
-             select d.dispute_id, b.purchase_id from disputes d
-             join purchases b on b.tenant_id = d.tenant_id and b.invoice_id = d.invoice_id
-             where d.tenant_id = $1 and d.state <> 'open') b
-         on t.cause_kind in ('refund', 'dispute') and b.id = t.cause_id and b.purchase_id = t.grant_id
+     left join (select o.id, unnest(b.purchase_id || array(
+                 -- The pools of the later cycles of the year that it had paid for.
+                 select k.grant_id from cycles k
+                 where k.tenant_id = b.tenant_id and k.subscription_id = b.subscription_id
+                     and k.number between b.cycle_number + 1 and b.cycle_number + 11
+                     and k.grant_id is not null)) as grant_id
+             from (select r.tenant_id, r.refund_id as id, r.invoice_id from refunds r where r.tenant_id = $1
+                   union all
+                   select d.tenant_id, d.dispute_id, d.invoice_id from disputes d
+                   where d.tenant_id = $1 and d.state <> 'open') o
+             join purchases b on b.tenant_id = o.tenant_id and b.invoice_id = o.invoice_id) b
+         on t.cause_kind in ('refund', 'dispute') and b.id = t.cause_id and b.grant_id = t.grant_id
      left join (select coalesce(k.grant_id, k.carried_grant_id) as id, s.customer_id
              from (select tenant_id, subscription_id, grant_id, null::uuid as carried_grant_id from cycles
                    where tenant_id = $1 and grant_id is not null

@@ -338,13 +338,12 @@ impl Account {
         }
     }
 
-    /// Takes what a payment of `paid` had bought for the `refunded` part of it, as far as it is left (R-22a). Says what
-    /// it took, and what was no longer there.
-    pub fn refund(&mut self, number: usize, paid: i64, refunded: i64, now: Micros) -> (i64, i64) {
+    /// Takes what a refund does, `target` in all, as far as it is left (R-22a). Says what it took, and what was no longer
+    /// there. `given_up` was not there before already.
+    pub fn refund(&mut self, number: usize, target: i64, given_up: i64, now: Micros) -> (i64, i64) {
         let Some(grant) = self.grants.iter_mut().find(|grant| grant.number == number) else { return (0, 0) };
-        let target = i128::from(grant.amount) * i128::from(refunded) / i128::from(paid);
-        let target = i64::try_from(target).unwrap_or(i64::MAX);
-        let missing = if target > grant.revoked { target - grant.revoked } else { 0 };
+        let gone = grant.revoked + given_up;
+        let missing = if target > gone { target - gone } else { 0 };
         let left = if grant.is_over(now) { 0 } else { grant.remaining() };
         let taken = if missing < left { missing } else { left };
         if taken > 0 {
@@ -363,10 +362,12 @@ impl Account {
         (taken, missing - taken)
     }
 
-    /// A lost dispute takes all that is left of what its payment had bought (R-22a). Says by which transfer.
-    pub fn lose(&mut self, number: usize, now: Micros) -> Option<i64> {
+    /// A lost dispute takes all that is left of what its payment had bought, at most `bought` (R-22a). Says by which
+    /// transfer.
+    pub fn lose(&mut self, number: usize, bought: i64, now: Micros) -> Option<i64> {
         let grant = self.grants.iter_mut().find(|grant| grant.number == number)?;
-        let credits = grant.remaining();
+        let left = grant.remaining();
+        let credits = if left < bought { left } else { bought };
         if grant.is_over(now) || credits == 0 {
             return None;
         }

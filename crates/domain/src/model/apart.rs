@@ -4,7 +4,7 @@ use super::account::Grant;
 use super::calendar::{HOUR, Micros};
 use super::command::{Answer, Noun, Plain, Whom};
 use super::sales::payment;
-use super::tenant::{Bought, Gift, Invoice, Model};
+use super::tenant::{Bought, Gift, Invoice, Model, ModelTopUp, Refunded};
 
 /// How long an unpaid top-up stays open (*policy*).
 const TOP_UP: Micros = 23 * HOUR;
@@ -33,34 +33,10 @@ impl Model {
         }) else {
             return Answer::no(422, "unknown-top-up");
         };
-        let price = top_up.prices.iter().find(|(of, _)| *of == currency).map(|(_, price)| *price);
-        let Some(price) = price else { return Answer::no(409, "no-price-in-currency") };
-        let invoice = self.open_invoice(Invoice {
-            customer,
-            currency,
-            subscription: None,
-            made: 0,
-            bought: Bought::TopUp,
-            cycle: 0,
-            plan: code.to_owned(),
-            catalog: version,
-            credits: top_up.credits,
-            list_price: price,
-            total: price,
-            status: "open",
-            is_in_flight: false,
-            is_customers_turn: false,
-            is_at_bank: false,
-            taken_instead: None,
-            is_given_back: false,
-            tried_with: String::new(),
-            created: self.now,
-            expires: self.now + TOP_UP,
-            paid: None,
-            refunded: 0,
-            next_try: None,
-            failed_tries: 0,
-        });
+        let Some(price) = self.top_up_price(code, currency) else {
+            return Answer::no(409, "no-price-in-currency");
+        };
+        let invoice = self.open_top_up(customer, Bought::TopUp, &top_up, (currency, price));
         match taken_instead {
             None => self.collect(invoice, method),
             Some(_) => self.take_instead(invoice, method, taken_instead),
@@ -98,6 +74,52 @@ impl Model {
         self.customers[own.customer].is_parked = true;
     }
 
+    /// The invoice of a top-up that is sold now.
+    pub(super) fn open_top_up(
+        &mut self,
+        customer: usize,
+        bought: Bought,
+        top_up: &ModelTopUp,
+        (currency, price): (&'static str, i64),
+    ) -> usize {
+        let catalog = self.catalog_at(self.now).map_or(0, |catalog| catalog.version);
+        self.open_invoice(Invoice {
+            customer,
+            currency,
+            subscription: None,
+            made: 0,
+            bought,
+            cycle: 0,
+            plan: top_up.code.to_owned(),
+            catalog,
+            credits: top_up.credits,
+            list_price: price,
+            total: price,
+            status: "open",
+            is_in_flight: false,
+            is_customers_turn: false,
+            is_at_bank: false,
+            taken_instead: None,
+            is_given_back: false,
+            tried_with: String::new(),
+            created: self.now,
+            expires: self.now + TOP_UP,
+            paid: None,
+            refunded: 0,
+            next_try: None,
+            failed_tries: 0,
+        })
+    }
+
+    pub(super) fn is_top_up(&self, code: &str) -> bool {
+        self.catalog_at(self.now).is_some_and(|sold| sold.top_ups.iter().any(|top_up| top_up.code == code))
+    }
+
+    pub(super) fn top_up_price(&self, code: &str, currency: &str) -> Option<i64> {
+        let top_up = self.catalog_at(self.now)?.top_ups.iter().find(|top_up| top_up.code == code)?;
+        top_up.prices.iter().find(|(of, _)| *of == currency).map(|(_, price)| *price)
+    }
+
     /// How long the Credits last that an invoice of a top-up pays for.
     pub(super) fn lasts_of(&self, invoice: &Invoice) -> Option<Micros> {
         let catalog = self.catalogs.iter().find(|catalog| catalog.version == invoice.catalog)?;
@@ -133,10 +155,65 @@ impl Model {
 
     /// So much of a paid invoice goes back, and takes what it had bought with it.
     pub(super) fn give_back(&mut self, invoice: usize, amount: i64) -> (i64, i64) {
-        let now = self.now;
         self.invoices[invoice].refunded += amount;
-        let Invoice { customer, total, refunded, .. } = self.invoices[invoice];
-        self.customers[customer].account.refund(invoice, total, refunded, now)
+        let refunded = self.invoices[invoice].refunded;
+        let (taken, short) = self.take_back(invoice, refunded, 0);
+        self.refunds.push(Refunded { invoice, refunded, short });
+        (taken, short)
+    }
+
+    /// Of the grant that it had bought; of a year, of the running cycle's.
+    pub(super) fn take_back(&mut self, invoice: usize, refunded: i64, given_up: i64) -> (i64, i64) {
+        let (now, own) = (self.now, &self.invoices[invoice]);
+        let (customer, credits) = (own.customer, own.credits);
+        let Some(pool) = self.pool_paid_by(invoice) else {
+            let target = share(credits, refunded, own.total);
+            return self.customers[customer].account.refund(invoice, target, given_up, now);
+        };
+        let mut target = 0;
+        for number in self.parts_of_year(self.invoices[pool].subscription, self.invoices[pool].cycle) {
+            let part = &self.invoices[number];
+            let gone = if number == invoice { refunded } else { part.refunded };
+            target += share(part.credits, gone, part.total);
+        }
+        let of = &self.invoices[pool];
+        let withheld = self.plan_of(&of.plan, of.catalog).credits - of.credits;
+        let target = if target > withheld { target - withheld } else { 0 };
+        self.customers[customer].account.refund(pool, target, given_up, now)
+    }
+
+    /// The running cycle of the year that an earlier one was paid with by this invoice.
+    pub(super) fn pool_paid_by(&self, invoice: usize) -> Option<usize> {
+        let paid = &self.invoices[invoice];
+        let own = &self.subscriptions[paid.subscription?];
+        let (from, running) = (own.annual_from?, own.cycle?.number);
+        if paid.cycle < from || paid.cycle >= running {
+            return None;
+        }
+        self.invoices.iter().position(|of| {
+            of.bought == Bought::WithinYear && of.subscription == paid.subscription && of.cycle == running
+        })
+    }
+
+    /// What had paid for a cycle of a year when that began.
+    fn parts_of_year(&self, subscription: Option<usize>, cycle: u32) -> Vec<usize> {
+        let from = subscription.and_then(|own| self.subscriptions[own].annual_from).unwrap_or(cycle);
+        let is_part = |number: &usize| {
+            let of = &self.invoices[*number];
+            let is_bought = of.bought != Bought::WithinYear && of.status == "paid" && of.total > 0;
+            is_bought && of.subscription == subscription && from <= of.cycle && of.cycle < cycle
+        };
+        (0..self.invoices.len()).filter(is_part).collect()
+    }
+
+    /// What a cycle of a year does not grant, because so much of its money has gone back.
+    pub(super) fn withheld(&self, subscription: usize, cycle: u32, whole: i64) -> i64 {
+        let mut gone = 0;
+        for number in self.parts_of_year(Some(subscription), cycle) {
+            let part = &self.invoices[number];
+            gone += share(part.credits, part.refunded, part.total);
+        }
+        if gone < whole { gone } else { whole }
     }
 
     /// Everybody for whom it holds gets what the tag gives, who has not had it.
@@ -252,4 +329,10 @@ impl Model {
         self.given += 1;
         GIVEN + self.given
     }
+}
+
+/// The same part of the Credits as of the money, without what is no whole one.
+fn share(credits: i64, refunded: i64, paid: i64) -> i64 {
+    let part = i128::from(credits) * i128::from(refunded) / i128::from(paid);
+    i64::try_from(part).unwrap_or(i64::MAX)
 }

@@ -129,6 +129,12 @@ pub enum Command {
         cap: Option<i64>,
         method: Option<String>,
     },
+    /// A top-up is bought whenever no more than so many Credits are left.
+    SetAutoTopUp {
+        customer: usize,
+        top_up: AutoTopUp,
+        method: Option<String>,
+    },
     ReadExhaustion {
         customer: usize,
     },
@@ -157,6 +163,10 @@ pub enum Command {
     },
     UseBatch {
         events: Vec<Event>,
+    },
+    /// The same of one that leaves so little that a top-up is bought.
+    UseUp {
+        event: Event,
     },
     /// Voids the event of this source and id.
     Void {
@@ -194,7 +204,7 @@ pub enum Command {
 
 impl Command {
     /// The names of all kinds.
-    pub const KINDS: [&'static str; 43] = [
+    pub const KINDS: [&'static str; 45] = [
         "create-customer",
         "subscribe",
         "preview-upgrade",
@@ -222,6 +232,7 @@ impl Command {
         "tell-again",
         "campaign",
         "set-exhaustion",
+        "set-auto-top-up",
         "read-exhaustion",
         "give",
         "price",
@@ -229,6 +240,7 @@ impl Command {
         "release",
         "use",
         "use-batch",
+        "use-up",
         "void",
         "advance",
         "jump",
@@ -270,6 +282,7 @@ impl Command {
             Command::TellAgain => "tell-again",
             Command::Campaign { .. } => "campaign",
             Command::SetExhaustion { .. } => "set-exhaustion",
+            Command::SetAutoTopUp { .. } => "set-auto-top-up",
             Command::ReadExhaustion { .. } => "read-exhaustion",
             Command::Give { .. } => "give",
             Command::Price { .. } => "price",
@@ -277,6 +290,7 @@ impl Command {
             Command::Release { .. } => "release",
             Command::Use { .. } => "use",
             Command::UseBatch { .. } => "use-batch",
+            Command::UseUp { .. } => "use-up",
             Command::Void { .. } => "void",
             Command::Advance { .. } => "advance",
             Command::Jump { .. } => "jump",
@@ -323,6 +337,7 @@ impl Command {
             | Command::Resume { .. }
             | Command::Campaign { .. }
             | Command::SetExhaustion { .. }
+            | Command::SetAutoTopUp { .. }
             | Command::Give { .. } => true,
             Command::CreateCustomer { .. }
             | Command::Unpark { .. }
@@ -340,6 +355,7 @@ impl Command {
             | Command::Release { .. }
             | Command::Use { .. }
             | Command::UseBatch { .. }
+            | Command::UseUp { .. }
             | Command::Void { .. }
             | Command::Advance { .. }
             | Command::Jump { .. }
@@ -361,6 +377,19 @@ pub struct Whom {
     /// With a subscription of this plan: of this status, or a live one.
     pub plan: Option<String>,
     pub status: Option<&'static str>,
+}
+
+/// A top-up that buys itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AutoTopUp {
+    pub code: &'static str,
+    pub currency: &'static str,
+    /// So many Credits are left when one is bought.
+    pub at: i64,
+    /// At most so many a cycle, failed ones too.
+    pub per_cycle: i64,
+    /// So long after one has failed none is bought.
+    pub cool_off_minutes: i64,
 }
 
 /// A model call that wants to start.

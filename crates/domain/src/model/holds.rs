@@ -85,7 +85,7 @@ impl Model {
             estimate.full
         } else if estimate.prompt_only <= available && available > 0 {
             available
-        } else if self.may_start_on_account(customer, ask) {
+        } else if self.may_start_on_account(customer, ask) || self.tops_up(customer) {
             is_on_account = true;
             available
         } else {

@@ -1,7 +1,7 @@
 //! Without Credits: what is paid by the token (R-2, R-30, R-30a).
 
 use super::calendar::{Micros, month_start_after};
-use super::command::{Answer, Ask, Fact, Noun, Plain};
+use super::command::{Answer, Ask, AutoTopUp, Fact, Noun, Plain};
 use super::sales::payment;
 use super::tenant::{Bought, Invoice, Model};
 
@@ -11,12 +11,15 @@ const CENT: i128 = 10_000_000_000;
 /// What a customer owes for usage, and how it goes on without Credits.
 #[derive(Debug, Clone, Default)]
 pub struct OnAccount {
-    /// Whether it pays by the token; none where nobody has said.
-    pub pays: Option<bool>,
+    /// `absorb`, `payg` or `topup`; none where nobody has said.
+    pub policy: Option<&'static str>,
     /// None before that was said: US dollars.
     pub currency: Option<&'static str>,
     pub cap_minor: i64,
     pub method: Option<String>,
+    pub top_up: Option<AutoTopUp>,
+    /// No top-up buys itself before.
+    pub blocked_until: Option<Micros>,
     pub accrued: i128,
     /// When that is invoiced, unless a cycle ends before.
     pub due: Option<Micros>,
@@ -108,9 +111,12 @@ impl Model {
     pub(super) fn set_exhaustion(
         &mut self,
         customer: usize,
-        cap: Option<i64>,
+        (cap, top_up): (Option<i64>, Option<&AutoTopUp>),
         method: Option<&str>,
     ) -> Answer {
+        if top_up.is_some_and(|top_up| top_up.per_cycle == 0) {
+            return Answer::no(422, "invalid-field");
+        }
         if method.is_some_and(|method| payment(method).is_none()) {
             return Answer::no(422, "unknown-payment-method");
         }
@@ -122,11 +128,26 @@ impl Model {
         if cap.is_some() && currency != "USD" {
             return Answer::no(409, "no-price-in-currency");
         }
-        let own = &mut self.customers[customer].on_account;
+        let own = &self.customers[customer].on_account;
         if own.currency.unwrap_or("USD") != currency && own.accrued > 0 {
             return Answer::no(409, "usage-not-invoiced");
         }
-        own.pays = Some(cap.is_some());
+        if let Some(top_up) = top_up {
+            if !self.is_top_up(top_up.code) {
+                return Answer::no(422, "unknown-top-up");
+            }
+            if self.top_up_price(top_up.code, top_up.currency).is_none() {
+                return Answer::no(409, "no-price-in-currency");
+            }
+        }
+        let own = &mut self.customers[customer].on_account;
+        own.policy = Some(match (cap, top_up) {
+            (Some(_), _) => "payg",
+            (None, Some(_)) => "topup",
+            (None, None) => "absorb",
+        });
+        own.top_up = top_up.cloned();
+        own.blocked_until = None;
         own.currency = Some(currency);
         own.cap_minor = cap.unwrap_or(0);
         own.method = method.map(str::to_owned);
@@ -136,10 +157,20 @@ impl Model {
     pub(super) fn read_exhaustion(&self, customer: usize) -> Answer {
         let Some(of) = self.customers.get(customer) else { return Answer::no(404, "not-found") };
         let own = &of.on_account;
-        Answer::ok(200)
+        let answer = match &own.top_up {
+            None => Answer::ok(200).with("/auto_top_up", Plain::Null),
+            Some(top_up) => Answer::ok(200)
+                .with("/auto_top_up/top_up", top_up.code)
+                .with("/auto_top_up/currency", top_up.currency)
+                .with("/auto_top_up/at_credits_left", top_up.at)
+                .with("/auto_top_up/per_cycle_max", top_up.per_cycle)
+                .with("/auto_top_up/cool_off_minutes", top_up.cool_off_minutes),
+        };
+        answer
             .with("/customer", Plain::Id(Noun::Customer, customer))
-            .with("/exhaustion", if own.pays == Some(true) { "payg" } else { "absorb" })
-            .with("/is_set", own.pays.is_some())
+            .with("/exhaustion", own.policy.unwrap_or("absorb"))
+            .with("/is_set", own.policy.is_some())
+            .with("/top_up_blocked_until", own.blocked_until.map_or(Plain::Null, Plain::At))
             .with("/currency", own.currency.unwrap_or("USD"))
             .with("/spend_cap_minor", own.cap_minor)
             .with("/accrued_pico", Plain::Text(own.accrued.to_string()))
@@ -149,7 +180,7 @@ impl Model {
 
     /// Whether what no grant covers is billed to this customer.
     pub(super) fn pays_by_the_token(&self, customer: usize) -> bool {
-        self.customers.get(customer).is_some_and(|of| of.on_account.pays == Some(true))
+        self.customers.get(customer).is_some_and(|of| of.on_account.policy == Some("payg"))
     }
 
     /// What a call costs in money by its kinds of tokens; none where it has no price.

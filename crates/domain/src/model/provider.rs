@@ -42,6 +42,7 @@ impl Model {
             (false, Some(subscription)) if bought == Bought::Renewal && !is_customers_turn => {
                 self.renewal_failed(number, subscription);
             }
+            (false, None) => self.automatic_failed(number),
             (false, _) => {}
         }
     }
@@ -64,7 +65,7 @@ impl Model {
             Bought::FirstCycle => own.status != "incomplete",
             Bought::Upgrade => own.status != "active" || !runs,
             Bought::Renewal => !own.is_live() || !runs,
-            Bought::WithinYear | Bought::TopUp | Bought::Usage => false,
+            Bought::WithinYear | Bought::TopUp | Bought::AutomaticTopUp | Bought::Usage => false,
         }
     }
 
@@ -121,7 +122,12 @@ impl Model {
             ("open", false) => {
                 self.disputes[dispute].state = "lost";
                 let Invoice { customer, subscription, .. } = self.invoices[invoice];
-                self.disputes[dispute].revoked_by = self.customers[customer].account.lose(invoice, self.now);
+                let (grant, bought) = match self.pool_paid_by(invoice) {
+                    Some(pool) => (pool, self.invoices[invoice].credits),
+                    None => (invoice, i64::MAX),
+                };
+                let account = &mut self.customers[customer].account;
+                self.disputes[dispute].revoked_by = account.lose(grant, bought, self.now);
                 if let Some(own) = subscription.map(|subscription| &mut self.subscriptions[subscription])
                     && ["active", "past_due"].contains(&own.status)
                 {
@@ -144,6 +150,10 @@ impl Model {
                 if let Some(version) = dispute.revoked_by.take() {
                     self.customers[customer].account.reinstate(version, self.now);
                 }
+            }
+            // What went back while it was lost takes its part now.
+            for of in self.refunds.clone().iter().filter(|of| of.invoice == invoice) {
+                self.take_back(invoice, of.refunded, of.short);
             }
         }
         let Some(subscription) = subscription else { return };

@@ -376,7 +376,7 @@ impl Model {
                 Some(Payment::Succeeds) => self.take_effect(number),
                 Some(Payment::Pends | Payment::Processes) => self.invoices[number].is_in_flight = true,
                 Some(Payment::Waits) => self.wait_for_customer(number),
-                Some(Payment::Declines) | None => {}
+                Some(Payment::Declines) | None => self.automatic_failed(number),
             }
             return;
         };
@@ -400,7 +400,9 @@ impl Model {
             }
             (Some(Payment::Declines) | None, Bought::FirstCycle) => {}
             (Some(Payment::Declines) | None, Bought::Upgrade) => self.invoices[number].status = "void",
-            (Some(Payment::Declines) | None, Bought::WithinYear | Bought::TopUp | Bought::Usage) => {}
+            (Some(Payment::Declines) | None, Bought::WithinYear) => {}
+            // What was bought without a subscription is above.
+            (Some(Payment::Declines) | None, Bought::TopUp | Bought::AutomaticTopUp | Bought::Usage) => {}
             (Some(Payment::Declines) | None, Bought::Renewal) => self.renewal_failed(number, subscription),
         }
     }
@@ -452,7 +454,7 @@ impl Model {
             // What an operator has stopped stays so.
             Bought::Renewal if own.status == "suspended" => {}
             Bought::Renewal => own.status = "active",
-            Bought::WithinYear | Bought::TopUp | Bought::Usage => {}
+            Bought::WithinYear | Bought::TopUp | Bought::AutomaticTopUp | Bought::Usage => {}
         }
         let Some(cycle) = own.cycle else { return };
         let source = if invoice.bought == Bought::Upgrade { "upgrade" } else { "plan" };

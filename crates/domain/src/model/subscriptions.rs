@@ -96,7 +96,7 @@ impl Model {
     }
 
     /// Whether somebody has stopped what this customer uses.
-    pub(super) fn is_suspended(&self, customer: usize) -> bool {
+    pub fn is_suspended(&self, customer: usize) -> bool {
         self.subscriptions.iter().any(|own| own.customer == customer && own.status == "suspended")
     }
 
@@ -247,10 +247,11 @@ impl Model {
         let open = self.invoices.iter().filter(|invoice| invoice.status == "open");
         let grants = self.customers.iter().flat_map(|own| &own.account.grants);
         let usage = self.customers.iter().filter_map(|own| own.on_account.due);
+        let blocked = self.customers.iter().filter_map(|own| own.on_account.blocked_until);
         let left = grants.filter(|grant| grant.remaining() > 0).filter_map(|grant| grant.expiry);
         let retries = self.invoices.iter().filter_map(|invoice| invoice.next_try);
         let ends = ends.map(|cycle| cycle.end).chain(retries);
-        ends.chain(open.map(|invoice| invoice.expires)).chain(left).chain(usage).collect()
+        ends.chain(open.map(|invoice| invoice.expires)).chain(left).chain(usage).chain(blocked).collect()
     }
 
     /// A payment of a renewal has brought no money: the next try is 1, 3, 5 or 7 days after the cycle's start, or
@@ -306,7 +307,9 @@ impl Model {
             }
             match (bought, subscription) {
                 (Bought::FirstCycle, Some(subscription)) => self.give_up_first(subscription),
-                (Bought::Upgrade | Bought::TopUp, _) => self.invoices[number].status = "void",
+                (Bought::Upgrade | Bought::TopUp | Bought::AutomaticTopUp, _) => {
+                    self.invoices[number].status = "void"
+                }
                 // It ends with its cycle, below.
                 _ => {}
             }
@@ -327,6 +330,7 @@ impl Model {
         for customer in &mut self.customers {
             customer.account.expire(self.now);
         }
+        self.top_up_all();
     }
 
     fn close(&mut self, subscription: usize, cycle: Cycle) {
@@ -392,7 +396,8 @@ impl Model {
         let own = &mut self.subscriptions[subscription];
         own.cycle = Some(cycle);
         let (plan, catalog, customer) = (own.plan.clone(), own.catalog, own.customer);
-        let credits = self.plan_of(&plan, catalog).credits;
+        let whole = self.plan_of(&plan, catalog).credits;
+        let credits = whole - self.withheld(subscription, cycle.number, whole);
         let currency = self.subscriptions[subscription].currency;
         let number = self.open_invoice(Invoice {
             customer,
@@ -436,13 +441,19 @@ impl Model {
         });
     }
 
+    /// A year whose money has all gone back, or is with a bank for good, pays for nothing more.
     fn is_paid(&self, subscription: usize, cycle: u32) -> bool {
-        self.invoices.iter().any(|invoice| {
+        let is_of_a_year = self.subscriptions[subscription].annual_from.is_some();
+        self.invoices.iter().enumerate().any(|(number, invoice)| {
+            let mut of_it = self.disputes.iter().filter(|dispute| dispute.invoice == number);
+            let is_gone = invoice.total > 0 && invoice.refunded == invoice.total
+                || of_it.any(|dispute| dispute.state == "lost");
             invoice.subscription == Some(subscription)
                 && invoice.cycle == cycle
                 && invoice.bought != Bought::Upgrade
                 && invoice.bought != Bought::WithinYear
                 && invoice.status == "paid"
+                && !(is_of_a_year && is_gone)
         })
     }
 

@@ -174,6 +174,8 @@ pub enum Bought {
     /// A cycle that its year had paid for: no invoice that anybody sees, but the grant is numbered as one.
     WithinYear,
     TopUp,
+    /// A top-up that was bought because the Credits ran out.
+    AutomaticTopUp,
     /// What was used by the token.
     Usage,
 }
@@ -243,6 +245,16 @@ pub struct Dispute {
     pub revoked_by: Option<i64>,
 }
 
+/// What was found when a part of a payment went back.
+#[derive(Debug, Clone)]
+pub struct Refunded {
+    pub invoice: usize,
+    /// What had gone back by then.
+    pub refunded: i64,
+    /// The Credits of it that were not there any more.
+    pub short: i64,
+}
+
 /// What a tag of campaigns gives, and who has had it.
 #[derive(Debug, Clone)]
 pub struct Gift {
@@ -278,6 +290,7 @@ pub struct Model {
     pub invoices: Vec<Invoice>,
     pub quotes: Vec<Quote>,
     pub disputes: Vec<Dispute>,
+    pub refunds: Vec<Refunded>,
     /// By tag.
     pub gifts: BTreeMap<&'static str, Gift>,
     /// How many things were bought or given.
@@ -302,6 +315,7 @@ impl Model {
             invoices: Vec::new(),
             quotes: Vec::new(),
             disputes: Vec::new(),
+            refunds: Vec::new(),
             gifts: BTreeMap::new(),
             made: 0,
             given: 0,
@@ -349,7 +363,10 @@ impl Model {
             Command::ReverseDispute { dispute } => self.close_dispute(*dispute, true),
             Command::TellAgain => Model::told(),
             Command::SetExhaustion { customer, cap, method } => {
-                self.set_exhaustion(*customer, *cap, method.as_deref())
+                self.set_exhaustion(*customer, (*cap, None), method.as_deref())
+            }
+            Command::SetAutoTopUp { customer, top_up, method } => {
+                self.set_exhaustion(*customer, (None, Some(top_up)), method.as_deref())
             }
             Command::ReadExhaustion { customer } => self.read_exhaustion(*customer),
             Command::Campaign { tag, credits, expires, whom } => self.campaign(tag, *credits, *expires, whom),
@@ -359,7 +376,7 @@ impl Model {
             Command::Price { ask } => self.price(ask),
             Command::Authorize { id, customer, ask } => self.authorize(id, *customer, ask),
             Command::Release { id, customer } => self.release(id, *customer),
-            Command::Use { event } => self.use_one(event),
+            Command::Use { event } | Command::UseUp { event } => self.use_one(event),
             Command::UseBatch { events } => self.use_batch(events),
             Command::Void { source, id, reason } => self.void(source, id, reason),
             Command::Advance { to } => self.advance(*to),

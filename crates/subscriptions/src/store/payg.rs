@@ -1,11 +1,12 @@
 //! What accrued on pay-as-you-go and is not invoiced yet.
 
-use db::schema::{credit_accounts, exhaustion_settings, purchases, subscriptions};
+use db::schema::{credit_accounts, exhaustion_settings, payments, purchases, subscriptions, tenants};
 use db::{Connection, Error, Result};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use domain::id::{CustomerId, InvoiceId, TenantId};
+use domain::invoice::PaymentStatus;
 use domain::payg::Pico;
 use domain::subscription::Status;
 use domain::usage::TokenKind;
@@ -15,7 +16,7 @@ use uuid::Uuid;
 use super::{by_name, to_i32, to_u32};
 use crate::auto_top_up::topping_up;
 use crate::exhaustion::{Settings, TopUpSettings};
-use crate::subscription::PurchaseStatus;
+use crate::subscription::{PurchaseKind, PurchaseStatus};
 
 /// The money that the tokens of one model and kind came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -224,6 +225,30 @@ pub async fn has_automatic_in_flight(
         .filter(purchases::customer_id.eq(customer.uuid()))
         .filter(purchases::is_automatic)
         .filter(purchases::status.eq(PurchaseStatus::Pending.name()));
+    Ok(diesel::select(diesel::dsl::exists(found)).get_result(tx).await?)
+}
+
+/// Whether a test tenant's clock is past `now`: another request or job is ahead of this one.
+pub async fn has_moved_on(tx: &mut Connection, tenant: TenantId, now: Timestamp) -> Result<bool> {
+    let ahead = tenants::table.find(tenant.uuid()).filter(tenants::clock_at.gt(now));
+    Ok(diesel::select(diesel::dsl::exists(ahead)).get_result(tx).await?)
+}
+
+/// Whether the customer's renewal is being paid at this moment: the provider is asked, or will be.
+pub async fn is_renewal_collected(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+) -> Result<bool> {
+    let found = purchases::table
+        .inner_join(payments::table.on(
+            payments::tenant_id.eq(purchases::tenant_id).and(payments::invoice_id.eq(purchases::invoice_id)),
+        ))
+        .filter(purchases::tenant_id.eq(tenant.uuid()))
+        .filter(purchases::customer_id.eq(customer.uuid()))
+        .filter(purchases::kind.eq(PurchaseKind::Renewal.name()))
+        .filter(purchases::status.eq(PurchaseStatus::Pending.name()))
+        .filter(payments::status.eq(PaymentStatus::Created.name()));
     Ok(diesel::select(diesel::dsl::exists(found)).get_result(tx).await?)
 }
 

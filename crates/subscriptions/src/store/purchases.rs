@@ -6,8 +6,9 @@ use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use domain::dispute::DisputeState;
-use domain::id::{CustomerId, GrantId, InvoiceId, PurchaseId, SubscriptionId, TenantId};
+use domain::id::{CustomerId, GrantId, InvoiceId, PaymentId, PurchaseId, SubscriptionId, TenantId};
 use domain::invoice::PaymentStatus;
+use domain::refund::YearPart;
 use domain::{Credits, Refusal, Timestamp};
 use uuid::Uuid;
 
@@ -201,29 +202,33 @@ pub async fn applied_in_cycle(
     rows.into_iter().map(Purchase::try_from).collect()
 }
 
-/// What paid for the running year of a subscription, its upgrades included, and has gone back in part: the Credits a cycle
-/// that it bought, what was paid, and what of that has gone back, in minor units.
-pub async fn refunded_in_year(
+/// What had paid for a cycle of a subscription's year, its upgrades included, when that cycle began: each payment with its
+/// part. `paid_with` is the cycle that the year was paid with.
+pub async fn parts_of_year(
     tx: &mut Connection,
     tenant: TenantId,
     subscription: SubscriptionId,
     paid_with: u32,
-) -> Result<Vec<(Credits, i64, i64)>> {
-    let rows: Vec<(i64, i64, i64)> = purchases::table
+    cycle: u32,
+) -> Result<Vec<(PaymentId, YearPart)>> {
+    let rows: Vec<(Uuid, i64, i64, i64)> = purchases::table
         .inner_join(payments::table.on(
             payments::tenant_id.eq(purchases::tenant_id).and(payments::invoice_id.eq(purchases::invoice_id)),
         ))
         .filter(purchases::tenant_id.eq(tenant.uuid()))
         .filter(purchases::subscription_id.eq(subscription.uuid()))
         .filter(purchases::cycle_number.ge(to_i32(paid_with)?))
+        .filter(purchases::cycle_number.lt(to_i32(cycle)?))
         .filter(purchases::status.eq(PurchaseStatus::Applied.name()))
         .filter(payments::status.eq(PaymentStatus::Succeeded.name()))
-        .filter(payments::refunded_minor.gt(0))
-        .select((purchases::credits, payments::amount_minor, payments::refunded_minor))
+        .select((payments::payment_id, purchases::credits, payments::amount_minor, payments::refunded_minor))
         .load(tx)
         .await?;
-    let all = rows.into_iter().map(|(credits, paid, back)| Ok((Credits::new(credits)?, paid, back)));
-    all.collect()
+    let part = |(payment, credits, paid_minor, refunded_minor)| {
+        let credits = Credits::new(credits)?;
+        Ok((PaymentId::from_uuid(payment), YearPart { credits, paid_minor, refunded_minor }))
+    };
+    rows.into_iter().map(part).collect()
 }
 
 /// Those of these subscriptions whose current cycle has been paid for. A year whose money has gone back, by a refund of
