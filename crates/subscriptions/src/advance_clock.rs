@@ -70,7 +70,11 @@ impl Subscriptions {
             let progress = self.run_all(scope, Locked::Wait).await?;
             total.add(&progress);
             let collected = self.collect_uncollected(scope).await?;
-            if progress.is_zero() && !collected {
+            if !progress.is_zero() || collected {
+                continue;
+            }
+            // Again: a top-up that was put off, since another request collected a renewal, may be due now that it is paid.
+            if !self.top_up_all(scope).await? {
                 return Ok(total);
             }
         }

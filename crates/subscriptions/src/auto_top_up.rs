@@ -16,25 +16,32 @@ use crate::{Subscriptions, store};
 
 impl Subscriptions {
     /// Buys one if the customer is set to, is down to where one is bought, and may: else nothing happens. Where that was not
-    /// enough, another one.
-    pub(crate) async fn top_up_automatically(&self, scope: &TenantScope, customer: CustomerId) -> Result<()> {
+    /// enough, another one. Whether any was bought.
+    pub(crate) async fn top_up_automatically(
+        &self,
+        scope: &TenantScope,
+        customer: CustomerId,
+    ) -> Result<bool> {
         let history = self.catalogs.history(scope.tenant).await?;
-        let Some(catalog) = history.at(scope.now) else { return Ok(()) };
+        let Some(catalog) = history.at(scope.now) else { return Ok(false) };
+        let mut any_bought = false;
         loop {
             let bought =
                 self.db.transaction(scope.tenant, async |tx| buy(tx, scope, catalog, customer).await).await?;
-            let Some(Bought { invoice, accounts }) = bought else { return Ok(()) };
+            let Some(Bought { invoice, accounts }) = bought else { return Ok(any_bought) };
+            any_bought = true;
             self.publish(scope, accounts).await;
             self.collect_in_flight(scope, invoice).await?;
             if self.sold(scope, invoice).await?.sale.granted_at.is_none() {
-                return Ok(());
+                return Ok(any_bought);
             }
         }
     }
 
     /// The same for all who wait for one: a cool-off that is over, a cycle that is new, a job that was lost.
-    pub(crate) async fn top_up_all(&self, scope: &TenantScope) -> Result<()> {
+    pub(crate) async fn top_up_all(&self, scope: &TenantScope) -> Result<bool> {
         let tenant = scope.tenant;
+        let mut any_bought = false;
         let mut after = None;
         loop {
             let waiting = self
@@ -43,12 +50,13 @@ impl Subscriptions {
                     store::payg::waiting_for_top_up(tx, tenant, scope.now, after, BATCH).await
                 })
                 .await?;
-            let Some(last) = waiting.last() else { return Ok(()) };
+            let Some(last) = waiting.last() else { return Ok(any_bought) };
             after = Some(*last);
             for customer in waiting {
-                if let Err(error) = self.top_up_automatically(scope, customer).await {
+                match self.top_up_automatically(scope, customer).await {
+                    Ok(is_bought) => any_bought |= is_bought,
                     // The others go on; this one waits for the next run.
-                    tracing::warn!(%customer, %error, "no top-up was bought");
+                    Err(error) => tracing::warn!(%customer, %error, "no top-up was bought"),
                 }
             }
         }

@@ -120,7 +120,9 @@ mod tests {
             }
         }
         assert!(principal(Access::Key(Arc::new([]))).require(Scope::Read).is_err());
-        assert!(principal(Access::Key(Arc::new([Scope::Usage, Scope::Billing]))).require(Scope::Read).is_err());
+        assert!(
+            principal(Access::Key(Arc::new([Scope::Usage, Scope::Billing]))).require(Scope::Read).is_err()
+        );
     }
 
     #[test]
@@ -132,7 +134,10 @@ mod tests {
         for scope in Scope::ALL {
             assert!(token.require(scope).is_err(), "{scope:?}");
             let may_read = matches!(scope, Scope::Read | Scope::Admin);
-            assert_eq!(principal(Access::Key(Arc::new([scope]))).may_read_customer(customer(1)).is_ok(), may_read);
+            assert_eq!(
+                principal(Access::Key(Arc::new([scope]))).may_read_customer(customer(1)).is_ok(),
+                may_read
+            );
         }
     }
 

@@ -233,6 +233,7 @@ impl Seed {
                 false => self.do_once(&command).await,
             };
             self.note(&command, None, outcome);
+            self.after(&command, None).await;
         }
     }
 

@@ -248,7 +248,9 @@ pub async fn is_renewal_collected(
         .filter(purchases::customer_id.eq(customer.uuid()))
         .filter(purchases::kind.eq(PurchaseKind::Renewal.name()))
         .filter(purchases::status.eq(PurchaseStatus::Pending.name()))
-        .filter(payments::status.eq(PaymentStatus::Created.name()));
+        .filter(payments::status.eq(PaymentStatus::Created.name()))
+        // One that has taken another amount waits for an operator.
+        .filter(payments::mismatch_minor.is_null());
     Ok(diesel::select(diesel::dsl::exists(found)).get_result(tx).await?)
 }
 
