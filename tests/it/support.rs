@@ -84,7 +84,7 @@ impl World {
         let pem = TokenKey::generate().unwrap();
         write_private(&dir.join("token-key.pem"), pem.as_bytes());
         write_private(&dir.join("secret"), &stores.secret());
-        let tenants = Tenants::new(stores.db(), TokenKey::from_pem(&pem).unwrap());
+        let tenants = Tenants::new(stores.connected_db().await, TokenKey::from_pem(&pem).unwrap());
         let (tenant, key) = add_tenant(&stores, &tenants, policies, zone).await;
         World { stores, tenants, tenant, key, stripe_api: None, dir }
     }
@@ -98,7 +98,7 @@ impl World {
         }
         let stores = self.stores.copy(redis).await;
         let pem = std::fs::read_to_string(dir.join("token-key.pem")).unwrap();
-        let tenants = Tenants::new(stores.db(), TokenKey::from_pem(&pem).unwrap());
+        let tenants = Tenants::new(stores.connected_db().await, TokenKey::from_pem(&pem).unwrap());
         let World { tenant, key, stripe_api, .. } = self;
         World { stores, tenants, tenant: *tenant, key: key.clone(), stripe_api: stripe_api.clone(), dir }
     }
@@ -310,7 +310,7 @@ async fn add_tenant(
     let scope = tenants.scope(tenant).await.unwrap();
     tenants.set_clock(&scope, start).await.unwrap();
     let reference = catalog::parse(catalog::REFERENCE).unwrap();
-    Catalogs::new(stores.db()).publish(tenant, reference, start, start).await.unwrap();
+    Catalogs::new(stores.connected_db().await).publish(tenant, reference, start, start).await.unwrap();
     let key = tenants.issue_key(tenant, "admin", &[Scope::Admin]).await.unwrap().secret;
     (tenant, key)
 }

@@ -90,6 +90,17 @@ impl Stores {
         .expect("a pool")
     }
 
+    /// The same, connected: on a busy machine that may take longer than a request waits for it.
+    pub async fn connected_db(&self) -> Db {
+        let db = self.db();
+        for _ in 0..30 {
+            if db.all_tenants_transaction(async |_| Ok(())).await.is_ok() {
+                break;
+            }
+        }
+        db
+    }
+
     /// The secret that this test's servers share: nobody else's, so that tests with databases of their own
     /// can share a Redis. Of 32 bytes.
     pub fn secret(&self) -> Vec<u8> {
