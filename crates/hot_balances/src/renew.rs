@@ -41,13 +41,12 @@ impl HotBalances {
             .arg(name(id))
             .arg(expires_at.timestamp_micros())
             .arg(micros(KEEP_ENDED));
-        let mut answer: Vec<Vec<u8>> = self.run(|connection| call.run(connection)).await?;
-        answer.resize(3, Vec::new());
-        let [projection, what, known] = &answer[..] else { unreachable!("three parts") };
-        match self.read_renew_answer(projection, (what, known), account, epoch, id) {
+        let (projection, what, known): (Vec<u8>, Vec<u8>, Vec<u8>) =
+            self.run(|connection| call.run(connection)).await?;
+        match self.read_renew_answer(&projection, (&what, &known), account, epoch, id) {
             Some(answer) => Ok(answer),
             None => {
-                self.drop_forged(account, epoch, projection, &[]).await?;
+                self.drop_forged(account, epoch, &projection, &[]).await?;
                 Ok(RenewAnswer::Miss { is_loaded: true })
             }
         }

@@ -34,6 +34,18 @@ fn credits(count: i64) -> Credits {
     Credits::new(count).unwrap()
 }
 
+/// An account as of its first version, with 100 Credits.
+fn first_version() -> Projection {
+    Projection {
+        version: 1,
+        available: credits(100),
+        valid_until: None,
+        refills_at: None,
+        cycle_ends_at: None,
+        exhaustion: None,
+    }
+}
+
 async fn given(stores: Stores) -> Given {
     let db = stores.db();
     let (tenant, customer) = (TenantId::from_uuid(Uuid::now_v7()), CustomerId::from_uuid(Uuid::now_v7()));
@@ -548,14 +560,7 @@ async fn what_was_read_before_a_change_is_not_loaded_after_it() {
     let key = hot_balances::AccountKey { tenant, customer: given.customer };
     let hot = HotBalances::new(&given.stores.redis_url, &given.stores.secret()).unwrap();
     let epoch = hot_balances::Epoch(1);
-    let old = hot_balances::Projection {
-        version: 1,
-        available: credits(100),
-        valid_until: None,
-        refills_at: None,
-        cycle_ends_at: None,
-        exhaustion: None,
-    };
+    let old = first_version();
     // A load has read version 1; before it writes, another server charges 90 and publishes.
     given.charge(&given.scope, 90, None).await;
     hot.fill(key, epoch, &old, FillHolds::All(&[])).await.unwrap();
@@ -667,14 +672,7 @@ async fn redis_is_told_in_an_epoch_that_has_not_settled_for_whoever_tells() {
     lone.servers().start_redis().unwrap();
     let (server, hot) = (given.other_ledger(), given.hot());
     let account = AccountKey { tenant: given.scope.tenant, customer: given.customer };
-    let old = Projection {
-        version: 1,
-        available: credits(100),
-        valid_until: None,
-        refills_at: None,
-        cycle_ends_at: None,
-        exhaustion: None,
-    };
+    let old = first_version();
     // As soon as an epoch has begun with Redis, another server loads the account in it.
     let loading = async {
         for asked in 0.. {

@@ -1,22 +1,22 @@
 -- Lets a live hold run until later; never until earlier. Moves no balance.
 -- KEYS: marker, balance
 -- ARGV: epoch, now, ':ID', expires at, how long one is kept past its expiry
--- Answers the projection, or '', then 'renewed' or 'ended' with the hold, or 'unknown', 'out' (loaded, and run
--- out), 'miss' or 'lost'.
+-- Answers the projection, or ''; 'renewed', 'ended', 'unknown', 'out' (loaded, and run out), 'miss' or 'lost'; and the
+-- hold of the first two.
 local balance = KEYS[2]
 local live, holds = balance .. ':live', balance .. ':holds'
 if call('GET', KEYS[1]) ~= ARGV[1] then
-    return {'', 'lost'}
+    return {'', 'lost', ''}
 end
 local id = ARGV[3]
 local here = call('HMGET', balance, 'projection', id)
 local projection, young = here[1], here[2]
 if not projection then
-    return {'', 'miss'}
+    return {'', 'miss', ''}
 end
 local known = young or call('HGET', holds, id)
 if not known then
-    return {projection, 'unknown'}
+    return {projection, 'unknown', ''}
 end
 local now, renewed_until = tonumber(ARGV[2]), tonumber(ARGV[4])
 local credits, counts_until, granted_at, expires_at = unpacked('<i7i7i7i7', known)
@@ -25,7 +25,7 @@ if not is_live(known) or expires_at <= now then
 end
 local version, _, valid_until, cycle_ends_at = read_projection(projection)
 if not version or now >= valid_until then
-    return {projection, 'out'}
+    return {projection, 'out', ''}
 end
 
 if renewed_until <= expires_at then
