@@ -27,6 +27,15 @@ impl Error {
         Error::Fault(what.into().into())
     }
 
+    /// The same, for each of those that shared the work that failed.
+    pub fn to_each(&self) -> Error {
+        match self {
+            Error::Refused(refusal) => Error::Refused(refusal.clone()),
+            Error::Unavailable(why) => Error::Unavailable(why.clone()),
+            Error::Fault(source) => Error::broken(source.to_string()),
+        }
+    }
+
     pub(crate) fn past_deadline(deadline: Duration) -> Error {
         Error::Unavailable(format!("a transaction took longer than {} ms", deadline.as_millis()))
     }

@@ -30,17 +30,17 @@ pub struct HoldRequest {
 /// What came of asking for a hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HoldAnswer {
-    /// Granted now.
-    Held { hold: Hold, version: i64 },
+    /// Granted now, on a projection that is good until then.
+    Held { hold: Hold, version: i64, valid_until: Option<Timestamp> },
     /// This id was granted before.
     Known { known: KnownHold, version: i64 },
     /// Not even the prompt fits into what is `unheld`.
     Short {
         unheld: Credits,
-        version: i64,
         refills_at: Option<Timestamp>,
         /// How the customer goes on without Credits; the tenant's policy where none.
         exhaustion: Option<Exhaustion>,
+        valid_until: Option<Timestamp>,
     },
     /// Redis does not have the account, or what it has is no longer good.
     Miss {
@@ -167,10 +167,10 @@ fn read_answer(
         b"out" if is_dropped => return Some(HoldAnswer::Miss { is_loaded: true }),
         _ => {}
     }
-    let Projection { version, refills_at, cycle_ends_at, exhaustion, .. } = *projection?;
+    let Projection { version, refills_at, cycle_ends_at, exhaustion, valid_until, .. } = *projection?;
     if let Value::Int(credits) = answer {
         let hold = request.hold(account.customer, Credits::new(*credits).ok()?, cycle_ends_at);
-        return Some(HoldAnswer::Held { hold, version });
+        return Some(HoldAnswer::Held { hold, version, valid_until });
     }
     if text == b"out" {
         return Some(HoldAnswer::Miss { is_loaded: true });
@@ -182,7 +182,7 @@ fn read_answer(
         }
         (b"short", unheld) => {
             let unheld = Unpacked(unheld).credits()?;
-            Some(HoldAnswer::Short { unheld, version, refills_at, exhaustion })
+            Some(HoldAnswer::Short { unheld, refills_at, exhaustion, valid_until })
         }
         _ => None,
     }

@@ -65,7 +65,7 @@ pub use renew::RenewAnswer;
 pub use tell::{News, Told};
 
 use connection::{Connected, Connection, Connections, Target};
-use gather::Gathered;
+use gather::{Gathered, gathered};
 use keys::Markers;
 use mac::MacKey;
 use scripts::Scripts;
@@ -117,7 +117,8 @@ impl HotBalances {
             Target::One(_) => Markers::one(&mac_key),
             Target::Cluster(_) => Markers::per_slot(&mac_key),
         };
-        let (connections, scripts, gathered) = Default::default();
+        let (connections, scripts) = Default::default();
+        let gathered = gathered();
         Ok(HotBalances(Arc::new(Shared { target, connections, scripts, mac_key, markers, gathered })))
     }
 

@@ -9,6 +9,7 @@ use domain::{Credits, Refusal, TenantScope, Timestamp};
 use hot_balances::{AccountKey, Away, Epoch, HoldAnswer, HoldRequest, KnownHold};
 
 use crate::hot_gate::{Decider, Lease, SETTLE};
+use crate::load::Wanted;
 use crate::store::HotState;
 use crate::{Ledger, lock, still_changing, store};
 
@@ -132,8 +133,8 @@ impl Ledger {
     ) -> Result<Hot<HoldOutcome>> {
         let (key, epoch) = (AccountKey { tenant: scope.tenant, customer }, lease.epoch);
         let mut answer = self.hot.hold(key, epoch, request).await;
-        if let Ok(HoldAnswer::Miss { .. }) = answer {
-            match Box::pin(self.load_and_hold(scope, key, epoch, request)).await? {
+        if let Ok(HoldAnswer::Miss { is_loaded }) = answer {
+            match Box::pin(self.load_and_hold(key, epoch, request, is_loaded)).await? {
                 Hot::Decided(decided) => answer = Ok(decided),
                 Hot::Missed => return Ok(Hot::Missed),
                 Hot::Lost => return Ok(Hot::Lost),
@@ -148,7 +149,8 @@ impl Ledger {
             return Ok(Hot::Missed);
         }
         match answer {
-            HoldAnswer::Held { hold, version } => {
+            HoldAnswer::Held { hold, version, valid_until } => {
+                self.load_ahead(key, epoch, valid_until, request.now);
                 self.journal.record_later(scope.tenant, epoch, hold.clone(), request.fingerprint.clone());
                 Ok(Hot::Decided(HoldOutcome::New(Granted { hold, version })))
             }
@@ -160,7 +162,8 @@ impl Ledger {
                 }
                 Ok(Hot::Decided(HoldOutcome::Known { known, version }))
             }
-            HoldAnswer::Short { unheld, refills_at, exhaustion, version: _ } => {
+            HoldAnswer::Short { unheld, refills_at, exhaustion, valid_until } => {
+                self.load_ahead(key, epoch, valid_until, request.now);
                 Ok(Hot::Decided(HoldOutcome::Short(short(request, unheld, refills_at, exhaustion))))
             }
             HoldAnswer::Miss { .. } => Ok(Hot::Missed),
@@ -168,21 +171,20 @@ impl Ledger {
         }
     }
 
-    /// After a miss: loads the account, unless somebody has done it meanwhile, and asks again.
+    /// After a miss: loads the account and asks again.
     async fn load_and_hold(
         &self,
-        scope: &TenantScope,
         key: AccountKey,
         epoch: Epoch,
         request: &HoldRequest,
+        is_loaded: bool,
     ) -> Result<Hot<HoldAnswer>> {
-        // One request loads; those that waited for it find the account there.
-        let _turn = self.loads.turn(key).await;
-        let mut answer = self.hot.hold(key, epoch, request).await;
+        let mut answer = Ok(HoldAnswer::Miss { is_loaded });
         // A second load, where the first one found that the account's holds have to come along.
         for _ in 0..2 {
             let Ok(HoldAnswer::Miss { is_loaded }) = answer else { break };
-            match self.load(scope, key.customer, epoch, is_loaded, Some(&request.id)).await? {
+            let (customer, now, hold) = (key.customer, request.now, Some(request.id.clone()));
+            match self.load(key, epoch, Wanted { customer, now, is_loaded, hold }).await? {
                 Hot::Decided(()) => answer = self.hot.hold(key, epoch, request).await,
                 Hot::Missed => return Ok(Hot::Missed),
                 Hot::Lost => return Ok(Hot::Lost),
@@ -234,8 +236,8 @@ impl Ledger {
         if let Some(known) = store::hold(tx, tenant, customer, &request.id).await?.or(earlier) {
             return Ok(Some((HoldOutcome::Known { known, version }, epoch)));
         }
-        let key = AccountKey { tenant, customer };
-        if let Some(known) = self.left_behind(key, (epoch, left), &request.id, now).await {
+        let named = [(customer, request.id.clone())];
+        if let Some(known) = self.left_behind(tenant, (epoch, left), &named, now).await.pop() {
             store::insert_holds(tx, tenant, &[(known.hold.clone(), known.fingerprint.clone())]).await?;
             return Ok(Some((HoldOutcome::Known { known, version }, epoch)));
         }

@@ -1,79 +1,259 @@
-//! Loads an account into Redis after a miss: once, however many requests miss it at the same time.
+//! Loads accounts into Redis, some dozens in a transaction: those that requests missed, and ahead of time those in use
+//! whose projection runs out soon, so that no request has to wait for that.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use db::Result;
-use domain::TenantScope;
-use domain::id::{CustomerId, ExternalId};
-use hot_balances::{AccountKey, Epoch, FillHolds, Filled};
-use tokio::sync::OwnedMutexGuard;
+use chrono::TimeDelta;
+use db::{Connection, Error, Result};
+use domain::id::{CustomerId, ExternalId, TenantId};
+use domain::{Refusal, Timestamp};
+use futures_util::future::join_all;
+use hot_balances::{AccountKey, Away, Epoch, FillHolds, Filled, KnownHold};
+use lanes::{Caller, Lanes};
+use tokio::sync::oneshot;
 
 use crate::hold::Hot;
-use crate::{Ledger, lock, project, store};
+use crate::{Accounts, Ledger, lock, project, store};
 
-/// The accounts that are being loaded by this server.
-#[derive(Debug, Default)]
-pub(crate) struct Loads(Mutex<HashMap<AccountKey, Arc<tokio::sync::Mutex<()>>>>);
+/// The most accounts that requests share a load of.
+const ACCOUNTS_A_LOAD: usize = 64;
+/// Loads of a tenant at once: while one waits for an account's lock, the others go on.
+const LOADS_MAX: usize = 4;
+/// How long before its end a projection in use is loaded anew.
+const AHEAD: TimeDelta = TimeDelta::seconds(10);
+/// How long those gather: nobody waits for them.
+const GATHER_AHEAD: Duration = Duration::from_millis(100);
+/// Ends that are remembered before those that are past are tidied away.
+const ENDS_KEPT: usize = 65_536;
 
-impl Loads {
-    /// Waits for its turn to load an account; the turn ends when the guard is dropped.
-    pub(crate) async fn turn(&self, account: AccountKey) -> OwnedMutexGuard<()> {
-        let turns = {
-            let mut loads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            // Those that nobody waits for or has are done with.
-            if loads.len() > LOADS_KEPT {
-                loads.retain(|_, turns| Arc::strong_count(turns) > 1);
-            }
-            loads.entry(account).or_default().clone()
-        };
-        turns.lock_owned().await
+/// An account that is to be loaded.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) customer: CustomerId,
+    pub(crate) now: Timestamp,
+    /// Redis has its live holds, and only its balance has run out.
+    pub(crate) is_loaded: bool,
+    /// The hold that is asked for: it may have ended before, and then its id is not free again.
+    pub(crate) hold: Option<ExternalId>,
+}
+
+/// What came of loading one account.
+#[derive(Debug, Clone)]
+pub(crate) enum Loaded {
+    Done,
+    /// It may not authorize, or there is none.
+    Refused(Refusal),
+    /// Redis has been emptied.
+    Lost,
+    Away(Away),
+}
+
+/// Whoever waits for an account.
+struct Missing {
+    wanted: Wanted,
+    answer: oneshot::Sender<Result<Loaded>>,
+}
+
+type LaneKey = (TenantId, Epoch);
+
+/// The accounts that this server is loading.
+pub(crate) struct Loads {
+    missed: Arc<Lanes<LaneKey, Missing>>,
+    ahead: Arc<Lanes<LaneKey, Wanted>>,
+    /// The last end of each account's projection that was seen to come: each is seen to once.
+    ends: Mutex<HashMap<AccountKey, Timestamp>>,
+}
+
+impl Default for Loads {
+    fn default() -> Loads {
+        Loads {
+            missed: Lanes::new(LOADS_MAX, ACCOUNTS_A_LOAD),
+            ahead: Lanes::new(1, ACCOUNTS_A_LOAD),
+            ends: Mutex::default(),
+        }
     }
 }
 
-/// Finished loads that are kept before they are tidied away.
-const LOADS_KEPT: usize = 1_024;
+impl Loads {
+    /// Whether this end of an account's projection is noted for the first time.
+    fn is_first_to_see(&self, account: AccountKey, end: Timestamp, now: Timestamp) -> bool {
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        if ends.len() > ENDS_KEPT {
+            ends.retain(|_, end| *end > now);
+        }
+        ends.insert(account, end) != Some(end)
+    }
+}
 
 impl Ledger {
-    /// Loads an account: its balance, and, where Redis has nothing of it in this epoch, the live holds
-    /// that were granted before. `asked_for` may have ended before: its id is not free again.
-    pub(crate) async fn load(
-        &self,
-        scope: &TenantScope,
-        customer: CustomerId,
-        epoch: Epoch,
-        is_loaded: bool,
-        asked_for: Option<&ExternalId>,
-    ) -> Result<Hot<()>> {
-        let (tenant, now) = (scope.tenant, scope.now);
-        let (key, projection, holds) = self
-            .db
-            .transaction(tenant, async |tx| {
-                let mut accounts = lock(tx, tenant, &[customer]).await?;
-                let account = accounts.get_mut(customer)?;
-                account.check_authorizes()?;
-                let mut holds = Vec::new();
-                if !is_loaded {
-                    holds = self.holds_for_redis(tx, tenant, &[customer], epoch, now).await?;
-                    if let Some(id) = asked_for {
-                        let known = store::hold(tx, tenant, customer, id).await?;
-                        let is_recorded = known.is_some() || holds.iter().any(|known| known.hold.id == *id);
-                        holds.extend(known.filter(|known| known.end.is_some()));
-                        if !is_recorded {
-                            let key = AccountKey { tenant, customer };
-                            let left = store::hot_state(tx).await?.left;
-                            holds.extend(self.left_behind(key, (epoch, left), id, now).await);
-                        }
-                    }
-                }
-                Ok((project::key(tenant, account), project::projection(account, now), holds))
-            })
-            .await?;
-        let holds = if is_loaded { FillHolds::Besides(&holds) } else { FillHolds::All(&holds) };
-        Ok(match self.hot.fill(key, epoch, &projection, holds).await {
-            Ok(Filled::Done) => Hot::Decided(()),
-            Ok(Filled::Lost) => Hot::Lost,
-            Err(away) => Hot::Away(away),
-        })
+    /// Loads an account that Redis does not have, or not any more, together with the others that are missed now.
+    pub(crate) async fn load(&self, account: AccountKey, epoch: Epoch, wanted: Wanted) -> Result<Hot<()>> {
+        let (answer, answered) = oneshot::channel();
+        if let Some(caller) = self.loads.missed.wait((account.tenant, epoch), Missing { wanted, answer }) {
+            tokio::spawn(self.clone().load_missed(caller));
+        }
+        let loaded = answered.await.map_err(|_| Error::broken("a load of accounts was given up"))?;
+        match loaded? {
+            Loaded::Done => Ok(Hot::Decided(())),
+            Loaded::Refused(refusal) => Err(refusal.into()),
+            Loaded::Lost => Ok(Hot::Lost),
+            Loaded::Away(away) => Ok(Hot::Away(away)),
+        }
     }
+
+    async fn load_missed(self, mut caller: Caller<LaneKey, Missing>) {
+        let (tenant, epoch) = caller.key();
+        while let Some(missing) = caller.next_or_leave() {
+            let wanted: Vec<Wanted> = missing.iter().map(|missing| missing.wanted.clone()).collect();
+            let loaded = self.load_accounts(tenant, epoch, &wanted).await;
+            for Missing { wanted, answer } in missing {
+                let of_account = match &loaded {
+                    Ok(loaded) => Ok(loaded.get(&wanted.customer).cloned().unwrap_or_else(unknown)),
+                    Err(error) => Err(error.to_each()),
+                };
+                // Nobody hears it where the request has gone.
+                let _ = answer.send(of_account);
+            }
+        }
+    }
+
+    /// Has an account in use loaded anew where its projection ends soon.
+    pub(crate) fn load_ahead(
+        &self,
+        account: AccountKey,
+        epoch: Epoch,
+        valid_until: Option<Timestamp>,
+        now: Timestamp,
+    ) {
+        let Some(end) = valid_until.filter(|end| *end - now < AHEAD) else { return };
+        if !self.loads.is_first_to_see(account, end, now) {
+            return;
+        }
+        let wanted = Wanted { customer: account.customer, now, is_loaded: true, hold: None };
+        if let Some(caller) = self.loads.ahead.wait((account.tenant, epoch), wanted) {
+            tokio::spawn(self.clone().load_those_ahead(caller));
+        }
+    }
+
+    async fn load_those_ahead(self, mut caller: Caller<LaneKey, Wanted>) {
+        let (tenant, epoch) = caller.key();
+        loop {
+            tokio::time::sleep(GATHER_AHEAD).await;
+            let Some(wanted) = caller.next_or_leave() else { return };
+            // What does not work out is loaded when it is missed.
+            if let Err(error) = self.load_accounts(tenant, epoch, &wanted).await {
+                tracing::debug!(%error, "accounts in use were not loaded ahead of time");
+            }
+        }
+    }
+
+    /// Loads accounts: their balances and, where Redis has nothing of them in this epoch, the live holds that were granted before.
+    /// An account that may not authorize is not loaded.
+    pub(crate) async fn load_accounts(
+        &self,
+        tenant: TenantId,
+        epoch: Epoch,
+        wanted: &[Wanted],
+    ) -> Result<BTreeMap<CustomerId, Loaded>> {
+        let Some(now) = wanted.iter().map(|wanted| wanted.now).max() else { return Ok(BTreeMap::new()) };
+        let (accounts, mut holds) = self
+            .db
+            .transaction(tenant, async |tx| self.read_accounts(tx, tenant, epoch, wanted, now).await)
+            .await?;
+        let mut loaded = BTreeMap::new();
+        let mut ready = Vec::new();
+        for account in accounts.iter() {
+            match account.check_authorizes() {
+                Ok(()) => ready.push((account, holds.remove(&account.customer()))),
+                Err(refusal) => {
+                    loaded.insert(account.customer(), Loaded::Refused(refusal));
+                }
+            }
+        }
+        for some in ready.chunks(project::SIDE_BY_SIDE) {
+            let filling = some.iter().map(async |(account, holds)| {
+                let projection = project::projection(account, now);
+                let holds = holds.as_deref().map_or(FillHolds::Besides(&[]), FillHolds::All);
+                let filled = self.hot.fill(project::key(tenant, account), epoch, &projection, holds).await;
+                let of_account = match filled {
+                    Ok(Filled::Done) => Loaded::Done,
+                    Ok(Filled::Lost) => Loaded::Lost,
+                    Err(away) => Loaded::Away(away),
+                };
+                (account.customer(), of_account)
+            });
+            let filled = join_all(filling).await;
+            let away = filled.iter().find(|(_, of_account)| matches!(of_account, Loaded::Away(_)));
+            let away = away.map(|(_, away)| away.clone());
+            loaded.extend(filled);
+            if let Some(away) = away {
+                // The calls of the others would only wait as long once more.
+                for (account, _) in &ready {
+                    loaded.entry(account.customer()).or_insert_with(|| away.clone());
+                }
+                break;
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// The accounts, locked, and what Redis is to know of the holds of those that it has nothing of.
+    async fn read_accounts(
+        &self,
+        tx: &mut Connection,
+        tenant: TenantId,
+        epoch: Epoch,
+        wanted: &[Wanted],
+        now: Timestamp,
+    ) -> Result<(Accounts, BTreeMap<CustomerId, Vec<KnownHold>>)> {
+        let customers: Vec<CustomerId> = wanted.iter().map(|wanted| wanted.customer).collect();
+        let accounts = lock(tx, tenant, &customers).await?;
+        let anew = || wanted.iter().filter(|wanted| !wanted.is_loaded);
+        let mut holds: BTreeMap<CustomerId, Vec<KnownHold>> =
+            anew().map(|wanted| (wanted.customer, Vec::new())).collect();
+        if holds.is_empty() {
+            return Ok((accounts, holds));
+        }
+        let customers: Vec<CustomerId> = holds.keys().copied().collect();
+        let mut known = self.holds_for_redis(tx, tenant, &customers, epoch, now).await?;
+        let asked_for: BTreeSet<(CustomerId, ExternalId)> =
+            anew().filter_map(|wanted| Some((wanted.customer, wanted.hold.clone()?))).collect();
+        self.add_asked_for(tx, tenant, epoch, asked_for, now, &mut known).await?;
+        for known in known {
+            holds.entry(known.hold.customer).or_default().push(known);
+        }
+        Ok((accounts, holds))
+    }
+
+    /// Adds what else is known of the holds that are asked for: how they ended, or that a server which died had granted them.
+    async fn add_asked_for(
+        &self,
+        tx: &mut Connection,
+        tenant: TenantId,
+        epoch: Epoch,
+        mut asked_for: BTreeSet<(CustomerId, ExternalId)>,
+        now: Timestamp,
+        known: &mut Vec<KnownHold>,
+    ) -> Result<()> {
+        let name = |known: &KnownHold| (known.hold.customer, known.hold.id.clone());
+        let ids: Vec<&str> = asked_for.iter().map(|(_, id)| id.as_str()).collect();
+        let rows = if ids.is_empty() { Vec::new() } else { store::holds_by_id(tx, tenant, &ids).await? };
+        for known in known.iter() {
+            asked_for.remove(&name(known));
+        }
+        let own = rows.into_iter().filter(|row| asked_for.remove(&name(row)) && row.end.is_some());
+        known.extend(own);
+        if !asked_for.is_empty() {
+            let left = store::hot_state(tx).await?.left;
+            let unrecorded: Vec<_> = asked_for.into_iter().collect();
+            known.extend(self.left_behind(tenant, (epoch, left), &unrecorded, now).await);
+        }
+        Ok(())
+    }
+}
+
+fn unknown() -> Loaded {
+    Loaded::Refused(Refusal::NotFound { what: "customer" })
 }

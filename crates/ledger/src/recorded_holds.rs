@@ -58,23 +58,25 @@ impl Ledger {
         Ok(holds)
     }
 
-    /// What Redis has still of a hold that was granted in the epoch that was `left` for this one, by a server that died before
-    /// it had recorded it. By its id alone: Redis also has grants that nobody heard of, by calls that it ran when they
+    /// What Redis has still of holds that were granted in the epoch that was `left` for this one, by a server that died before
+    /// it had recorded them. By their ids alone: Redis also has grants that nobody heard of, by calls that it ran when they
     /// had been given up.
     pub(crate) async fn left_behind(
         &self,
-        account: AccountKey,
+        tenant: TenantId,
         (epoch, left): (Epoch, Option<Epoch>),
-        id: &ExternalId,
+        named: &[(CustomerId, ExternalId)],
         now: Timestamp,
-    ) -> Option<KnownHold> {
-        let left = left.filter(|_| !self.recovered.is_gone(epoch))?;
-        match self.hot.find_left_behind(left, &[(account, id.clone())]).await {
-            Ok(mut found) => found.pop().flatten().filter(|known| known.is_live(now)),
+    ) -> Vec<KnownHold> {
+        let Some(left) = left.filter(|_| !self.recovered.is_gone(epoch)) else { return Vec::new() };
+        let named =
+            named.iter().map(|(customer, id)| (AccountKey { tenant, customer: *customer }, id.clone()));
+        match self.hot.find_left_behind(left, &named.collect::<Vec<_>>()).await {
+            Ok(found) => found.into_iter().flatten().filter(|known| known.is_live(now)).collect(),
             // Not asked again: whoever waits for an answer holds locks.
             Err(_) => {
                 self.recovered.note_gone(epoch);
-                None
+                Vec::new()
             }
         }
     }

@@ -1,16 +1,15 @@
 //! Loads all accounts into Redis again, after it has lost them: in pages, while requests go on.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use db::Result;
+use db::{Connection, Result};
 use domain::TenantScope;
 use domain::id::CustomerId;
-use futures_util::future::try_join_all;
-use hot_balances::{Epoch, FillHolds, Filled, KnownHold};
+use hot_balances::Epoch;
 
 use crate::hot_gate::{Decider, Lease};
-use crate::{Ledger, lock, project, store};
+use crate::load::{Loaded, Wanted};
+use crate::{Ledger, store};
 
 /// Accounts that are locked, read and loaded together.
 const PAGE: i64 = 500;
@@ -35,7 +34,7 @@ impl Ledger {
         self.gate.begun().await;
     }
 
-    /// Loads every account of a tenant into Redis and says how many. Ends early where Redis goes away:
+    /// Loads every account of a tenant that may authorize into Redis and says how many. Ends early where Redis goes away:
     /// what is not loaded then is loaded when it is asked for.
     pub async fn refill(&self, scope: &TenantScope) -> Result<u64> {
         let Some(first) = self.first_lease().await? else { return Ok(0) };
@@ -77,40 +76,31 @@ impl Ledger {
         after: Option<CustomerId>,
     ) -> Result<Page> {
         let (tenant, now) = (scope.tenant, scope.now);
-        let (accounts, holds) = self
-            .db
-            .transaction(tenant, async |tx| {
-                let page = store::accounts_page(tx, tenant, after, PAGE).await?;
-                let accounts = lock(tx, tenant, &page).await?;
-                let mut holds: BTreeMap<CustomerId, Vec<KnownHold>> = BTreeMap::new();
-                for known in self.holds_for_redis(tx, tenant, &page, epoch, now).await? {
-                    holds.entry(known.hold.customer).or_default().push(known);
-                }
-                Ok((accounts, holds))
-            })
-            .await?;
-        let Some(last) = accounts.iter().map(|account| account.customer()).last() else {
-            return Ok(Page::End);
-        };
-        let accounts: Vec<_> = accounts.iter().collect();
-        for some in accounts.chunks(project::SIDE_BY_SIDE) {
-            let filling = some.iter().map(async |account| {
-                let held = holds.get(&account.customer()).map(Vec::as_slice).unwrap_or_default();
-                let key = project::key(tenant, account);
-                self.hot.fill(key, epoch, &project::projection(account, now), FillHolds::All(held)).await
-            });
-            match try_join_all(filling).await {
-                Ok(filled) if filled.contains(&Filled::Lost) => {
+        let page = async |tx: &mut Connection| store::accounts_page(tx, tenant, after, PAGE).await;
+        let customers = self.db.transaction(tenant, page).await?;
+        let Some(last) = customers.last().copied() else { return Ok(Page::End) };
+        let wanted = customers.iter().map(|customer| Wanted {
+            customer: *customer,
+            now,
+            is_loaded: false,
+            hold: None,
+        });
+        let loaded = self.load_accounts(tenant, epoch, &wanted.collect::<Vec<_>>()).await?;
+        let mut accounts = 0;
+        for of_account in loaded.values() {
+            match of_account {
+                Loaded::Done => accounts += 1,
+                Loaded::Refused(_) => {}
+                Loaded::Lost => {
                     self.gate.redis_is_emptied(&self.db, epoch).await?;
                     return Ok(Page::Gone);
                 }
-                Ok(_) => {}
-                Err(away) => {
-                    self.gate.redis_is_away(&self.db, epoch, &away).await?;
+                Loaded::Away(away) => {
+                    self.gate.redis_is_away(&self.db, epoch, away).await?;
                     return Ok(Page::Gone);
                 }
             }
         }
-        Ok(Page::Loaded { last, accounts: accounts.len().try_into().unwrap_or(u64::MAX) })
+        Ok(Page::Loaded { last, accounts })
     }
 }

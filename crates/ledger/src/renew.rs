@@ -8,6 +8,7 @@ use hot_balances::{AccountKey, Epoch, KnownHold, RenewAnswer};
 
 use crate::hold::{Granted, Hot, TRIES_MAX};
 use crate::hot_gate::{Decider, Lease, SETTLE};
+use crate::load::Wanted;
 use crate::store::HotState;
 use crate::{Ledger, lock, still_changing, store};
 
@@ -91,8 +92,8 @@ impl Ledger {
             RenewAnswer::Ended(_) => Hot::Decided(Renewal::Ended),
             RenewAnswer::Unknown => Hot::Decided(Renewal::Unknown),
             RenewAnswer::Miss { is_loaded } => {
-                let _turn = self.loads.turn(key).await;
-                match self.load(scope, customer, epoch, is_loaded, Some(id)).await? {
+                let wanted = Wanted { customer, now: scope.now, is_loaded, hold: Some(id.clone()) };
+                match self.load(key, epoch, wanted).await? {
                     // Asked again with what is loaded now.
                     Hot::Decided(()) | Hot::Missed => Hot::Missed,
                     Hot::Lost => Hot::Lost,
@@ -119,8 +120,8 @@ impl Ledger {
         if found.is_some() {
             return Ok(Hot::Decided(found));
         }
-        let _turn = self.loads.turn(key).await;
-        match self.load(scope, customer, epoch, false, Some(id)).await? {
+        let wanted = Wanted { customer, now: scope.now, is_loaded: false, hold: Some(id.clone()) };
+        match self.load(key, epoch, wanted).await? {
             Hot::Decided(()) => {}
             Hot::Missed => return Ok(Hot::Missed),
             Hot::Lost => return Ok(Hot::Lost),
@@ -151,8 +152,8 @@ impl Ledger {
         let known = match store::hold(tx, tenant, customer, id).await? {
             Some(known) => known,
             None => {
-                let key = AccountKey { tenant, customer };
-                self.left_behind(key, (epoch, left), id, now).await.ok_or_else(not_found)?
+                let named = [(customer, id.clone())];
+                self.left_behind(tenant, (epoch, left), &named, now).await.pop().ok_or_else(not_found)?
             }
         };
         if !known.is_live(now) {

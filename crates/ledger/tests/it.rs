@@ -49,23 +49,36 @@ fn first_version() -> Projection {
 async fn given(stores: Stores) -> Given {
     let db = stores.db();
     let (tenant, customer) = (TenantId::from_uuid(Uuid::now_v7()), CustomerId::from_uuid(Uuid::now_v7()));
-    let (t, c) = (tenant.uuid(), customer.uuid());
     let mut superuser = stores.superuser().await;
     superuser
         .batch_execute(&format!(
-            "insert into tenants (tenant_id, name, mode, zone, created_at) values ('{t}', 'T', 'test', 'UTC', now());
-             insert into customers values ('{t}', '{c}', 'c', null, now())"
+            "insert into tenants (tenant_id, name, mode, zone, created_at)
+             values ('{}', 'T', 'test', 'UTC', now())",
+            tenant.uuid()
         ))
         .await
         .unwrap();
-    db.transaction(tenant, async |tx| ledger::open(tx, tenant, customer, at(0)).await).await.unwrap();
     let scope =
         TenantScope { tenant, mode: TenantMode::Test, zone: Zone::UTC, now: at(0), policies: Arc::default() };
     let ledger = Ledger::new(db.clone(), HotBalances::new(&stores.redis_url, &stores.secret()).unwrap());
-    Given { stores, db, ledger, scope, customer }
+    let given = Given { stores, db, ledger, scope, customer };
+    given.open(customer).await;
+    given
 }
 
 impl Given {
+    /// A customer without Credits.
+    async fn open(&self, customer: CustomerId) {
+        let (tenant, id) = (self.scope.tenant, customer.uuid());
+        let insert =
+            format!("insert into customers values ('{}', '{id}', '{id}', null, now())", tenant.uuid());
+        self.stores.superuser().await.batch_execute(&insert).await.unwrap();
+        self.db
+            .transaction(tenant, async |tx| ledger::open(tx, tenant, customer, at(0)).await)
+            .await
+            .unwrap();
+    }
+
     /// Another server on the same stores.
     fn other_ledger(&self) -> Ledger {
         Ledger::new(self.db.clone(), self.hot())
@@ -565,6 +578,67 @@ async fn what_was_read_before_a_change_is_not_loaded_after_it() {
     given.charge(&given.scope, 90, None).await;
     hot.fill(key, epoch, &old, FillHolds::All(&[])).await.unwrap();
     assert_eq!(given.hold("a", 50, 50).await.map_err(remaining), Err(10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_in_use_is_loaded_anew_before_its_projection_runs_out() {
+    let given = given(Stores::fresh().await).await;
+    given.grant(100, None).await;
+    given.hold("a", 10, 10).await.unwrap();
+    let account = AccountKey { tenant: given.scope.tenant, customer: given.customer };
+    let (hot, epoch) = (given.hot(), Epoch(given.epoch().await));
+    let projection = async || hot.peek(epoch, &[account]).await.unwrap().pop().unwrap().unwrap().projection;
+    let first = projection().await;
+    let runs_out = (first.valid_until.unwrap() - at(0)).num_seconds();
+    assert!((30..=60).contains(&runs_out), "{runs_out}");
+    // Of the second version Redis is told nothing.
+    given.grant_unpublished(50, None).await;
+
+    // 11 seconds before the end nobody looks.
+    assert_eq!(hold(&given.ledger, &given.at(runs_out - 11), given.customer, "b", 10, 10).await, Ok(10));
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    assert_eq!(projection().await, first);
+    // 5 seconds before it a hold has it loaded, without waiting.
+    assert_eq!(hold(&given.ledger, &given.at(runs_out - 5), given.customer, "c", 10, 10).await, Ok(10));
+    let begun = std::time::Instant::now();
+    while projection().await == first {
+        assert!(begun.elapsed().as_secs() < 10, "it was not loaded anew");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let second = projection().await;
+    assert_eq!((second.version, second.available), (2, credits(150)));
+    assert!(second.valid_until.unwrap() >= at(runs_out - 5 + 30), "{second:?}");
+    // Its holds are those of before: 150 - 3 * 10.
+    assert_eq!(
+        hold(&given.ledger, &given.at(runs_out + 1), given.customer, "d", 121, 121).await.map_err(remaining),
+        Err(120)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_accounts_that_are_missed_at_once_each_gets_its_own_answer() {
+    let given = given(Stores::fresh().await).await;
+    given.grant(100, None).await;
+    // 100 without Credits, a stranger, and the one with 100 Credits, asked for 10 twice.
+    let customers: Vec<_> = (0..100).map(|_| CustomerId::from_uuid(Uuid::now_v7())).collect();
+    for customer in &customers {
+        given.open(*customer).await;
+    }
+    let stranger = CustomerId::from_uuid(Uuid::now_v7());
+    let asked = customers.iter().copied().chain([stranger, given.customer, given.customer]);
+    let asking = asked.enumerate().map(|(n, customer)| {
+        let (ledger, scope) = (given.ledger.clone(), given.scope.clone());
+        tokio::spawn(async move { hold(&ledger, &scope, customer, &format!("h{n}"), 10, 10).await })
+    });
+    let mut answers = Vec::new();
+    for asked in asking.collect::<Vec<_>>() {
+        answers.push(asked.await.unwrap());
+    }
+    assert_eq!(answers[100..], [Err(Refusal::NotFound { what: "customer" }), Ok(10), Ok(10)]);
+    for answer in &answers[..100] {
+        assert_eq!(answer.clone().map_err(remaining), Err(0));
+    }
+    assert_eq!(given.hold("more", 81, 81).await.map_err(remaining), Err(80));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -131,17 +131,8 @@ async fn write_and_answer(parts: Arc<Parts>, requests: Vec<Request>, written: on
         }
         Err(error) => {
             for request in requests {
-                let _ = request.reply.send(Err(copy(&error)));
+                let _ = request.reply.send(Err(error.to_each()));
             }
         }
-    }
-}
-
-/// One failure, told to every caller that shared the batch.
-fn copy(error: &Error) -> Error {
-    match error {
-        Error::Refused(refusal) => Error::Refused(refusal.clone()),
-        Error::Unavailable(why) => Error::Unavailable(why.clone()),
-        Error::Fault(source) => Error::broken(source.to_string()),
     }
 }

@@ -215,11 +215,11 @@ async fn gathered_holds_of_many_accounts_each_get_their_own_answer(given: Given)
         let (account, id, answer) = asked.await.unwrap();
         let (n, _) = available[&account];
         match answer {
-            HoldAnswer::Held { hold, version } => {
+            HoldAnswer::Held { hold, version, .. } => {
                 assert_eq!((hold.id, hold.customer, version), (id, account.customer, n));
                 *granted.entry(account).or_default() += hold.credits.get();
             }
-            HoldAnswer::Short { unheld, version, .. } => assert_eq!((unheld, version), (credits(0), n)),
+            HoldAnswer::Short { unheld, .. } => assert_eq!(unheld, credits(0)),
             answer => assert_eq!((answer, n % 3), (UNLOADED, 0)),
         }
     }

@@ -33,13 +33,13 @@ async fn a_hold_takes_the_estimate_or_all_that_is_left_or_nothing(given: Given) 
     assert_eq!(given.hold("c", 2, 1).await, Err(0), "nothing is left");
     assert_eq!(given.hold("free", 0, 0).await, Ok(0), "what costs nothing is never refused");
     let short = given.ask(&request("d", 2, 1, 0)).await;
-    let (refills_at, exhaustion) = (Some(at(1_000)), Some(Exhaustion::Payg));
-    assert_eq!(short, HoldAnswer::Short { unheld: credits(0), version: 1, refills_at, exhaustion });
+    let (refills_at, exhaustion, valid_until) = (Some(at(1_000)), Some(Exhaustion::Payg), Some(at(60)));
+    assert_eq!(short, HoldAnswer::Short { unheld: credits(0), refills_at, exhaustion, valid_until });
 }
 
 async fn the_same_id_answers_the_same_hold(given: Given) {
     let first = request("a", 60, 50, 0);
-    let HoldAnswer::Held { hold, version: 1 } = given.ask(&first).await else { panic!() };
+    let HoldAnswer::Held { hold, version: 1, .. } = given.ask(&first).await else { panic!() };
     assert_eq!(hold, first.hold(given.account.customer, credits(60), None));
     // Another request under the same id, when nothing is left for it: the ledger tells them apart.
     given.publish(&balance(2, 60), &[]).await;
