@@ -6,12 +6,13 @@
 //! are collected here, because the job that else would do it waits for a minute of real time.
 
 use chrono::Duration;
-use db::{Error, Result};
+use db::Result;
 use domain::scope::TenantMode;
 use domain::time::truncate_to_micros;
 use domain::{Refusal, TenantScope, Timestamp};
 use futures_util::{StreamExt, stream};
 
+use crate::auto_top_up::TopUps;
 use crate::roll_over::{BATCH, COLLECTED_AT_ONCE, Progress};
 use crate::store::due::Locked;
 use crate::{Subscriptions, store};
@@ -48,24 +49,24 @@ impl Subscriptions {
                 .transaction(tenant, async |tx| store::due::next_instant(tx, tenant, now).await)
                 .await?;
             let next = next.filter(|instant| *instant <= to).unwrap_or(to);
-            scope = self.set_clock(&scope, next, to).await?;
+            scope = self.move_on(&scope, next, to).await?;
         }
     }
 
-    /// Sets the clock; where another request is ahead of this one, goes on from where that is.
-    async fn set_clock(&self, scope: &TenantScope, next: Timestamp, to: Timestamp) -> Result<TenantScope> {
-        match self.tenants.set_clock(scope, next).await {
-            Err(Error::Refused(Refusal::ClockMovesBack)) => {
-                let ahead = self.tenants.scope(scope.tenant).await?;
-                if ahead.now <= to { Ok(ahead) } else { Err(Refusal::ClockMovesBack.into()) }
-            }
-            answer => answer,
+    /// Moves the clock on; where another request has done that already, goes on from where it stands: what is due there may
+    /// be in that one's hands, and no longer be seen as due from here.
+    async fn move_on(&self, scope: &TenantScope, next: Timestamp, to: Timestamp) -> Result<TenantScope> {
+        if let Some(moved) = self.tenants.move_clock_on(scope, next).await? {
+            return Ok(moved);
         }
+        let ahead = self.tenants.scope(scope.tenant).await?;
+        if ahead.now <= to { Ok(ahead) } else { Err(Refusal::ClockMovesBack.into()) }
     }
 
     /// Runs until nothing is due at this instant, nor in anybody's hands.
     async fn finish_instant(&self, scope: &TenantScope) -> Result<Progress> {
         let mut total = Progress::default();
+        let mut were_in_flight = Vec::new();
         loop {
             let progress = self.run_all(scope, Locked::Wait).await?;
             total.add(&progress);
@@ -74,9 +75,15 @@ impl Subscriptions {
                 continue;
             }
             // Again: a top-up that was put off, since another request collected a renewal, may be due now that it is paid.
-            if !self.top_up_all(scope).await? {
+            let TopUps { any_bought, in_flight, unavailable } = self.top_up_all(scope).await?;
+            if let Some(error) = unavailable {
+                return Err(error);
+            }
+            // One that another request is buying may not be enough; one that is still there has nobody decided.
+            if !any_bought && in_flight == were_in_flight {
                 return Ok(total);
             }
+            were_in_flight = in_flight;
         }
     }
 

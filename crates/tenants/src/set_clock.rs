@@ -20,6 +20,22 @@ impl Tenants {
     /// on the way is for the caller to bring about. Refused with `not-a-test-tenant` or
     /// `clock-moves-back`.
     pub async fn set_clock(&self, scope: &TenantScope, to: Timestamp) -> Result<TenantScope> {
+        self.write_clock(scope, to, |_| true).await?.ok_or_else(|| Refusal::ClockMovesBack.into())
+    }
+
+    /// The same from the instant that `scope` stands at; `None` where the clock is past that already, by another request:
+    /// what was read there may be over.
+    pub async fn move_clock_on(&self, scope: &TenantScope, to: Timestamp) -> Result<Option<TenantScope>> {
+        self.write_clock(scope, to, |clock_at| clock_at == scope.now).await
+    }
+
+    /// `None` where the clock stands where it `may` not be moved from.
+    async fn write_clock(
+        &self,
+        scope: &TenantScope,
+        to: Timestamp,
+        may: impl Fn(Timestamp) -> bool + Send + Sync,
+    ) -> Result<Option<TenantScope>> {
         let to = domain::time::truncate_to_micros(to);
         let settings = self
             .db
@@ -27,6 +43,9 @@ impl Tenants {
                 let mut settings = store::lock_settings(tx, scope.tenant).await?;
                 if settings.mode != TenantMode::Test {
                     return Err(Refusal::NotATestTenant.into());
+                }
+                if settings.clock_at.is_some_and(|clock_at| !may(clock_at)) {
+                    return Ok(None);
                 }
                 if settings.clock_at.is_some_and(|clock_at| to < clock_at) {
                     return Err(Refusal::ClockMovesBack.into());
@@ -36,9 +55,9 @@ impl Tenants {
                 }
                 store::set_clock(tx, scope.tenant, to).await?;
                 settings.clock_at = Some(to);
-                Ok(settings)
+                Ok(Some(settings))
             })
             .await?;
-        Ok(settings.scope())
+        Ok(settings.map(|settings| settings.scope()))
     }
 }

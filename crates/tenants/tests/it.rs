@@ -258,6 +258,18 @@ async fn a_test_clock_stands_where_it_was_set_and_moves_forward_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_two_who_move_a_clock_on_from_one_instant_one_does() {
+    let given = given().await;
+    let from = given.tenants.set_clock(&given.scope().await, at(5)).await.unwrap();
+    let moved = given.tenants.move_clock_on(&from, at(6)).await.unwrap();
+    assert_eq!(moved.map(|scope| scope.now), Some(at(6)));
+    // What the other one read at the fifth second may have been done since: it does not pass over the sixth.
+    let other = given.tenants.move_clock_on(&from, at(7)).await.unwrap();
+    assert_eq!(other.map(|scope| scope.now), None);
+    assert_eq!(given.tenants.scope(from.tenant).await.unwrap().now, at(6));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_customer_is_born_with_an_empty_credit_account() {
     #[derive(Debug, PartialEq, QueryableByName)]
     struct Account {

@@ -5,7 +5,7 @@ use db::{Connection, Error, Result};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
-use domain::id::{CustomerId, InvoiceId, TenantId};
+use domain::id::{CustomerId, InvoiceId, PurchaseId, TenantId};
 use domain::invoice::PaymentStatus;
 use domain::payg::Pico;
 use domain::subscription::Status;
@@ -214,18 +214,22 @@ pub async fn set_settings(
     Ok(())
 }
 
-/// Whether an automatic top-up of the customer waits for its payment.
-pub async fn has_automatic_in_flight(
+/// The customer's automatic top-up that waits for its payment.
+pub async fn automatic_in_flight(
     tx: &mut Connection,
     tenant: TenantId,
     customer: CustomerId,
-) -> Result<bool> {
-    let found = purchases::table
+) -> Result<Option<PurchaseId>> {
+    let found: Option<Uuid> = purchases::table
         .filter(purchases::tenant_id.eq(tenant.uuid()))
         .filter(purchases::customer_id.eq(customer.uuid()))
         .filter(purchases::is_automatic)
-        .filter(purchases::status.eq(PurchaseStatus::Pending.name()));
-    Ok(diesel::select(diesel::dsl::exists(found)).get_result(tx).await?)
+        .filter(purchases::status.eq(PurchaseStatus::Pending.name()))
+        .select(purchases::purchase_id)
+        .first(tx)
+        .await
+        .optional()?;
+    Ok(found.map(PurchaseId::from_uuid))
 }
 
 /// Whether a test tenant's clock is past `now`: another request or job is ahead of this one.
