@@ -35,6 +35,9 @@ pub fn stripe_names() -> impl Iterator<Item = String> {
     })
 }
 
+/// What a charge takes instead of its amount, in minor units: a top-up costs 1.00 or 1.11.
+const TAKEN: [i64; 6] = [1, 99, 101, 110, 112, 25_001];
+
 /// How often each kind is chosen.
 const WEIGHTS: [(u64, &str); 45] = [
     (3, "create-customer"),
@@ -185,7 +188,7 @@ impl Generator {
                 let numbers = 0..model.invoices.len();
                 let taken: Vec<usize> = numbers.filter(|number| model.is_taken_instead(*number)).collect();
                 match taken.is_empty() {
-                    true => self.pay_another_amount(model),
+                    true => self.top_up_over_another_amount(model),
                     false => Command::GiveBackInstead { invoice: self.random.of(&taken) },
                 }
             }
@@ -346,9 +349,49 @@ impl Generator {
             return self.of_kind("create-customer", model);
         }
         let customer = self.random.index(model.customers.len());
-        // The top-up costs 1.00 or 1.11.
-        let taken = self.random.of(&[1, 99, 101, 110, 112, 25_000]);
-        Command::PayAnotherAmount { customer, method: stripe_method("succeeds", None, customer), taken }
+        let method = stripe_method("succeeds", None, customer);
+        let taken = self.random.of(&TAKEN);
+        let renewing =
+            (0..model.subscriptions.len()).filter_map(|number| Some((number, model.charged_next(number)?)));
+        let renewing: Vec<(usize, Micros)> = renewing.collect();
+        let of = match self.random.below(10) {
+            0..6 if !renewing.is_empty() => {
+                let (subscription, to) = self.random.of(&renewing);
+                if !model.subscriptions[subscription].method.starts_with("pm_stripe_succeeds") {
+                    let method = stripe_method("succeeds", None, owner(model, subscription));
+                    return Command::SetMethod { subscription, method };
+                }
+                Command::Advance { to }
+            }
+            0..3 => {
+                let subscription = self.one_that(model, |own| own.status == "active");
+                let method = Some(stripe_method("succeeds", None, owner(model, subscription)));
+                let plan = self.higher_plan(model, subscription);
+                match owner(model, subscription) {
+                    NOWHERE => return self.of_kind("subscribe", model),
+                    _ => Command::Upgrade { subscription, plan, quote: None, method },
+                }
+            }
+            3..6 => Command::Subscribe {
+                customer,
+                plan: self.random.of(&PLANS).to_owned(),
+                currency: "USD",
+                method,
+                promotion: None,
+                annual: self.random.percent(25),
+            },
+            _ => return self.top_up_over_another_amount(model),
+        };
+        Command::PayAnotherAmount { of: Box::new(of), taken }
+    }
+
+    /// One that nothing is in the way of.
+    fn top_up_over_another_amount(&mut self, model: &Model) -> Command {
+        let taken = self.random.of(&TAKEN);
+        match self.buy_with(model, "succeeds") {
+            of @ Command::BuyTopUp { .. } => Command::PayAnotherAmount { of: Box::new(of), taken },
+            other => other,
+        }
     }
 
     /// A parked account; now and then one that is not.
@@ -357,7 +400,7 @@ impl Generator {
             (0..model.customers.len()).filter(|number| model.customers[*number].is_parked).collect();
         let customer = match parked.is_empty() {
             true if model.customers.is_empty() || self.random.percent(60) => {
-                return self.pay_another_amount(model);
+                return self.top_up_over_another_amount(model);
             }
             true => self.random.index(model.customers.len()),
             false => self.random.of(&parked),

@@ -87,6 +87,11 @@ impl Account {
         self.double.fault(Call::CreateIntent, Fault::TakeInstead(amount));
     }
 
+    /// Nothing goes wrong with the next charge.
+    pub fn forget_trouble(&self) {
+        self.double.forget_faults();
+    }
+
     /// The payment of an invoice that somebody still has to decide is decided.
     pub fn decide(&self, invoice: &str, succeeds: bool) {
         for intent in self.double.intents().iter().filter(|intent| is_of(intent, invoice)) {

@@ -129,6 +129,10 @@ impl Seed {
 
     /// What is in force only a moment later.
     async fn after(&mut self, command: &Command, fault: Option<Fault>) {
+        if let Command::PayAnotherAmount { .. } = command {
+            // Where it was refused, nothing was charged.
+            self.provider.forget_trouble();
+        }
         // Usage of a month that is over is due at once where no cycle runs any more, and a top-up where the Credits went
         // without being used; a minute's tick would find them.
         let is_at_once = matches!(command, Command::Cancel { at_once: true, .. });
@@ -146,6 +150,7 @@ impl Seed {
                 | "jump"
                 | "decide-payment"
                 | "give-back-instead"
+                | "pay-another-amount"
         );
         if !may_buy || !self.model.has_automatic_top_ups() {
             return;
@@ -189,7 +194,8 @@ impl Seed {
         let jobs = format!("select count(*) as count from jobs where kind in {kinds} and {of_tenant}");
         let payments = format!(
             "select count(*) as count from payments p join purchases b using (tenant_id, invoice_id) \
-             where tenant_id = '{}' and p.status = 'created' and (b.is_automatic or b.kind = 'renewal')",
+             where tenant_id = '{}' and p.status = 'created' and p.mismatch_minor is null \
+                 and (b.is_automatic or b.kind = 'renewal')",
             tenant.uuid()
         );
         while self.count(&jobs).await + self.count(&payments).await > 0 {

@@ -189,11 +189,7 @@ impl Ids {
                 json!({"customer": customer(whose), "top_up": top_up, "currency": currency,
                     "payment_method": self.method(method)}),
             ),
-            Command::PayAnotherAmount { customer: whose, method, .. } => post(
-                "/v1/top-ups".to_owned(),
-                json!({"customer": customer(whose), "top_up": "topup-10m", "currency": "USD",
-                    "payment_method": self.method(method)}),
-            ),
+            Command::PayAnotherAmount { of, .. } => return self.calls(of),
             Command::Refund { invoice, amount } => {
                 let mut body = json!({});
                 set(&mut body, "amount_minor", *amount);

@@ -18,7 +18,6 @@ impl Model {
         code: &str,
         currency: &'static str,
         method: &str,
-        taken_instead: Option<i64>,
     ) -> Answer {
         if payment(method).is_none() {
             return Answer::no(422, "unknown-payment-method");
@@ -37,10 +36,7 @@ impl Model {
             return Answer::no(409, "no-price-in-currency");
         };
         let invoice = self.open_top_up(customer, Bought::TopUp, &top_up, (currency, price));
-        match taken_instead {
-            None => self.collect(invoice, method),
-            Some(_) => self.take_instead(invoice, method, taken_instead),
-        }
+        self.collect(invoice, method);
         let bought = &self.invoices[invoice];
         let (status, payment_status, top_up_status) = match (bought.status, bought.is_in_flight) {
             ("paid", _) => (201, "paid", "applied"),
@@ -65,12 +61,13 @@ impl Model {
 
     /// Somebody has paid, and not what was asked for: it grants nothing, nobody can give the payment up, and the account
     /// is parked.
-    fn take_instead(&mut self, invoice: usize, method: &str, taken: Option<i64>) {
+    pub(super) fn take_instead(&mut self, invoice: usize, method: &str, taken: i64) {
         let own = &mut self.invoices[invoice];
         own.tried_with = method.to_owned();
-        own.taken_instead = taken;
+        own.taken_instead = Some(taken);
         own.is_in_flight = true;
         own.is_at_bank = true;
+        own.next_try = None;
         self.customers[own.customer].is_parked = true;
     }
 

@@ -71,10 +71,9 @@ pub enum Command {
         currency: &'static str,
         method: String,
     },
-    /// A top-up in US dollars of which the provider takes so many minor units instead.
+    /// The same, where the provider takes so many minor units instead of the first charge that it comes to.
     PayAnotherAmount {
-        customer: usize,
-        method: String,
+        of: Box<Command>,
         taken: i64,
     },
     /// An operator has looked at an account. Names the events that were kept, in the order of their times.
@@ -320,6 +319,7 @@ impl Command {
     /// Whether it is sent with an Idempotency-Key: sent again, it is answered as it was.
     pub fn has_key(&self) -> bool {
         match self {
+            Command::PayAnotherAmount { of, .. } => of.has_key(),
             Command::Subscribe { .. }
             | Command::Upgrade { .. }
             | Command::Cancel { .. }
@@ -331,7 +331,6 @@ impl Command {
             | Command::SetMethod { .. }
             | Command::PayInvoice { .. }
             | Command::BuyTopUp { .. }
-            | Command::PayAnotherAmount { .. }
             | Command::Refund { .. }
             | Command::Suspend { .. }
             | Command::Resume { .. }

@@ -368,6 +368,12 @@ impl Model {
         let outcome =
             if self.invoices[number].total == 0 { Some(Payment::Succeeds) } else { payment(method) };
         self.invoices[number].tried_with = method.to_owned();
+        let total = self.invoices[number].total;
+        let is_charged = outcome == Some(Payment::Succeeds) && total > 0 && method.starts_with("pm_stripe_");
+        let instead = if is_charged { self.takes_instead.take() } else { None };
+        if let Some(taken) = instead.filter(|taken| *taken != total) {
+            return self.take_instead(number, method, taken);
+        }
         if outcome == Some(Payment::Processes) {
             self.invoices[number].is_at_bank = true;
         }

@@ -242,6 +242,34 @@ impl Model {
         Answer::ok(200).with("/state", "done")
     }
 
+    /// The end of the cycle of a subscription that will be charged for the next one then, and before anybody is charged for
+    /// anything else.
+    pub fn charged_next(&self, subscription: usize) -> Option<Micros> {
+        let own = &self.subscriptions[subscription];
+        let end = own.cycle?.end;
+        let is_renewed = own.status == "active" && own.is_last_of_term() && !own.cancels_at_end;
+        let is_alone = self.customers[own.customer].on_account.accrued == 0
+            && self.is_paid(subscription, own.paid_with())
+            && self.open_of(subscription).next().is_none();
+        let others = self.subscriptions.iter().enumerate().filter(|(number, _)| *number != subscription);
+        let ends = others.filter(|(_, other)| other.is_live()).filter_map(|(_, other)| other.cycle);
+        let tries = self.invoices.iter().filter_map(|invoice| invoice.next_try);
+        let mut instants: Vec<Micros> = ends.map(|cycle| cycle.end).chain(tries).collect();
+        for (customer, of) in self.customers.iter().enumerate() {
+            instants.extend(of.on_account.due);
+            // Where a top-up buys itself, it may do so at whatever makes the Credits fewer; its own cycle's end comes first.
+            if of.on_account.top_up.is_some() {
+                let expiries = of.account.grants.iter().filter_map(|grant| grant.expiry);
+                let given_up = self.invoices.iter().filter(|of| of.customer == customer).map(|of| of.expires);
+                let theirs = expiries.chain(given_up).chain(of.on_account.blocked_until);
+                instants.extend(theirs.filter(|at| customer != own.customer || *at != end));
+            }
+        }
+        instants.retain(|at| *at > self.now);
+        let is_first = end > self.now && instants.iter().all(|at| *at > end);
+        (is_renewed && is_alone && is_first).then_some(end)
+    }
+
     fn due_instants(&self) -> Vec<Micros> {
         let ends = self.subscriptions.iter().filter(|own| own.is_live()).filter_map(|own| own.cycle);
         let open = self.invoices.iter().filter(|invoice| invoice.status == "open");

@@ -291,6 +291,8 @@ pub struct Model {
     pub quotes: Vec<Quote>,
     pub disputes: Vec<Dispute>,
     pub refunds: Vec<Refunded>,
+    /// What the next charge at Stripe takes instead of its amount.
+    pub takes_instead: Option<i64>,
     /// By tag.
     pub gifts: BTreeMap<&'static str, Gift>,
     /// How many things were bought or given.
@@ -316,6 +318,7 @@ impl Model {
             quotes: Vec::new(),
             disputes: Vec::new(),
             refunds: Vec::new(),
+            takes_instead: None,
             gifts: BTreeMap::new(),
             made: 0,
             given: 0,
@@ -346,10 +349,13 @@ impl Model {
             Command::SetMethod { subscription, method } => self.set_method(*subscription, method),
             Command::PayInvoice { invoice, method } => self.pay(*invoice, method.as_deref()),
             Command::BuyTopUp { customer, top_up, currency, method } => {
-                self.buy_top_up(*customer, top_up, currency, method, None)
+                self.buy_top_up(*customer, top_up, currency, method)
             }
-            Command::PayAnotherAmount { customer, method, taken } => {
-                self.buy_top_up(*customer, "topup-10m", "USD", method, Some(*taken))
+            Command::PayAnotherAmount { of, taken } => {
+                self.takes_instead = Some(*taken);
+                let answer = self.apply(of);
+                self.takes_instead = None;
+                answer
             }
             Command::Unpark { customer, in_order } => self.unpark(*customer, in_order),
             Command::Refund { invoice, amount } => self.refund(*invoice, *amount),
