@@ -10,7 +10,8 @@ use usage::{BATCH_EVENTS_MAX, Usage};
 
 use crate::body::{BODY_BYTES_MAX, BODY_TIME_MAX};
 use crate::error::{Error, Problem};
-use crate::routes::usage::{Element, record_all};
+use crate::routes::usage::record_all;
+use crate::routes::usage_events::Element;
 
 /// A batch is recorded once its lines come to this, should there be fewer than its most.
 const BATCH_BYTES: usize = 1 << 20;

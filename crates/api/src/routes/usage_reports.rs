@@ -14,7 +14,7 @@ use crate::auth::Caller;
 use crate::body::Query;
 use crate::error::{Error, Problem};
 use crate::path::{Id, decoded_segment};
-use crate::routes::usage::Receipt;
+use crate::routes::usage_receipts::Receipt;
 use crate::schema;
 use crate::wire::{Currency, Instant, Printable, code};
 
