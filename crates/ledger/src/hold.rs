@@ -150,7 +150,7 @@ impl Ledger {
         }
         match answer {
             HoldAnswer::Held { hold, version, valid_until } => {
-                self.load_ahead(key, epoch, valid_until, request.now);
+                self.retell_in_time(key, valid_until, request.now);
                 self.journal.record_later(scope.tenant, epoch, hold.clone(), request.fingerprint.clone());
                 Ok(Hot::Decided(HoldOutcome::New(Granted { hold, version })))
             }
@@ -163,7 +163,7 @@ impl Ledger {
                 Ok(Hot::Decided(HoldOutcome::Known { known, version }))
             }
             HoldAnswer::Short { unheld, refills_at, exhaustion, valid_until } => {
-                self.load_ahead(key, epoch, valid_until, request.now);
+                self.retell_in_time(key, valid_until, request.now);
                 Ok(Hot::Decided(HoldOutcome::Short(short(request, unheld, refills_at, exhaustion))))
             }
             HoldAnswer::Miss { .. } => Ok(Hot::Missed),

@@ -10,8 +10,8 @@
 //! |---|---|
 //! | [`lock`], [`lock_for_usage`], [`lock_for_void`] | 2 |
 //! | [`write`] | at most 4 |
-//! | [`Ledger::publish`] | 0 (Redis: 1 an account) |
-//! | [`Ledger::hold`], [`Ledger::renew`] | 0 on a hit; 4 to 6 on a miss |
+//! | [`Ledger::publish`] | 0 (Redis: 1 for some dozens of accounts) |
+//! | [`Ledger::hold`], [`Ledger::renew`] | 0 on a hit; on a miss 3 to 8, shared by all that are missed at the time |
 //!
 //! A hold is granted by one atomic script in Redis, and recorded in PostgreSQL a moment later by
 //! the [`journal`](Ledger::run_journal), packed into one row a flush: while Redis has the hold nobody
@@ -42,6 +42,7 @@ mod recovered;
 mod refill;
 mod release;
 mod renew;
+mod retell;
 mod store;
 mod sweep;
 mod write;
@@ -76,7 +77,8 @@ pub struct Ledger {
     hot: HotBalances,
     journal: Arc<hold_journal::HoldJournal>,
     gate: Arc<hot_gate::HotGate>,
-    loads: Arc<load::Loads>,
+    loads: load::Loads,
+    retelling: Arc<retell::Retelling>,
     recovered: Arc<recovered::Recovered>,
 }
 
@@ -87,7 +89,8 @@ impl Ledger {
             hot,
             journal: Arc::default(),
             gate: Arc::default(),
-            loads: Arc::default(),
+            loads: load::loads(),
+            retelling: Arc::default(),
             recovered: Arc::default(),
         }
     }

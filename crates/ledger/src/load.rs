@@ -1,11 +1,8 @@
-//! Loads accounts into Redis, some dozens in a transaction: those that requests missed, and ahead of time those in use
-//! whose projection runs out soon, so that no request has to wait for that.
+//! Loads accounts into Redis after a miss: all that are missed at the same time share a transaction.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use chrono::TimeDelta;
 use db::{Connection, Error, Result};
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{Refusal, Timestamp};
@@ -21,12 +18,6 @@ use crate::{Accounts, Ledger, lock, project, store};
 const ACCOUNTS_A_LOAD: usize = 64;
 /// Loads of a tenant at once: while one waits for an account's lock, the others go on.
 const LOADS_MAX: usize = 4;
-/// How long before its end a projection in use is loaded anew.
-const AHEAD: TimeDelta = TimeDelta::seconds(10);
-/// How long those gather: nobody waits for them.
-const GATHER_AHEAD: Duration = Duration::from_millis(100);
-/// Ends that are remembered before those that are past are tidied away.
-const ENDS_KEPT: usize = 65_536;
 
 /// An account that is to be loaded.
 #[derive(Debug, Clone)]
@@ -51,47 +42,25 @@ pub(crate) enum Loaded {
 }
 
 /// Whoever waits for an account.
-struct Missing {
+pub(crate) struct Missing {
     wanted: Wanted,
     answer: oneshot::Sender<Result<Loaded>>,
 }
 
-type LaneKey = (TenantId, Epoch);
+pub(crate) type LaneKey = (TenantId, Epoch);
 
-/// The accounts that this server is loading.
-pub(crate) struct Loads {
-    missed: Arc<Lanes<LaneKey, Missing>>,
-    ahead: Arc<Lanes<LaneKey, Wanted>>,
-    /// The last end of each account's projection that was seen to come: each is seen to once.
-    ends: Mutex<HashMap<AccountKey, Timestamp>>,
-}
+/// The accounts that are missed.
+pub(crate) type Loads = Arc<Lanes<LaneKey, Missing>>;
 
-impl Default for Loads {
-    fn default() -> Loads {
-        Loads {
-            missed: Lanes::new(LOADS_MAX, ACCOUNTS_A_LOAD),
-            ahead: Lanes::new(1, ACCOUNTS_A_LOAD),
-            ends: Mutex::default(),
-        }
-    }
-}
-
-impl Loads {
-    /// Whether this end of an account's projection is noted for the first time.
-    fn is_first_to_see(&self, account: AccountKey, end: Timestamp, now: Timestamp) -> bool {
-        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        if ends.len() > ENDS_KEPT {
-            ends.retain(|_, end| *end > now);
-        }
-        ends.insert(account, end) != Some(end)
-    }
+pub(crate) fn loads() -> Loads {
+    Lanes::new(LOADS_MAX, ACCOUNTS_A_LOAD)
 }
 
 impl Ledger {
     /// Loads an account that Redis does not have, or not any more, together with the others that are missed now.
     pub(crate) async fn load(&self, account: AccountKey, epoch: Epoch, wanted: Wanted) -> Result<Hot<()>> {
         let (answer, answered) = oneshot::channel();
-        if let Some(caller) = self.loads.missed.wait((account.tenant, epoch), Missing { wanted, answer }) {
+        if let Some(caller) = self.loads.wait((account.tenant, epoch), Missing { wanted, answer }) {
             tokio::spawn(self.clone().load_missed(caller));
         }
         let loaded = answered.await.map_err(|_| Error::broken("a load of accounts was given up"))?;
@@ -115,36 +84,6 @@ impl Ledger {
                 };
                 // Nobody hears it where the request has gone.
                 let _ = answer.send(of_account);
-            }
-        }
-    }
-
-    /// Has an account in use loaded anew where its projection ends soon.
-    pub(crate) fn load_ahead(
-        &self,
-        account: AccountKey,
-        epoch: Epoch,
-        valid_until: Option<Timestamp>,
-        now: Timestamp,
-    ) {
-        let Some(end) = valid_until.filter(|end| *end - now < AHEAD) else { return };
-        if !self.loads.is_first_to_see(account, end, now) {
-            return;
-        }
-        let wanted = Wanted { customer: account.customer, now, is_loaded: true, hold: None };
-        if let Some(caller) = self.loads.ahead.wait((account.tenant, epoch), wanted) {
-            tokio::spawn(self.clone().load_those_ahead(caller));
-        }
-    }
-
-    async fn load_those_ahead(self, mut caller: Caller<LaneKey, Wanted>) {
-        let (tenant, epoch) = caller.key();
-        loop {
-            tokio::time::sleep(GATHER_AHEAD).await;
-            let Some(wanted) = caller.next_or_leave() else { return };
-            // What does not work out is loaded when it is missed.
-            if let Err(error) = self.load_accounts(tenant, epoch, &wanted).await {
-                tracing::debug!(%error, "accounts in use were not loaded ahead of time");
             }
         }
     }

@@ -581,7 +581,7 @@ async fn what_was_read_before_a_change_is_not_loaded_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_in_use_is_loaded_anew_before_its_projection_runs_out() {
+async fn redis_is_told_of_an_account_in_use_anew_before_its_projection_runs_out() {
     let given = given(Stores::fresh().await).await;
     given.grant(100, None).await;
     given.hold("a", 10, 10).await.unwrap();
@@ -598,11 +598,11 @@ async fn an_account_in_use_is_loaded_anew_before_its_projection_runs_out() {
     assert_eq!(hold(&given.ledger, &given.at(runs_out - 11), given.customer, "b", 10, 10).await, Ok(10));
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     assert_eq!(projection().await, first);
-    // 5 seconds before it a hold has it loaded, without waiting.
+    // 5 seconds before it a hold has it told, without waiting.
     assert_eq!(hold(&given.ledger, &given.at(runs_out - 5), given.customer, "c", 10, 10).await, Ok(10));
     let begun = std::time::Instant::now();
     while projection().await == first {
-        assert!(begun.elapsed().as_secs() < 10, "it was not loaded anew");
+        assert!(begun.elapsed().as_secs() < 10, "it was not told anew");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     let second = projection().await;

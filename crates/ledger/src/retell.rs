@@ -1,0 +1,81 @@
+//! Tells Redis of accounts in use once more before their projections run out, some dozens at once: so no request has to
+//! wait until they are loaded again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use domain::Timestamp;
+use domain::id::{CustomerId, TenantId};
+use hot_balances::AccountKey;
+use lanes::{Caller, Lanes};
+
+use crate::{Ledger, lock};
+
+/// How long before its end a projection in use is told anew.
+const AHEAD: TimeDelta = TimeDelta::seconds(10);
+/// How long they gather: nobody waits for them.
+const GATHER: Duration = Duration::from_millis(100);
+/// The most accounts in one transaction.
+const ACCOUNTS_AT_ONCE: usize = 64;
+/// Ends that are remembered before those that are past are tidied away.
+const ENDS_KEPT: usize = 65_536;
+
+/// An account in use, and the tenant's time at which it was.
+pub(crate) struct InUse {
+    customer: CustomerId,
+    now: Timestamp,
+}
+
+/// The accounts that are to be told anew.
+pub(crate) struct Retelling {
+    lanes: Arc<Lanes<TenantId, InUse>>,
+    /// The last end of each account's projection that was seen to come: each is seen to once.
+    ends: Mutex<HashMap<AccountKey, Timestamp>>,
+}
+
+impl Default for Retelling {
+    fn default() -> Retelling {
+        Retelling { lanes: Lanes::new(1, ACCOUNTS_AT_ONCE), ends: Mutex::default() }
+    }
+}
+
+impl Retelling {
+    fn is_first_to_see(&self, account: AccountKey, end: Timestamp, now: Timestamp) -> bool {
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        if ends.len() > ENDS_KEPT {
+            ends.retain(|_, end| *end > now);
+        }
+        ends.insert(account, end) != Some(end)
+    }
+}
+
+impl Ledger {
+    /// Has an account in use told anew, where its projection ends soon.
+    pub(crate) fn retell_in_time(&self, account: AccountKey, valid_until: Option<Timestamp>, now: Timestamp) {
+        let Some(end) = valid_until.filter(|end| *end - now < AHEAD) else { return };
+        if !self.retelling.is_first_to_see(account, end, now) {
+            return;
+        }
+        let in_use = InUse { customer: account.customer, now };
+        if let Some(caller) = self.retelling.lanes.wait(account.tenant, in_use) {
+            tokio::spawn(self.clone().retell(caller));
+        }
+    }
+
+    async fn retell(self, mut caller: Caller<TenantId, InUse>) {
+        let tenant = caller.key();
+        loop {
+            tokio::time::sleep(GATHER).await;
+            let Some(in_use) = caller.next_or_leave() else { return };
+            let Some(now) = in_use.iter().map(|in_use| in_use.now).max() else { continue };
+            let customers: Vec<CustomerId> = in_use.iter().map(|in_use| in_use.customer).collect();
+            match self.db.transaction(tenant, async |tx| lock(tx, tenant, &customers).await).await {
+                Ok(accounts) => self.publish(tenant, &accounts, now).await,
+                // They are loaded when they are missed.
+                Err(error) => tracing::debug!(%error, "accounts in use were not told anew"),
+            }
+        }
+    }
+}
