@@ -128,6 +128,8 @@ impl Requests for Holds<'_> {
 pub(crate) struct Events<'a> {
     pub(crate) key: &'a str,
     pub(crate) customers: &'a [String],
+    /// Whose events a request has: of each of so many requests one after the other, other customers.
+    pub(crate) parts: usize,
     /// Tells this run's events from those of others.
     pub(crate) run: u32,
     /// 1 for events by themselves.
@@ -141,8 +143,11 @@ pub(crate) struct Events<'a> {
 
 impl Requests for Events<'_> {
     fn write_next(&mut self, bytes: &mut Vec<u8>) -> u64 {
-        let Events { key, customers, run, batch, .. } = *self;
+        let Events { key, run, batch, .. } = *self;
         let number = self.number % self.distinct;
+        let of_part = self.customers.len() / self.parts;
+        let part = usize::try_from(number).unwrap_or_default() % self.parts;
+        let customers = &self.customers[part * of_part..(part + 1) * of_part];
         self.number += 1;
         // A request that is sent again is the same to the byte.
         let mut random = Random::new((u64::from(run) << 32) + number + 1);

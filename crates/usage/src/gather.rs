@@ -2,11 +2,13 @@
 //! waits for the next one, and no timer is involved.
 //!
 //! There are some lanes, each of which writes one batch at a time. A request goes whole, so that it is written wholly
-//! or not at all, to the lane of its first customer: of requests of one customer each, no two batches of this server
-//! wait for each other's locks. While Redis is told of a batch, the next one of its lane is written already.
+//! or not at all: to the lane of its customer, so that of requests of one customer each no two batches of this server
+//! wait for each other's locks; one of several customers to the lane that has the least to do. While Redis is told of a
+//! batch, the next one of its lane is written already.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use db::{Error, Result};
 use domain::TenantScope;
@@ -31,7 +33,19 @@ pub(crate) struct Request {
 
 #[derive(Clone)]
 pub(crate) struct Gatherer {
-    lanes: [mpsc::Sender<Request>; LANES],
+    lanes: Arc<[Lane; LANES]>,
+}
+
+struct Lane {
+    requests: mpsc::Sender<Request>,
+    /// Events that are not answered yet.
+    events: AtomicUsize,
+}
+
+/// Events on a lane, until they are answered or their caller goes away.
+struct OnLane<'l> {
+    lane: &'l Lane,
+    events: usize,
 }
 
 impl Gatherer {
@@ -39,28 +53,46 @@ impl Gatherer {
         let lanes = std::array::from_fn(|_| {
             let (requests, waiting) = mpsc::channel(WAITING_REQUESTS_MAX);
             tokio::spawn(gather(parts.clone(), waiting));
-            requests
+            Lane { requests, events: AtomicUsize::new(0) }
         });
-        Gatherer { lanes }
+        Gatherer { lanes: Arc::new(lanes) }
     }
 
     /// Sends one caller's events and waits for their results, in order. The work goes on when the
     /// caller goes away: a transaction is never dropped half way.
     pub(crate) async fn send(&self, scope: TenantScope, events: Vec<UsageEvent>) -> Result<Vec<EventResult>> {
         let (reply, answer) = oneshot::channel();
-        self.lanes[lane(&events)]
+        let lane = self.lane(&events);
+        let _on_lane = OnLane::of(lane, events.len());
+        lane.requests
             .try_send(Request { scope, events, reply })
             .map_err(|_| Error::Unavailable("too many usage requests are waiting".to_owned()))?;
         answer.await.map_err(|_| Error::broken("a batch of usage events was given up"))?
     }
+
+    fn lane(&self, events: &[UsageEvent]) -> &Lane {
+        let first = events.first().map(|event| event.customer);
+        if events.iter().any(|event| Some(event.customer) != first) {
+            let least = self.lanes.iter().min_by_key(|lane| lane.events.load(Ordering::Relaxed));
+            return least.unwrap_or(&self.lanes[0]);
+        }
+        // By the random end of its id.
+        let [.., random] = first.map_or([0; 16], |customer| customer.uuid().into_bytes());
+        &self.lanes[usize::from(random) % LANES]
+    }
 }
 
-/// By the random end of the first customer's id.
-fn lane(events: &[UsageEvent]) -> usize {
-    events.first().map_or(0, |event| {
-        let [.., last] = event.customer.uuid().into_bytes();
-        usize::from(last) % LANES
-    })
+impl OnLane<'_> {
+    fn of(lane: &Lane, events: usize) -> OnLane<'_> {
+        lane.events.fetch_add(events, Ordering::Relaxed);
+        OnLane { lane, events }
+    }
+}
+
+impl Drop for OnLane<'_> {
+    fn drop(&mut self) {
+        self.lane.events.fetch_sub(self.events, Ordering::Relaxed);
+    }
 }
 
 /// Ends when the last [`Gatherer`] is gone and everything that was sent is answered.
