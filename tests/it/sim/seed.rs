@@ -93,7 +93,12 @@ impl Seed {
             _ => None,
         };
         if fault.is_some() {
+            let before = self.step;
             self.prepare(kind).await;
+            if self.step > before {
+                // Its number is its Idempotency-Key: this command has its own.
+                self.step += 1;
+            }
         }
         if self.failure.is_some() {
             return;
