@@ -179,7 +179,12 @@ impl Ledger {
         request: &HoldRequest,
         is_loaded: bool,
     ) -> Result<Hot<HoldAnswer>> {
-        let mut answer = Ok(HoldAnswer::Miss { is_loaded });
+        let (_turn, has_waited) = self.loads.turn(key).await;
+        let mut answer = match has_waited {
+            // Whoever had the turn before has loaded it, most likely.
+            true => self.hot.hold(key, epoch, request).await,
+            false => Ok(HoldAnswer::Miss { is_loaded }),
+        };
         // A second load, where the first one found that the account's holds have to come along.
         for _ in 0..2 {
             let Ok(HoldAnswer::Miss { is_loaded }) = answer else { break };

@@ -9,9 +9,9 @@
 //! | beat | round trips to PostgreSQL, whatever the number of accounts |
 //! |---|---|
 //! | [`lock`], [`lock_for_usage`], [`lock_for_void`] | 2 |
-//! | [`write`] | at most 4 |
+//! | [`write`] | 1; where who is suspended or what is accrued changes too, more |
 //! | [`Ledger::publish`] | 0 (Redis: 1 for some dozens of accounts) |
-//! | [`Ledger::hold`], [`Ledger::renew`] | 0 on a hit; on a miss 3 to 8, shared by all that are missed at the time |
+//! | [`Ledger::hold`], [`Ledger::renew`] | 0 on a hit; on a miss 3 to 8, most often shared by all that are missed at the time |
 //!
 //! A hold is granted by one atomic script in Redis, and recorded in PostgreSQL a moment later by
 //! the [`journal`](Ledger::run_journal), packed into one row a flush: while Redis has the hold nobody
@@ -77,7 +77,7 @@ pub struct Ledger {
     hot: HotBalances,
     journal: Arc<hold_journal::HoldJournal>,
     gate: Arc<hot_gate::HotGate>,
-    loads: load::Loads,
+    loads: Arc<load::Loads>,
     retelling: Arc<retell::Retelling>,
     recovered: Arc<recovered::Recovered>,
 }
@@ -89,7 +89,7 @@ impl Ledger {
             hot,
             journal: Arc::default(),
             gate: Arc::default(),
-            loads: load::loads(),
+            loads: Arc::default(),
             retelling: Arc::default(),
             recovered: Arc::default(),
         }

@@ -1,23 +1,28 @@
-//! Loads accounts into Redis after a miss: all that are missed at the same time share a transaction.
+//! Loads accounts into Redis after a miss. Those that are missed at the same time share a transaction, as far as nothing is in the
+//! way of any of them: an account that somebody has locked, or that cannot be read, is loaded by itself, and keeps nobody waiting
+//! but its own requests.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use db::{Connection, Error, Result};
+use db::{Connection, Result};
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{Refusal, Timestamp};
 use futures_util::future::join_all;
 use hot_balances::{AccountKey, Away, Epoch, FillHolds, Filled, KnownHold};
 use lanes::{Caller, Lanes};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use crate::hold::Hot;
+use crate::lock::Locked;
 use crate::{Accounts, Ledger, lock, project, store};
 
-/// The most accounts that requests share a load of.
+/// The most accounts that share a load.
 const ACCOUNTS_A_LOAD: usize = 64;
-/// Loads of a tenant at once: while one waits for an account's lock, the others go on.
+/// Shared loads of a tenant at the same time.
 const LOADS_MAX: usize = 4;
+/// Turns that are over and kept before they are tidied away.
+const TURNS_KEPT: usize = 1_024;
 
 /// An account that is to be loaded.
 #[derive(Debug, Clone)]
@@ -41,30 +46,58 @@ pub(crate) enum Loaded {
     Away(Away),
 }
 
-/// Whoever waits for an account.
-pub(crate) struct Missing {
+/// An account that a shared load is to bring, and who waits for it. Whoever hears nothing loads it by itself.
+struct Missing {
     wanted: Wanted,
-    answer: oneshot::Sender<Result<Loaded>>,
+    answer: oneshot::Sender<Loaded>,
 }
 
-pub(crate) type LaneKey = (TenantId, Epoch);
+type LaneKey = (TenantId, Epoch);
+type Turn = Arc<tokio::sync::Mutex<()>>;
 
-/// The accounts that are missed.
-pub(crate) type Loads = Arc<Lanes<LaneKey, Missing>>;
+/// The accounts that this server is loading.
+pub(crate) struct Loads {
+    turns: Mutex<HashMap<AccountKey, Turn>>,
+    shared: Arc<Lanes<LaneKey, Missing>>,
+}
 
-pub(crate) fn loads() -> Loads {
-    Lanes::new(LOADS_MAX, ACCOUNTS_A_LOAD)
+impl Default for Loads {
+    fn default() -> Loads {
+        Loads { turns: Mutex::default(), shared: Lanes::new(LOADS_MAX, ACCOUNTS_A_LOAD) }
+    }
+}
+
+impl Loads {
+    /// Waits for its turn to load an account, which ends when the guard is dropped; says whether it had to wait. So each is loaded
+    /// once, however many requests miss it.
+    pub(crate) async fn turn(&self, account: AccountKey) -> (OwnedMutexGuard<()>, bool) {
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            // Those that nobody waits for or has are done with.
+            if turns.len() > TURNS_KEPT {
+                turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            }
+            turns.entry(account).or_default().clone()
+        };
+        match turn.clone().try_lock_owned() {
+            Ok(guard) => (guard, false),
+            Err(_) => (turn.lock_owned().await, true),
+        }
+    }
 }
 
 impl Ledger {
-    /// Loads an account that Redis does not have, or not any more, together with the others that are missed now.
+    /// Loads an account that Redis does not have, or not any more. The caller has its turn.
     pub(crate) async fn load(&self, account: AccountKey, epoch: Epoch, wanted: Wanted) -> Result<Hot<()>> {
-        let (answer, answered) = oneshot::channel();
-        if let Some(caller) = self.loads.wait((account.tenant, epoch), Missing { wanted, answer }) {
-            tokio::spawn(self.clone().load_missed(caller));
-        }
-        let loaded = answered.await.map_err(|_| Error::broken("a load of accounts was given up"))?;
-        match loaded? {
+        let loaded = match self.load_with_others(account, epoch, wanted.clone()).await? {
+            Some(loaded) => loaded,
+            None => {
+                let mut loaded = self.load_accounts(account.tenant, epoch, &[wanted], Locked::Wait).await?;
+                let unknown = Loaded::Refused(Refusal::NotFound { what: "customer" });
+                loaded.remove(&account.customer).unwrap_or(unknown)
+            }
+        };
+        match loaded {
             Loaded::Done => Ok(Hot::Decided(())),
             Loaded::Refused(refusal) => Err(refusal.into()),
             Loaded::Lost => Ok(Hot::Lost),
@@ -72,34 +105,52 @@ impl Ledger {
         }
     }
 
-    async fn load_missed(self, mut caller: Caller<LaneKey, Missing>) {
+    /// None where it has to be loaded by itself.
+    async fn load_with_others(
+        &self,
+        account: AccountKey,
+        epoch: Epoch,
+        wanted: Wanted,
+    ) -> Result<Option<Loaded>> {
+        let (answer, answered) = oneshot::channel();
+        if let Some(caller) = self.loads.shared.wait((account.tenant, epoch), Missing { wanted, answer }) {
+            tokio::spawn(self.clone().load_missing(caller));
+        }
+        self.db.within_deadline(async { Ok(answered.await.ok()) }).await
+    }
+
+    async fn load_missing(self, mut caller: Caller<LaneKey, Missing>) {
         let (tenant, epoch) = caller.key();
-        while let Some(missing) = caller.next_or_leave() {
+        while let Some(mut missing) = caller.next_or_leave() {
+            // Their requests may have gone meanwhile.
+            missing.retain(|missing| !missing.answer.is_closed());
             let wanted: Vec<Wanted> = missing.iter().map(|missing| missing.wanted.clone()).collect();
-            let loaded = self.load_accounts(tenant, epoch, &wanted).await;
-            for Missing { wanted, answer } in missing {
-                let of_account = match &loaded {
-                    Ok(loaded) => Ok(loaded.get(&wanted.customer).cloned().unwrap_or_else(unknown)),
-                    Err(error) => Err(error.to_each()),
-                };
-                // Nobody hears it where the request has gone.
-                let _ = answer.send(of_account);
+            match self.load_accounts(tenant, epoch, &wanted, Locked::Skip).await {
+                Ok(mut loaded) => {
+                    for Missing { wanted, answer } in missing {
+                        if let Some(of_account) = loaded.remove(&wanted.customer) {
+                            let _ = answer.send(of_account);
+                        }
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "accounts are loaded one by one"),
             }
         }
     }
 
     /// Loads accounts: their balances and, where Redis has nothing of them in this epoch, the live holds that were granted before.
-    /// An account that may not authorize is not loaded.
+    /// An account that may not authorize is not loaded; one that is passed over since it is locked has no answer.
     pub(crate) async fn load_accounts(
         &self,
         tenant: TenantId,
         epoch: Epoch,
         wanted: &[Wanted],
+        locked: Locked,
     ) -> Result<BTreeMap<CustomerId, Loaded>> {
         let Some(now) = wanted.iter().map(|wanted| wanted.now).max() else { return Ok(BTreeMap::new()) };
         let (accounts, mut holds) = self
             .db
-            .transaction(tenant, async |tx| self.read_accounts(tx, tenant, epoch, wanted, now).await)
+            .transaction(tenant, async |tx| self.read_accounts(tx, tenant, epoch, wanted, locked, now).await)
             .await?;
         let mut loaded = BTreeMap::new();
         let mut ready = Vec::new();
@@ -145,11 +196,12 @@ impl Ledger {
         tenant: TenantId,
         epoch: Epoch,
         wanted: &[Wanted],
+        locked: Locked,
         now: Timestamp,
     ) -> Result<(Accounts, BTreeMap<CustomerId, Vec<KnownHold>>)> {
         let customers: Vec<CustomerId> = wanted.iter().map(|wanted| wanted.customer).collect();
-        let accounts = lock(tx, tenant, &customers).await?;
-        let anew = || wanted.iter().filter(|wanted| !wanted.is_loaded);
+        let accounts = lock::lock_unless(tx, tenant, &customers, locked).await?;
+        let anew = || wanted.iter().filter(|wanted| !wanted.is_loaded && accounts.contains(wanted.customer));
         let mut holds: BTreeMap<CustomerId, Vec<KnownHold>> =
             anew().map(|wanted| (wanted.customer, Vec::new())).collect();
         if holds.is_empty() {
@@ -177,8 +229,7 @@ impl Ledger {
         known: &mut Vec<KnownHold>,
     ) -> Result<()> {
         let name = |known: &KnownHold| (known.hold.customer, known.hold.id.clone());
-        let ids: Vec<&str> = asked_for.iter().map(|(_, id)| id.as_str()).collect();
-        let rows = if ids.is_empty() { Vec::new() } else { store::holds_by_id(tx, tenant, &ids).await? };
+        let rows = store::holds_named(tx, tenant, &asked_for).await?;
         for known in known.iter() {
             asked_for.remove(&name(known));
         }
@@ -191,8 +242,4 @@ impl Ledger {
         }
         Ok(())
     }
-}
-
-fn unknown() -> Loaded {
-    Loaded::Refused(Refusal::NotFound { what: "customer" })
 }

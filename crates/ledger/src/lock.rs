@@ -28,10 +28,27 @@ impl Accounts {
     }
 }
 
+/// What becomes of accounts that somebody else has locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Locked {
+    Wait,
+    Skip,
+}
+
 /// Locks the accounts of these customers until the transaction ends, always in id order, so that
 /// no two callers wait for each other. Customers without an account are left out.
 pub async fn lock(tx: &mut Connection, tenant: TenantId, customers: &[CustomerId]) -> Result<Accounts> {
-    lock_with(tx, tenant, customers, None, &[]).await
+    lock_with(tx, tenant, customers, Locked::Wait, None, &[]).await
+}
+
+/// The same, or without those that are locked.
+pub(crate) async fn lock_unless(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customers: &[CustomerId],
+    locked: Locked,
+) -> Result<Accounts> {
+    lock_with(tx, tenant, customers, locked, None, &[]).await
 }
 
 /// The same, with all grants that usage may be charged to whose charge instant is not before `oldest`:
@@ -42,7 +59,7 @@ pub async fn lock_for_usage(
     customers: &[CustomerId],
     oldest: Timestamp,
 ) -> Result<Accounts> {
-    lock_with(tx, tenant, customers, Some(oldest), &[]).await
+    lock_with(tx, tenant, customers, Locked::Wait, Some(oldest), &[]).await
 }
 
 /// The same for one customer, with the grants that had paid for what is voided, whatever became of them.
@@ -53,19 +70,20 @@ pub async fn lock_for_void(
     paid: &[GrantId],
     now: Timestamp,
 ) -> Result<Accounts> {
-    lock_with(tx, tenant, &[customer], Some(now), paid).await
+    lock_with(tx, tenant, &[customer], Locked::Wait, Some(now), paid).await
 }
 
 async fn lock_with(
     tx: &mut Connection,
     tenant: TenantId,
     customers: &[CustomerId],
+    locked: Locked,
     ended_after: Option<Timestamp>,
     named: &[GrantId],
 ) -> Result<Accounts> {
     let distinct: BTreeSet<CustomerId> = customers.iter().copied().collect();
     let customers: Vec<CustomerId> = distinct.into_iter().collect();
-    let heads = store::lock_accounts(tx, tenant, &customers).await?;
+    let heads = store::lock_accounts(tx, tenant, &customers, locked).await?;
     let mut grants = store::open_grants(tx, tenant, &customers, ended_after, named).await?;
     let mut accounts = BTreeMap::new();
     for head in heads {

@@ -62,6 +62,16 @@ impl Ledger {
         }
     }
 
+    /// The same, once: what it is about to say may be changed by others after that.
+    pub(crate) async fn tell_once(
+        &self,
+        tenant: TenantId,
+        accounts: &Accounts,
+        now: Timestamp,
+    ) -> Result<()> {
+        self.tell(News { tenant, accounts, ended: &EndedHolds::new(), now }).await
+    }
+
     async fn tell_again(self, tenant: TenantId, accounts: Accounts, ended: EndedHolds, now: Timestamp) {
         let news = News { tenant, accounts: &accounts, ended: &ended, now };
         let until = tokio::time::Instant::now() + TELL_AGAIN;

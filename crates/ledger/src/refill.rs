@@ -9,6 +9,7 @@ use hot_balances::Epoch;
 
 use crate::hot_gate::{Decider, Lease};
 use crate::load::{Loaded, Wanted};
+use crate::lock::Locked;
 use crate::{Ledger, store};
 
 /// Accounts that are locked, read and loaded together.
@@ -85,7 +86,8 @@ impl Ledger {
             is_loaded: false,
             hold: None,
         });
-        let loaded = self.load_accounts(tenant, epoch, &wanted.collect::<Vec<_>>()).await?;
+        let wanted: Vec<Wanted> = wanted.collect();
+        let loaded = self.load_accounts(tenant, epoch, &wanted, Locked::Wait).await?;
         let mut accounts = 0;
         for of_account in loaded.values() {
             match of_account {

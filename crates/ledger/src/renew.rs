@@ -92,6 +92,7 @@ impl Ledger {
             RenewAnswer::Ended(_) => Hot::Decided(Renewal::Ended),
             RenewAnswer::Unknown => Hot::Decided(Renewal::Unknown),
             RenewAnswer::Miss { is_loaded } => {
+                let _turn = self.loads.turn(key).await;
                 let wanted = Wanted { customer, now: scope.now, is_loaded, hold: Some(id.clone()) };
                 match self.load(key, epoch, wanted).await? {
                     // Asked again with what is loaded now.
@@ -120,6 +121,7 @@ impl Ledger {
         if found.is_some() {
             return Ok(Hot::Decided(found));
         }
+        let _turn = self.loads.turn(key).await;
         let wanted = Wanted { customer, now: scope.now, is_loaded: false, hold: Some(id.clone()) };
         match self.load(key, epoch, wanted).await? {
             Hot::Decided(()) => {}

@@ -4,17 +4,22 @@ use db::{Connection, Result};
 use domain::Timestamp;
 use domain::account::Account;
 use domain::id::TenantId;
+use futures_util::try_join;
 
 use crate::{Accounts, store};
 
 /// Stores what was posted to the accounts since they were locked: transfers, new and changed
-/// grants, balances, who is suspended. `now` is when the new grants count as made.
-pub async fn write(tx: &mut Connection, tenant: TenantId, accounts: &Accounts, now: Timestamp) -> Result<()> {
+/// grants, balances, who is suspended. `now` is when the new grants count as made. Takes the connection as one that is
+/// shared: what else has to be written can be sent at the same time.
+pub async fn write(tx: &Connection, tenant: TenantId, accounts: &Accounts, now: Timestamp) -> Result<()> {
     let all: Vec<&Account> = accounts.iter().filter(|account| account.is_changed()).collect();
-    store::insert_transfers(tx, tenant, &all).await?;
-    store::insert_grants(tx, tenant, &all, now).await?;
-    store::update_grants(tx, tenant, &all).await?;
-    store::update_accounts(tx, tenant, &all).await?;
+    // One round trip: none of them needs what another one answers.
+    try_join!(
+        store::insert_transfers(tx, tenant, &all),
+        store::insert_grants(tx, tenant, &all, now),
+        store::update_grants(tx, tenant, &all),
+        store::update_accounts(tx, tenant, &all),
+    )?;
     // Seldom any, of either.
     let other: Vec<&Account> = all.into_iter().filter(|account| account.has_other_standing()).collect();
     store::update_standing(tx, tenant, &other, now).await?;

@@ -28,6 +28,7 @@ const LANES: usize = 2;
 pub(crate) struct Request {
     pub(crate) scope: TenantScope,
     pub(crate) events: Vec<UsageEvent>,
+    _on_lane: OnLane,
     reply: oneshot::Sender<Result<Vec<EventResult>>>,
 }
 
@@ -38,13 +39,13 @@ pub(crate) struct Gatherer {
 
 struct Lane {
     requests: mpsc::Sender<Request>,
-    /// Events that are not answered yet.
-    events: AtomicUsize,
+    /// Events that are not answered yet, whether or not somebody waits for that.
+    events: Arc<AtomicUsize>,
 }
 
-/// Events on a lane, until they are answered or their caller goes away.
-struct OnLane<'l> {
-    lane: &'l Lane,
+/// Counts a request's events among those of its lane, until it is dropped.
+struct OnLane {
+    lane_events: Arc<AtomicUsize>,
     events: usize,
 }
 
@@ -53,7 +54,7 @@ impl Gatherer {
         let lanes = std::array::from_fn(|_| {
             let (requests, waiting) = mpsc::channel(WAITING_REQUESTS_MAX);
             tokio::spawn(gather(parts.clone(), waiting));
-            Lane { requests, events: AtomicUsize::new(0) }
+            Lane { requests, events: Arc::default() }
         });
         Gatherer { lanes: Arc::new(lanes) }
     }
@@ -65,7 +66,7 @@ impl Gatherer {
         let lane = self.lane(&events);
         let _on_lane = OnLane::of(lane, events.len());
         lane.requests
-            .try_send(Request { scope, events, reply })
+            .try_send(Request { scope, events, _on_lane, reply })
             .map_err(|_| Error::Unavailable("too many usage requests are waiting".to_owned()))?;
         answer.await.map_err(|_| Error::broken("a batch of usage events was given up"))?
     }
@@ -82,16 +83,16 @@ impl Gatherer {
     }
 }
 
-impl OnLane<'_> {
-    fn of(lane: &Lane, events: usize) -> OnLane<'_> {
+impl OnLane {
+    fn of(lane: &Lane, events: usize) -> OnLane {
         lane.events.fetch_add(events, Ordering::Relaxed);
-        OnLane { lane, events }
+        OnLane { lane_events: lane.events.clone(), events }
     }
 }
 
-impl Drop for OnLane<'_> {
+impl Drop for OnLane {
     fn drop(&mut self) {
-        self.lane.events.fetch_sub(self.events, Ordering::Relaxed);
+        self.lane_events.fetch_sub(self.events, Ordering::Relaxed);
     }
 }
 

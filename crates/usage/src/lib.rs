@@ -17,11 +17,9 @@
 //! | insert the identities that are new | 1, of a large batch 2, or 4 where not all are |
 //! | read what the others were answered | 0 or 1 |
 //! | keep what is not understood | 0 or 1 |
-//! | write transfers, grants, accounts | at most 3 |
-//! | insert events | 1 |
+//! | insert events, add to the sums by the hour, write transfers, grants, accounts | 1, for they are sent together |
 //! | write money parts, and what accrued | 0 or 2 |
 //! | have a top-up bought | 0 or 1 an account |
-//! | add to the sums by the hour | 1 |
 //! | end holds | at most 2 |
 //!
 //! **Charge what was kept** ([`Usage::charge_kept`]): a parked account's usage is kept without a charge; once

@@ -16,6 +16,7 @@ use domain::rating::{NoCost, Rated, Unrated};
 use domain::usage::{EventContent, Outcome, RawContent, TokenCounts, TokenKind, UsageSource, event_identity};
 use domain::usage_format::{Call, Quarantined, Reason, UsageFormat, normalise_text};
 use domain::{Credits, Refusal, TenantScope, Timestamp};
+use futures_util::try_join;
 use ledger::{Accounts, Changing, EndedHolds, FoundHold, Looked};
 use uuid::Uuid;
 
@@ -446,10 +447,13 @@ async fn record_in(
     }
     // Before the accounts change: what refers to one looks at its row, which is locked already as it was read, and would
     // be locked once more as it is then.
-    store::insert_events(tx, tenant, &recorded, now).await?;
+    let hours = hours_of(&recorded)?;
+    try_join!(
+        store::insert_events(tx, tenant, &recorded, now),
+        store::add_to_hours(tx, tenant, &hours),
+        ledger::write(tx, tenant, &accounts, now),
+    )?;
     store::payg::insert(tx, tenant, &shares_of(&recorded), now).await?;
-    store::add_to_hours(tx, tenant, &hours_of(&recorded)?).await?;
-    ledger::write(tx, tenant, &accounts, now).await?;
     overdraft::have_topped_up(tx, scope, &accounts, now).await?;
     before.tell(tx, scope, &accounts, now).await?;
     ledger::end_holds(tx, tenant, &ends.captured, HoldEnd::Captured, now).await?;

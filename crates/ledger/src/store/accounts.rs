@@ -13,6 +13,7 @@ use domain::{Credits, Timestamp};
 use uuid::Uuid;
 
 use super::{by_name, uuids};
+use crate::lock::Locked;
 
 /// The columns of an account, as they are read.
 macro_rules! account_columns {
@@ -145,21 +146,33 @@ pub(crate) async fn rewind_accounts(tx: &mut Connection, tenant: TenantId, insta
     Ok(())
 }
 
-/// Locks them in the order of their ids.
+/// The accounts of these customers, in the order of their ids, to be locked.
+macro_rules! select_accounts {
+    ($lock:literal) => {
+        // A join, because `= any` of many ids makes the planner read all accounts of the tenant in order instead, and look
+        // for each in the list.
+        concat!(
+            "select ",
+            account_columns!(),
+            " from unnest($2) as n(id)
+             join credit_accounts a on a.tenant_id = $1 and a.customer_id = n.id
+             order by a.customer_id for update of a ",
+            $lock
+        )
+    };
+}
+
+/// Locks them in the order of their ids; of those that somebody else has locked, waits for each or passes it over.
 pub(crate) async fn lock_accounts(
     tx: &mut Connection,
     tenant: TenantId,
     customers: &[CustomerId],
+    locked: Locked,
 ) -> Result<Vec<AccountHead>> {
-    // A join, because `= any` of many ids makes the planner read all accounts of the tenant in order instead, and look
-    // for each in the list.
-    let rows: Vec<AccountRow> = db::sql_query_of::<AccountColumns>(concat!(
-        "select ",
-        account_columns!(),
-        " from unnest($2) as n(id)
-         join credit_accounts a on a.tenant_id = $1 and a.customer_id = n.id
-         order by a.customer_id for update of a",
-    ))
+    let rows: Vec<AccountRow> = db::sql_query_of::<AccountColumns>(match locked {
+        Locked::Wait => select_accounts!(""),
+        Locked::Skip => select_accounts!("skip locked"),
+    })
     .bind::<SqlUuid, _>(tenant.uuid())
     .bind::<Array<SqlUuid>, _>(uuids(customers))
     .load(tx)
@@ -221,7 +234,7 @@ pub(crate) async fn unpark(tx: &mut Connection, tenant: TenantId, customer: Cust
 
 /// Writes which of these accounts are suspended.
 pub(crate) async fn update_standing(
-    tx: &mut Connection,
+    mut tx: &Connection,
     tenant: TenantId,
     accounts: &[&Account],
     now: Timestamp,
@@ -230,7 +243,7 @@ pub(crate) async fn update_standing(
         let suspended_at = account.is_suspended().then_some(now);
         diesel::update(credit_accounts::table.find((tenant.uuid(), account.customer().uuid())))
             .set(credit_accounts::suspended_at.eq(suspended_at))
-            .execute(tx)
+            .execute(&mut tx)
             .await?;
     }
     Ok(())
@@ -246,7 +259,7 @@ pub(crate) async fn version(tx: &mut Connection, tenant: TenantId, customer: Cus
 }
 
 pub(crate) async fn update_accounts(
-    tx: &mut Connection,
+    mut tx: &Connection,
     tenant: TenantId,
     accounts: &[&Account],
 ) -> Result<()> {
@@ -279,14 +292,14 @@ pub(crate) async fn update_accounts(
     .bind::<Array<BigInt>, _>(column(|a| a.books().revoked))
     .bind::<Array<BigInt>, _>(column(|a| a.books().overage))
     .bind::<Array<Bytea>, _>(accounts.iter().map(|a| a.chain().0.to_vec()).collect::<Vec<_>>())
-    .execute(tx)
+    .execute(&mut tx)
     .await?;
     Ok(())
 }
 
 /// Writes what is accrued and until when no top-up buys itself: of accounts that this is other of alone.
 pub(crate) async fn update_overflows(
-    tx: &mut Connection,
+    mut tx: &Connection,
     tenant: TenantId,
     accounts: &[&Account],
 ) -> Result<()> {
@@ -308,7 +321,7 @@ pub(crate) async fn update_overflows(
     .bind::<Array<Nullable<Timestamptz>>, _>(
         overflows().map(|overflow| overflow.top_up_blocked_until).collect::<Vec<_>>(),
     )
-    .execute(tx)
+    .execute(&mut tx)
     .await?;
     Ok(())
 }

@@ -173,7 +173,7 @@ pub(crate) async fn live_grants_amount(
 }
 
 pub(crate) async fn insert_grants(
-    tx: &mut Connection,
+    mut tx: &Connection,
     tenant: TenantId,
     accounts: &[&Account],
     now: Timestamp,
@@ -212,13 +212,13 @@ pub(crate) async fn insert_grants(
     .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, g, _)| g.effective_at).collect::<Vec<_>>())
     .bind::<Array<Nullable<Timestamptz>>, _>(rows.iter().map(|(_, g, _)| g.expires_at).collect::<Vec<_>>())
     .bind::<Array<SqlUuid>, _>(rows.iter().map(|(_, _, purchase)| *purchase).collect::<Vec<_>>())
-    .execute(tx)
+    .execute(&mut tx)
     .await?;
     Ok(())
 }
 
 pub(crate) async fn update_grants(
-    tx: &mut Connection,
+    mut tx: &Connection,
     tenant: TenantId,
     accounts: &[&Account],
 ) -> Result<()> {
@@ -239,7 +239,7 @@ pub(crate) async fn update_grants(
     .bind::<Array<BigInt>, _>(changed.iter().map(|g| g.expired.get()).collect::<Vec<_>>())
     .bind::<Array<BigInt>, _>(changed.iter().map(|g| g.revoked.get()).collect::<Vec<_>>())
     .bind::<Array<Nullable<BigInt>>, _>(changed.iter().map(|g| g.expiry_version).collect::<Vec<_>>())
-    .execute(tx)
+    .execute(&mut tx)
     .await?;
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Holds, as they are recorded.
 
+use std::collections::BTreeSet;
+
 use db::schema::{hold_batches, holds};
 use db::{Connection, Error, Result};
 use diesel::prelude::*;
@@ -64,6 +66,29 @@ pub(crate) async fn hold(
         .await
         .optional()?;
     row.map(KnownHold::try_from).transpose()
+}
+
+/// Holds by their customers and ids.
+pub(crate) async fn holds_named(
+    tx: &mut Connection,
+    tenant: TenantId,
+    named: &BTreeSet<(CustomerId, ExternalId)>,
+) -> Result<Vec<KnownHold>> {
+    if named.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<HoldDbRow> = db::sql_query(
+        "select h.customer_id, h.hold_id, h.credits, h.fingerprint, h.granted_at, h.expires_at,
+             h.counts_until, h.ended_as
+         from unnest($2, $3) as n(customer_id, hold_id)
+         join holds h on h.tenant_id = $1 and h.customer_id = n.customer_id and h.hold_id = n.hold_id",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<Array<SqlUuid>, _>(named.iter().map(|(customer, _)| customer.uuid()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(named.iter().map(|(_, id)| id.as_str()).collect::<Vec<_>>())
+    .load(tx)
+    .await?;
+    rows.into_iter().map(KnownHold::try_from).collect()
 }
 
 pub(crate) async fn holds_by_id(

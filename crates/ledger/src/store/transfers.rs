@@ -50,7 +50,7 @@ impl TryFrom<TransferDbRow> for Transfer {
 }
 
 pub(crate) async fn insert_transfers(
-    tx: &mut Connection,
+    mut tx: &Connection,
     tenant: TenantId,
     accounts: &[&Account],
 ) -> Result<()> {
@@ -83,7 +83,7 @@ pub(crate) async fn insert_transfers(
     .bind::<Array<Timestamptz>, _>(all.iter().map(|(_, t, _)| t.recorded_at).collect::<Vec<_>>())
     .bind::<Array<Nullable<BigInt>>, _>(all.iter().map(|(_, t, _)| t.reverses).collect::<Vec<_>>())
     .bind::<Array<Bytea>, _>(all.iter().map(|(_, _, link)| link.0.to_vec()).collect::<Vec<_>>())
-    .execute(tx)
+    .execute(&mut tx)
     .await?;
     Ok(())
 }

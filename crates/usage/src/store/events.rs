@@ -21,7 +21,7 @@ use crate::record::{Receipt, Recorded};
 
 /// Inserts events with their receipts, one statement for all of them.
 pub(crate) async fn insert_events(
-    tx: &mut Connection,
+    mut tx: &Connection,
     tenant: TenantId,
     recorded: &[Recorded<'_>],
     now: Timestamp,
@@ -99,7 +99,7 @@ pub(crate) async fn insert_events(
     .bind::<Array<Nullable<Integer>>, _>(tried_versions(
         recorded.iter().map(|r| (&r.receipt, r.item.latest_version)),
     )?)
-    .execute(tx)
+    .execute(&mut tx)
     .await?;
     Ok(())
 }

@@ -13,7 +13,7 @@ use super::{count, external_id, token_counts};
 use crate::hours::{HourKey, Hours, UsageSums};
 
 /// Adds to the sums by the hour, one statement for all of them. Under the accounts' locks.
-pub(crate) async fn add_to_hours(tx: &mut Connection, tenant: TenantId, hours: &Hours) -> Result<()> {
+pub(crate) async fn add_to_hours(mut tx: &Connection, tenant: TenantId, hours: &Hours) -> Result<()> {
     if hours.is_empty() {
         return Ok(());
     }
@@ -52,7 +52,7 @@ pub(crate) async fn add_to_hours(tx: &mut Connection, tenant: TenantId, hours: &
     .bind::<Array<BigInt>, _>(count(|sums| sums.tokens.reasoning)?)
     .bind::<Array<BigInt>, _>(hours.iter().map(|(_, sums)| sums.credits.get()).collect::<Vec<_>>())
     .bind::<Array<BigInt>, _>(hours.iter().map(|(_, sums)| sums.overage.get()).collect::<Vec<_>>())
-    .execute(tx)
+    .execute(&mut tx)
     .await?;
     Ok(())
 }
