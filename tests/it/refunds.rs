@@ -491,6 +491,27 @@ async fn an_immediate_cancel_gives_the_cycles_money_back_where_it_is_asked_to() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_pays_for_an_upgrade_that_a_suspension_stands_in_the_way_of() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let ada = bought(client, "ada", 0).await;
+    let path = format!("/v1/subscriptions/{}", ada.subscription);
+    let max = json!({"plan": "max", "payment_method": "pm_sandbox_pends"});
+    let upgrade = client.post(&format!("{path}/upgrade"), max).await.expect(202);
+    let invoice = format!("/v1/invoices/{}", upgrade["invoice"]["id"].as_str().unwrap());
+    client.post(&format!("{path}/suspend"), json!({})).await.expect(200);
+    let pay = json!({"payment_method": "pm_sandbox_succeeds"});
+    client.post(&format!("{invoice}/pay"), pay.clone()).await.expect_problem(402, "subscription-suspended");
+    let payments = client.get(&invoice).await.expect(200)["payments"].clone();
+    assert_eq!((payments.as_array().unwrap().len(), &payments[0]["status"]), (1, &json!("pending")));
+    client.post(&format!("{path}/resume"), json!({})).await.expect(200);
+    let paid = client.post(&format!("{invoice}/pay"), pay).await.expect(200);
+    assert_eq!(paid["subscription"]["plan"], "max");
+    world.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_refunded_disputed_and_suspended_verifies() {
     let world = World::new().await;
     let server = world.serve().await;

@@ -516,6 +516,33 @@ async fn a_renewal_that_waits_for_its_customer_is_past_due_until_the_customer_ac
     shop.agree().await;
 }
 
+/// a last try that waits for its customer is unpaid, and with it the subscription is over. Nobody is asked to act for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_last_try_that_would_wait_for_its_customer_is_declined() {
+    let shop = Shop::open().await;
+    let _worker = shop.world.work();
+    shop.listen(Plan::default());
+    let client = shop.client();
+    let customer = client.customer("ada").await;
+    let bought = shop.subscribe(&customer, "lite", "pm_sandbox_succeeds").await.expect(201);
+    let path = format!("/v1/subscriptions/{}", bought["subscription"]["id"].as_str().unwrap());
+    let use_method = async |method: &str| {
+        let method = json!({"payment_method": method});
+        client.put(&format!("{path}/payment-method"), method).await.expect(200)
+    };
+    use_method("pm_sandbox_declines").await;
+    client.advance_to("2026-03-06T00:00:00Z").await;
+    use_method("pm_sandbox_pends").await;
+    client.advance_to("2026-03-08T00:00:00Z").await;
+    let view = client.get(&path).await.expect(200);
+    assert_eq!(view["status"], "past_due", "the last try is pending");
+    let pay = format!("/v1/invoices/{}/pay", view["open_invoice"].as_str().unwrap());
+    let card = shop.double.card("ada", Behaviour::NeedsCustomer);
+    client.post(&pay, json!({"payment_method": card})).await.expect_problem(402, "payment-declined");
+    assert_eq!(shop.status_of(&bought["subscription"]["id"]).await, "canceled");
+    shop.agree().await;
+}
+
 /// What is bought without a subscription meets the same provider, and the same states.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_top_up_waits_for_its_customer_and_is_parked_over_another_amount() {

@@ -4,6 +4,7 @@
 use db::{Connection, Result};
 use domain::id::{InvoiceId, PaymentId};
 use domain::invoice::{PaymentStatus, check_payable};
+use domain::subscription::check_changeable;
 use domain::{Refusal, TenantScope};
 use idempotency::{Claim, RequestKey};
 use invoices::Payment;
@@ -42,7 +43,7 @@ impl Subscriptions {
     /// that has succeeded instead, it counts. Refused: `not-found`, `invoice-not-open`,
     /// `payment-pending` where the one in flight cannot be canceled, `unknown-payment-method`,
     /// `promotion-used` where a first cycle's discount would go to a card that has had one,
-    /// `payment-declined`; `invalid-field` where none is named and none is saved.
+    /// of an upgrade what [`check_changeable`] refuses, `payment-declined`; `invalid-field` where none is named and none is saved.
     pub async fn pay_invoice(
         &self,
         scope: &TenantScope,
@@ -155,6 +156,11 @@ async fn start(
     if purchase.expires_at <= scope.now {
         // Its time is up, whether or not it has been given up yet.
         return Err(Refusal::InvoiceNotOpen.into());
+    }
+    if purchase.kind == PurchaseKind::Upgrade {
+        // It would take no effect: the money would only go back.
+        let end = subscription.cycle().map(|cycle| cycle.end);
+        check_changeable(subscription.status, end, scope.now)?;
     }
     if let Some(payment) = invoices::in_flight(tx, tenant, invoice.id).await? {
         return Ok(Started::InFlight { payment: Box::new(payment), of_subscription: true });

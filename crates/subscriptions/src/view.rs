@@ -172,6 +172,11 @@ impl Subscriptions {
     }
 }
 
+/// The payment that may still pay an invoice: what is in flight for one that is void by now buys nothing.
+fn awaited(invoice: &InvoiceView) -> Option<&Payment> {
+    invoice.in_flight().filter(|_| invoice.invoice.status == InvoiceStatus::Open)
+}
+
 /// Whose turn it is while a payment is not decided.
 fn undecided(payment: &Payment) -> Settlement {
     match payment.status {
@@ -184,7 +189,7 @@ fn sale_settlement(invoice: &InvoiceView) -> Result<Settlement> {
     if invoice.invoice.status == InvoiceStatus::Paid {
         return Ok(Settlement::Paid);
     }
-    if let Some(payment) = invoice.in_flight() {
+    if let Some(payment) = awaited(invoice) {
         return Ok(undecided(payment));
     }
     if invoice.payments.iter().any(|payment| payment.status == PaymentStatus::Refunded) {
@@ -201,7 +206,7 @@ fn settlement(
     if invoice.invoice.status == InvoiceStatus::Paid {
         return Ok(Settlement::Paid);
     }
-    if let Some(payment) = invoice.in_flight() {
+    if let Some(payment) = awaited(invoice) {
         return Ok(undecided(payment));
     }
     if invoice.payments.iter().any(|payment| payment.status == PaymentStatus::Refunded) {

@@ -304,6 +304,11 @@ impl Model {
         if self.invoices[invoice].status != "open" || self.invoices[invoice].expires <= self.now {
             return Answer::no(409, "invoice-not-open");
         }
+        if let (Bought::Upgrade, Some(subscription)) = (bought, subscription)
+            && let Err(no) = self.check_changeable(subscription)
+        {
+            return no;
+        }
         // What is in flight is given up with the provider first.
         if self.invoices[invoice].is_in_flight {
             if self.invoices[invoice].is_at_bank {
