@@ -89,15 +89,16 @@ impl Loads {
 impl Ledger {
     /// Loads an account that Redis does not have, or not any more. The caller has its turn.
     pub(crate) async fn load(&self, account: AccountKey, epoch: Epoch, wanted: Wanted) -> Result<Hot<()>> {
-        let loaded = match self.load_with_others(account, epoch, wanted.clone()).await? {
-            Some(loaded) => loaded,
-            None => {
-                let mut loaded = self.load_accounts(account.tenant, epoch, &[wanted], Locked::Wait).await?;
-                let unknown = Loaded::Refused(Refusal::NotFound { what: "customer" });
-                loaded.remove(&account.customer).unwrap_or(unknown)
+        // One deadline for both tries.
+        let loading = async {
+            if let Some(loaded) = self.load_with_others(account, epoch, wanted.clone()).await {
+                return Ok(loaded);
             }
+            let mut loaded = self.load_accounts(account.tenant, epoch, &[wanted], Locked::Wait).await?;
+            let unknown = Loaded::Refused(Refusal::NotFound { what: "customer" });
+            Ok(loaded.remove(&account.customer).unwrap_or(unknown))
         };
-        match loaded {
+        match self.db.within_deadline(loading).await? {
             Loaded::Done => Ok(Hot::Decided(())),
             Loaded::Refused(refusal) => Err(refusal.into()),
             Loaded::Lost => Ok(Hot::Lost),
@@ -106,17 +107,12 @@ impl Ledger {
     }
 
     /// None where it has to be loaded by itself.
-    async fn load_with_others(
-        &self,
-        account: AccountKey,
-        epoch: Epoch,
-        wanted: Wanted,
-    ) -> Result<Option<Loaded>> {
+    async fn load_with_others(&self, account: AccountKey, epoch: Epoch, wanted: Wanted) -> Option<Loaded> {
         let (answer, answered) = oneshot::channel();
         if let Some(caller) = self.loads.shared.wait((account.tenant, epoch), Missing { wanted, answer }) {
             tokio::spawn(self.clone().load_missing(caller));
         }
-        self.db.within_deadline(async { Ok(answered.await.ok()) }).await
+        answered.await.ok()
     }
 
     async fn load_missing(self, mut caller: Caller<LaneKey, Missing>) {
