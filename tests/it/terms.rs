@@ -5,6 +5,7 @@ use catalog::Catalogs;
 use diesel_async::SimpleAsyncConnection;
 use domain::calendar::AnchorKind;
 use domain::policy::Policies;
+use domain::refund::RefundReport;
 use domain::rollover::RolloverPolicy;
 use domain::{Credits, Currency};
 use serde_json::{Value, json};
@@ -432,5 +433,45 @@ async fn a_part_of_an_upgrades_money_takes_its_part_of_the_years_cycles() {
     assert_eq!(client.available(&ada).await, 145_000_000);
     client.advance_to("2026-03-31T10:00:00Z").await;
     assert_eq!(client.available(&ada).await, 145_000_000);
+    world.verify().await;
+}
+
+/// R-22a: money that has not gone back in the end takes nothing, whichever cycle runs when that is known.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_of_a_year_that_fails_gives_the_running_cycle_its_part_back() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    // 60,000,000 a cycle for 60.00 a year: 1.00 is 1,000,000 of each.
+    let ada = client.customer("ada").await;
+    let year = client.post("/v1/subscriptions", by_the_year(&ada, "lite")).await.expect(201);
+    let path = format!("/v1/invoices/{}", year["invoice"]["id"].as_str().unwrap());
+    let refund = async |amount_minor: i64| {
+        let refund = json!({"amount_minor": amount_minor});
+        client.post(&format!("{path}/refunds"), refund).await.expect(201)["id"].as_str().unwrap().to_owned()
+    };
+    let revoked = async || {
+        let refunds = client.get(&path).await.expect(200)["refunds"].clone();
+        let of_each = refunds.as_array().unwrap().iter().map(|refund| refund["credits_revoked"].as_i64());
+        of_each.map(Option::unwrap).collect::<Vec<_>>()
+    };
+    let (fails, stays) = (refund(2_000).await, refund(1_000).await);
+    assert_eq!(client.available(&ada).await, 30_000_000);
+    client.advance_to("2026-02-28T10:00:00Z").await;
+    assert_eq!(client.available(&ada).await, 30_000_000);
+    assert_eq!(revoked().await, [40_000_000, 20_000_000], "of two cycles");
+    world.verify().await;
+
+    // The bank sends the 20.00 back. What they had taken of January's 60,000,000 is over with it.
+    for refund in [&fails, &stays, &fails] {
+        let report = if *refund == fails { RefundReport::Failed } else { RefundReport::Succeeded };
+        let (subscriptions, scope) = (world.subscriptions(), world.scope().await);
+        subscriptions.settle_refund(&scope, refund.parse().unwrap(), report, None).await.unwrap();
+        assert_eq!(client.available(&ada).await, 50_000_000);
+    }
+    assert_eq!(revoked().await, [0, 20_000_000]);
+    client.advance_to("2026-03-31T10:00:00Z").await;
+    assert_eq!(client.available(&ada).await, 50_000_000);
+    assert_eq!(revoked().await, [0, 30_000_000]);
     world.verify().await;
 }

@@ -145,7 +145,6 @@ diesel::table! {
         closed_at -> Nullable<Timestamptz>,
         grant_id -> Nullable<Uuid>,
         carried_grant_id -> Nullable<Uuid>,
-        credits_withheld -> BigInt,
     }
 }
 

@@ -127,20 +127,28 @@ pub struct YearPart {
     pub refunded_minor: i64,
 }
 
-/// What a cycle of a year no longer grants of its `pool`, because money has gone back before it began: of each payment the
-/// same part (R-22a, R-22b).
-pub fn withheld(pool: Credits, parts: &[YearPart]) -> Result<Credits, Refusal> {
-    Ok(lost_of_year(parts)?.min(pool))
+impl YearPart {
+    /// What each refund of its payment takes of a cycle that begins after it (R-22a): together the same part of the
+    /// Credits as of the money. `refunds_minor` are their amounts, oldest first.
+    pub fn lost_to_each(&self, refunds_minor: &[i64]) -> Result<Vec<Credits>, Refusal> {
+        let (mut refunded_minor, mut lost_before) = (0_i64, Credits::ZERO);
+        let mut lost_to_each = Vec::new();
+        for refund_minor in refunds_minor {
+            refunded_minor = refunded_minor.checked_add(*refund_minor).ok_or(Refusal::AmountOverflow)?;
+            let lost = lost(self.credits, self.paid_minor, refunded_minor);
+            lost_to_each.push(lost.minus_floor_zero(lost_before));
+            lost_before = lost;
+        }
+        Ok(lost_to_each)
+    }
 }
 
 /// What the running cycle of a year loses of its grant once money has gone back within it (R-22a): as [`revocation`], over
-/// all that has paid for it, and `withheld` is what it never granted.
-pub fn revocation_in_year(
-    bought: Bought,
-    withheld: Credits,
-    parts: &[YearPart],
-) -> Result<Revocation, Refusal> {
-    Ok(bought.less(lost_of_year(parts)?, bought.revoked.plus(withheld)?))
+/// all that has paid for it.
+pub fn revocation_in_year(bought: Bought, parts: &[YearPart]) -> Result<Revocation, Refusal> {
+    let lost = parts.iter().map(|part| lost(part.credits, part.paid_minor, part.refunded_minor));
+    let lost = lost.into_iter().try_fold(Credits::ZERO, Credits::plus)?;
+    Ok(bought.less(lost, bought.revoked))
 }
 
 impl Bought {
@@ -150,11 +158,6 @@ impl Bought {
         let revoke = missing.min(self.remaining);
         Revocation { revoke, short: missing.minus_floor_zero(revoke) }
     }
-}
-
-fn lost_of_year(parts: &[YearPart]) -> Result<Credits, Refusal> {
-    let lost = parts.iter().map(|part| lost(part.credits, part.paid_minor, part.refunded_minor));
-    lost.into_iter().try_fold(Credits::ZERO, Credits::plus)
 }
 
 /// floor(granted x refunded / paid).
@@ -203,26 +206,26 @@ mod tests {
     }
 
     #[test]
-    fn a_later_cycle_of_a_year_grants_what_of_its_money_has_stayed() {
-        for (refunded_minor, expected) in [(2_000, 33), (0, 0), (6_000, 100)] {
-            assert_eq!(withheld(credits(100), &[part(100, refunded_minor)]), Ok(credits(expected)));
-        }
-        // Of the year a third, of an upgrade to 160 a half.
-        assert_eq!(withheld(credits(160), &[part(100, 2_000), part(60, 3_000)]), Ok(credits(63)));
-        // A plan that grants less than was bought before: no more than there is.
-        assert_eq!(withheld(credits(90), &[part(100, 6_000)]), Ok(credits(90)));
+    fn a_later_cycle_of_a_year_loses_to_each_refund_what_it_adds_to_the_part_that_is_gone() {
+        // Of 100 for 60.00: a third, two thirds, all of it.
+        let thirds = part(100, 6_000).lost_to_each(&[2_000, 2_000, 2_000]);
+        assert_eq!(thirds, Ok([33, 33, 34].map(credits).to_vec()));
+        assert_eq!(part(100, 0).lost_to_each(&[]), Ok(Vec::new()));
+        assert_eq!(part(100, 0).lost_to_each(&[i64::MAX, 1]), Err(Refusal::AmountOverflow));
     }
 
     #[test]
-    fn the_running_cycle_of_a_year_loses_what_it_was_still_granted_of_the_money() {
-        // 100 a cycle, a sixth gone before it began: 16 withheld, 84 granted. Half gone in all: 50, of which 34 are here.
+    fn the_running_cycle_of_a_year_loses_what_is_not_gone_yet_of_the_money() {
+        // 100 a cycle, a sixth gone before it began: 16. Half gone in all: 50, which is 34 more.
         let half = [part(100, 3_000)];
-        let taken = |remaining| revocation_in_year(bought(84, 0, remaining), credits(16), &half).unwrap();
+        let taken = |remaining| revocation_in_year(bought(100, 16, remaining), &half).unwrap();
         assert_eq!(taken(84), Revocation { revoke: credits(34), short: Credits::ZERO });
         assert_eq!(taken(30), Revocation { revoke: credits(30), short: credits(4) });
         // The same money again takes nothing more.
-        let again = revocation_in_year(bought(84, 34, 50), credits(16), &half).unwrap();
-        assert_eq!(again, Revocation::default());
+        assert_eq!(revocation_in_year(bought(100, 50, 50), &half), Ok(Revocation::default()));
+        // Of the year a third, of an upgrade to 160 a half: 33 and 30.
+        let both = revocation_in_year(bought(160, 0, 160), &[part(100, 2_000), part(60, 3_000)]);
+        assert_eq!(both.unwrap().revoke, credits(63));
     }
 
     #[test]

@@ -86,7 +86,8 @@ pub async fn note_reinstated(tx: &mut Connection, tenant: TenantId, refund: &mut
     store::update_refund(tx, tenant, refund).await
 }
 
-/// Writes that a refund has revoked so much more: what a lost dispute had kept from it.
+/// Writes that a refund has revoked so much more: what a lost dispute had kept from it, or a part of a later cycle of the
+/// year that its payment had paid for.
 pub async fn note_taken(
     tx: &mut Connection,
     tenant: TenantId,

@@ -5,14 +5,13 @@
 use db::{Connection, Result};
 use domain::account::{Account, Cause, CauseKind};
 use domain::id::{GrantId, InvoiceId, PaymentId, RefundId};
-use domain::refund::{Revocation, YearPart, revocation, revocation_in_year};
+use domain::refund::{RefundStatus, Revocation, YearPart, revocation, revocation_in_year};
 use domain::{Credits, Refusal, TenantScope, Timestamp};
 use invoices::{Payment, Refund};
 
 use crate::buyer::Buyer;
 use crate::cancel::refills_at;
 use crate::store;
-use crate::store::cycles::Pool;
 use crate::store::due::RUNNING;
 use crate::subscription::Subscription;
 
@@ -22,7 +21,15 @@ pub(crate) enum PaidFor {
     /// The grant that its purchase made.
     Grant(GrantId),
     /// Its part of the pool of the running cycle of a year, which an earlier cycle was paid with.
-    Pool { pool: Pool, parts: Vec<(PaymentId, YearPart)> },
+    Pool { grant: Option<GrantId>, parts: Vec<PartPaid> },
+}
+
+/// A part of the pool of each later cycle of a year, and what has paid for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PartPaid {
+    pub(crate) invoice: InvoiceId,
+    pub(crate) payment: PaymentId,
+    pub(crate) part: YearPart,
 }
 
 /// What the payment of an invoice has paid for. The caller holds the buyer's lock. Refused: `not-found`.
@@ -54,9 +61,9 @@ async fn of_year(
     if !(paid_with..cycle.number).contains(&bought_in) {
         return Ok(None);
     }
-    let pool = store::cycles::pool(tx, tenant, subscription.id, cycle.number).await?;
+    let grant = store::cycles::pool(tx, tenant, subscription.id, cycle.number).await?;
     let parts = store::purchases::parts_of_year(tx, tenant, subscription.id, paid_with, cycle.number).await?;
-    Ok(Some(PaidFor::Pool { pool, parts }))
+    Ok(Some(PaidFor::Pool { grant, parts }))
 }
 
 /// Sets when the pool fills again after money of a year has gone, or has come back: one whose money is all gone pays for no
@@ -81,7 +88,7 @@ impl PaidFor {
     pub(crate) fn grant(&self) -> Option<GrantId> {
         match self {
             PaidFor::Grant(grant) => Some(*grant),
-            PaidFor::Pool { pool, .. } => pool.grant,
+            PaidFor::Pool { grant, .. } => *grant,
         }
     }
 
@@ -90,8 +97,8 @@ impl PaidFor {
         match self {
             PaidFor::Grant(_) => Credits::MAX,
             PaidFor::Pool { parts, .. } => {
-                let own = parts.iter().find(|(paid_by, _)| *paid_by == payment);
-                own.map_or(Credits::ZERO, |(_, part)| part.credits)
+                let own = parts.iter().find(|paid| paid.payment == payment);
+                own.map_or(Credits::ZERO, |paid| paid.part.credits)
             }
         }
     }
@@ -110,12 +117,12 @@ impl PaidFor {
         };
         match self {
             PaidFor::Grant(_) => Ok(revocation(bought, payment.amount.amount_minor, refunded_minor)),
-            PaidFor::Pool { pool, parts } => {
-                let then = parts.iter().map(|(paid_by, part)| match *paid_by == payment.id {
-                    true => YearPart { refunded_minor, ..*part },
-                    false => *part,
+            PaidFor::Pool { parts, .. } => {
+                let then = parts.iter().map(|paid| match paid.payment == payment.id {
+                    true => YearPart { refunded_minor, ..paid.part },
+                    false => paid.part,
                 });
-                revocation_in_year(bought, pool.withheld, &then.collect::<Vec<_>>())
+                revocation_in_year(bought, &then.collect::<Vec<_>>())
             }
         }
     }
@@ -157,17 +164,41 @@ impl PaidFor {
         Ok(taken)
     }
 
+    /// Has a cycle of a year that begins after refunds do without what they take of it, each by itself: one that fails
+    /// later gives its own back. Says how much all of them take. The caller holds the locks of buyer and account, and
+    /// writes the account.
+    pub(crate) async fn take_back_at_once(
+        &self,
+        tx: &mut Connection,
+        scope: &TenantScope,
+        account: &mut Account,
+    ) -> Result<Credits> {
+        let mut all = Credits::ZERO;
+        let PaidFor::Pool { parts, .. } = self else { return Ok(all) };
+        for PartPaid { invoice, payment, part } in parts.iter().filter(|paid| paid.part.refunded_minor > 0) {
+            let mut refunds = invoices::refunds(tx, scope.tenant, *invoice).await?;
+            refunds.retain(|refund| refund.payment == *payment && refund.status != RefundStatus::Failed);
+            let amounts: Vec<i64> = refunds.iter().map(|refund| refund.amount.amount_minor).collect();
+            for (refund, credits) in refunds.iter_mut().zip(part.lost_to_each(&amounts)?) {
+                let taken = self.revoke(account, refund.id, credits, scope.now)?;
+                invoices::note_taken(tx, scope.tenant, refund, taken).await?;
+                all = all.plus(taken)?;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Revokes so much, or what is left of it, and says how much that was.
     fn revoke(
         &self,
         account: &mut Account,
         refund: RefundId,
         credits: Credits,
         now: Timestamp,
-    ) -> std::result::Result<(), Refusal> {
-        let Some(grant) = self.grant() else { return Ok(()) };
+    ) -> std::result::Result<Credits, Refusal> {
+        let Some(grant) = self.grant() else { return Ok(Credits::ZERO) };
         let cause = Cause { kind: CauseKind::Refund, id: refund.uuid() };
         let revoked = account.revoke(grant, credits, cause, now)?;
-        debug_assert_eq!(revoked.map_or(Credits::ZERO, |draw| draw.credits), credits);
-        Ok(())
+        Ok(revoked.map_or(Credits::ZERO, |draw| draw.credits))
     }
 }

@@ -15,7 +15,6 @@ use uuid::Uuid;
 
 use crate::effect::{self, Effect};
 use crate::event::About;
-use crate::store::cycles::Pool;
 use crate::subscription::{Purchase, PurchaseEvent, PurchaseKind, PurchaseStatus, Subscription};
 use crate::{dunning, event, jobs, status_change, store};
 
@@ -167,7 +166,7 @@ pub async fn take(
     let kind = match purchase.kind {
         PurchaseKind::FirstCycle => {
             let cycle = subscription.cycle().ok_or(Refusal::SubscriptionIncomplete)?;
-            store::cycles::open(tx, tenant, subscription, cycle, Pool::default(), now).await?;
+            store::cycles::open(tx, tenant, subscription, cycle, None, now).await?;
             event::ACTIVATED
         }
         PurchaseKind::Upgrade => event::UPGRADED,

@@ -13,7 +13,6 @@ use domain::catalog::CatalogHistory;
 use domain::grant::GrantSource;
 use domain::id::{CustomerId, GrantId, InvoiceId, PurchaseId, RolloverId, SubscriptionId};
 use domain::policy::RenewalGrant;
-use domain::refund::{YearPart, withheld};
 use domain::subscription::{Event, after};
 use domain::{Credits, Money, Refusal, TenantScope};
 use futures_util::{StreamExt, stream};
@@ -23,8 +22,8 @@ use uuid::Uuid;
 
 use crate::cancel::sum;
 use crate::next_cycle::{Charge, EndReason, Migration, Next, Opening, decide};
+use crate::paid_for::PaidFor;
 use crate::purchase::{self, NewPurchase};
-use crate::store::cycles::Pool;
 use crate::store::due::Locked;
 use crate::subscribe::term_line;
 use crate::subscription::{Purchase, PurchaseKind, Subscription};
@@ -287,7 +286,7 @@ async fn open(
         return Ok(None);
     };
     effect::enter(subscription, opening.running(running), opening.plan.code.clone(), opening.catalog_version);
-    store::cycles::open(tx, tenant, subscription, opening.cycle, Pool::default(), now).await?;
+    store::cycles::open(tx, tenant, subscription, opening.cycle, None, now).await?;
     progress.cycles_opened += 1;
     event::emit(tx, scope, event::CYCLE_OPENED, subscription, json!({"cycle": opening.cycle})).await?;
     tell_of_migration(tx, scope, subscription, opening).await?;
@@ -296,8 +295,8 @@ async fn open(
     invoice(tx, scope, subscription, account, opening, price).await
 }
 
-/// A cycle that its year has paid for: its Credits are there at once, and there is no invoice (R-22b). Of money that has
-/// gone back they are not (R-22a).
+/// A cycle that its year has paid for: its Credits are there at once, and there is no invoice (R-22b). Those of money that
+/// has gone back are revoked at once (R-22a).
 async fn open_within_year(
     tx: &mut Connection,
     scope: &TenantScope,
@@ -309,20 +308,23 @@ async fn open_within_year(
     subscription.running = Some(opening.running(running));
     let paid_with = subscription.paid_with().ok_or(Refusal::SubscriptionIncomplete)?;
     let number = opening.cycle.number;
-    let paid = store::purchases::parts_of_year(tx, scope.tenant, subscription.id, paid_with, number).await?;
-    let parts: Vec<YearPart> = paid.into_iter().map(|(_, part)| part).collect();
-    let whole = opening.plan.credits_per_cycle;
-    let withheld = withheld(whole, &parts)?;
-    let pool = whole.minus_floor_zero(withheld);
-    let grant = (!pool.is_zero()).then(|| GrantId::from_uuid(Uuid::now_v7()));
-    let granted = Pool { grant, withheld };
-    store::cycles::open(tx, scope.tenant, subscription, opening.cycle, granted, scope.now).await?;
+    let parts = store::purchases::parts_of_year(tx, scope.tenant, subscription.id, paid_with, number).await?;
+    let credits = opening.plan.credits_per_cycle;
+    let grant = (!credits.is_zero()).then(|| GrantId::from_uuid(Uuid::now_v7()));
+    store::cycles::open(tx, scope.tenant, subscription, opening.cycle, grant, scope.now).await?;
     event::emit(tx, scope, event::CYCLE_OPENED, subscription, json!({"cycle": opening.cycle})).await?;
     match grant {
         None => account.set_refills_at(effect::refills_at(subscription)),
         Some(grant) => {
-            effect::grant_within_year(subscription, pool, grant, account, scope.now)?;
-            let details = json!({"cycle": opening.cycle.number, "plan": opening.plan.code, "credits": pool});
+            effect::grant_within_year(subscription, credits, grant, account, scope.now)?;
+            let revoked =
+                PaidFor::Pool { grant: Some(grant), parts }.take_back_at_once(tx, scope, account).await?;
+            let details = json!({
+                "cycle": opening.cycle.number,
+                "plan": opening.plan.code,
+                "credits": credits,
+                "credits_revoked": revoked,
+            });
             event::emit(tx, scope, event::CREDITS_GRANTED, subscription, details).await?;
         }
     }

@@ -173,9 +173,6 @@ impl Model {
             let gone = if number == invoice { refunded } else { part.refunded };
             target += share(part.credits, gone, part.total);
         }
-        let of = &self.invoices[pool];
-        let withheld = self.plan_of(&of.plan, of.catalog).credits - of.credits;
-        let target = if target > withheld { target - withheld } else { 0 };
         self.customers[customer].account.refund(pool, target, given_up, now)
     }
 
@@ -203,14 +200,20 @@ impl Model {
         (0..self.invoices.len()).filter(is_part).collect()
     }
 
-    /// What a cycle of a year does not grant, because so much of its money has gone back.
-    pub(super) fn withheld(&self, subscription: usize, cycle: u32, whole: i64) -> i64 {
-        let mut gone = 0;
-        for number in self.parts_of_year(Some(subscription), cycle) {
+    /// A cycle of a year does without what each refund took, from its beginning on.
+    pub(super) fn go_without(&mut self, pool: usize) {
+        let (customer, now) = (self.invoices[pool].customer, self.now);
+        let mut target = 0;
+        for number in self.parts_of_year(self.invoices[pool].subscription, self.invoices[pool].cycle) {
             let part = &self.invoices[number];
-            gone += share(part.credits, part.refunded, part.total);
+            let mut before = 0;
+            for refund in self.refunds.iter().filter(|refund| refund.invoice == number) {
+                let gone = share(part.credits, refund.refunded, part.total);
+                target += gone - before;
+                before = gone;
+                self.customers[customer].account.refund(pool, target, 0, now);
+            }
         }
-        if gone < whole { gone } else { whole }
     }
 
     /// Everybody for whom it holds gets what the tag gives, who has not had it.

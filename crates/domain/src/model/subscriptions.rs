@@ -424,8 +424,7 @@ impl Model {
         let own = &mut self.subscriptions[subscription];
         own.cycle = Some(cycle);
         let (plan, catalog, customer) = (own.plan.clone(), own.catalog, own.customer);
-        let whole = self.plan_of(&plan, catalog).credits;
-        let credits = whole - self.withheld(subscription, cycle.number, whole);
+        let credits = self.plan_of(&plan, catalog).credits;
         let currency = self.subscriptions[subscription].currency;
         let number = self.open_invoice(Invoice {
             customer,
@@ -467,6 +466,7 @@ impl Model {
             created: now,
             expired_by: None,
         });
+        self.go_without(number);
     }
 
     /// A year whose money has all gone back, or is with a bank for good, pays for nothing more.

@@ -4,9 +4,9 @@ use db::schema::cycles;
 use db::{Connection, Error, Result};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use domain::Timestamp;
 use domain::calendar::Cycle;
 use domain::id::{CustomerId, GrantId, SubscriptionId, TenantId};
-use domain::{Credits, Timestamp};
 use uuid::Uuid;
 
 use super::{to_i32, to_u32};
@@ -27,41 +27,30 @@ struct Row<'a> {
     closed_at: Option<Timestamp>,
     /// Its pool, where its year had paid for it.
     grant_id: Option<Uuid>,
-    credits_withheld: i64,
 }
 
-/// The pool of a cycle that its year has paid for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Pool {
-    /// None where all of it was withheld.
-    pub grant: Option<GrantId>,
-    /// What was not granted of it, because money had gone back before (R-22a).
-    pub withheld: Credits,
-}
-
-/// Opens a cycle with the subscription's plan.
+/// Opens a cycle with the subscription's plan, and with its pool where its year has paid for that.
 pub async fn open(
     tx: &mut Connection,
     tenant: TenantId,
     subscription: &Subscription,
     cycle: Cycle,
-    pool: Pool,
+    pool: Option<GrantId>,
     now: Timestamp,
 ) -> Result<()> {
     insert(tx, tenant, subscription, &[cycle], ("open", pool), now).await
 }
 
-/// The pool of the cycle of this number.
+/// The pool of the cycle of this number, where its year has paid for it.
 pub async fn pool(
     tx: &mut Connection,
     tenant: TenantId,
     subscription: SubscriptionId,
     number: u32,
-) -> Result<Pool> {
+) -> Result<Option<GrantId>> {
     let key = (tenant.uuid(), subscription.uuid(), to_i32(number)?);
-    let (grant, withheld): (Option<Uuid>, i64) =
-        cycles::table.find(key).select((cycles::grant_id, cycles::credits_withheld)).first(tx).await?;
-    Ok(Pool { grant: grant.map(GrantId::from_uuid), withheld: Credits::new(withheld)? })
+    let grant: Option<Uuid> = cycles::table.find(key).select(cycles::grant_id).first(tx).await?;
+    Ok(grant.map(GrantId::from_uuid))
 }
 
 /// Records cycles that were over before they could be opened.
@@ -72,7 +61,7 @@ pub async fn skip(
     cycles: &[Cycle],
     now: Timestamp,
 ) -> Result<()> {
-    insert(tx, tenant, subscription, cycles, ("skipped", Pool::default()), now).await
+    insert(tx, tenant, subscription, cycles, ("skipped", None), now).await
 }
 
 async fn insert(
@@ -80,7 +69,7 @@ async fn insert(
     tenant: TenantId,
     subscription: &Subscription,
     cycles: &[Cycle],
-    (state, pool): (&'static str, Pool),
+    (state, pool): (&'static str, Option<GrantId>),
     now: Timestamp,
 ) -> Result<()> {
     let mut rows = Vec::new();
@@ -95,8 +84,7 @@ async fn insert(
             plan_code: &subscription.plan_code,
             opened_at: now,
             closed_at: (state != "open").then_some(now),
-            grant_id: pool.grant.map(GrantId::uuid),
-            credits_withheld: pool.withheld.get(),
+            grant_id: pool.map(GrantId::uuid),
         });
     }
     diesel::insert_into(cycles::table).values(rows).execute(tx).await?;

@@ -13,6 +13,7 @@ use domain::{Credits, Refusal, Timestamp};
 use uuid::Uuid;
 
 use super::{by_name, to_i32, to_u32};
+use crate::paid_for::PartPaid;
 use crate::subscription::{Purchase, PurchaseKind, PurchaseStatus};
 
 #[derive(Queryable, Selectable, Insertable)]
@@ -210,8 +211,8 @@ pub async fn parts_of_year(
     subscription: SubscriptionId,
     paid_with: u32,
     cycle: u32,
-) -> Result<Vec<(PaymentId, YearPart)>> {
-    let rows: Vec<(Uuid, i64, i64, i64)> = purchases::table
+) -> Result<Vec<PartPaid>> {
+    let rows: Vec<(Uuid, Uuid, i64, i64, i64)> = purchases::table
         .inner_join(payments::table.on(
             payments::tenant_id.eq(purchases::tenant_id).and(payments::invoice_id.eq(purchases::invoice_id)),
         ))
@@ -221,12 +222,19 @@ pub async fn parts_of_year(
         .filter(purchases::cycle_number.lt(to_i32(cycle)?))
         .filter(purchases::status.eq(PurchaseStatus::Applied.name()))
         .filter(payments::status.eq(PaymentStatus::Succeeded.name()))
-        .select((payments::payment_id, purchases::credits, payments::amount_minor, payments::refunded_minor))
+        .select((
+            purchases::invoice_id,
+            payments::payment_id,
+            purchases::credits,
+            payments::amount_minor,
+            payments::refunded_minor,
+        ))
+        .order(purchases::invoice_id)
         .load(tx)
         .await?;
-    let part = |(payment, credits, paid_minor, refunded_minor)| {
-        let credits = Credits::new(credits)?;
-        Ok((PaymentId::from_uuid(payment), YearPart { credits, paid_minor, refunded_minor }))
+    let part = |(invoice, payment, credits, paid_minor, refunded_minor)| {
+        let part = YearPart { credits: Credits::new(credits)?, paid_minor, refunded_minor };
+        Ok(PartPaid { invoice: InvoiceId::from_uuid(invoice), payment: PaymentId::from_uuid(payment), part })
     };
     rows.into_iter().map(part).collect()
 }
