@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use db::{Connection, Result};
 use domain::TenantScope;
 use domain::id::CustomerId;
+use ledger::Refill;
 use uuid::Uuid;
 
 use crate::finding::{Finding, Invariant};
@@ -75,7 +76,7 @@ impl Audit {
             }
         }
         if !is_check {
-            rebuilt.projected = self.ledger.refill(scope).await?;
+            rebuilt.projected = self.ledger.refill(scope, Refill::All).await?;
         }
         Ok(rebuilt)
     }

@@ -12,6 +12,7 @@
 //! what passes it closes its connection, so nothing half-done is ever handed to the next caller.
 
 mod error;
+mod locked;
 mod migrate;
 mod pool;
 mod savepoint;
@@ -20,6 +21,7 @@ mod sql;
 
 pub use diesel_async::AsyncPgConnection as Connection;
 pub use error::{Error, Result, is_unique_violation};
+pub use locked::Locked;
 pub use migrate::{MIGRATIONS, migrate};
 pub use pool::{Db, Options};
 pub use savepoint::{back_to_savepoint, savepoint};

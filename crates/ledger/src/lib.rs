@@ -64,6 +64,7 @@ pub use overflow::{SetOverflow, overflow, set_overflow};
 pub use paid_cycle::paid_cycle_starts;
 pub use park::{park, unpark};
 pub use publish::EndedHolds;
+pub use refill::Refill;
 pub use release::{
     Changing, FoundHold, FoundHolds, LOOKS_MAX, Looked, end_holds, find_holds, still_changing,
 };

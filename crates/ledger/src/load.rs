@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use db::{Connection, Result};
+use db::{Connection, Locked, Result};
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{Refusal, Timestamp};
 use futures_util::future::join_all;
@@ -14,7 +14,6 @@ use lanes::{Caller, Lanes};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use crate::hold::Hot;
-use crate::lock::Locked;
 use crate::{Accounts, Ledger, lock, project, store};
 
 /// The most accounts that share a load.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use db::{Connection, Result};
+use db::{Connection, Locked, Result};
 use domain::account::Account;
 use domain::id::{CustomerId, GrantId, TenantId};
 use domain::{Refusal, Timestamp};
@@ -26,13 +26,6 @@ impl Accounts {
     pub fn iter(&self) -> impl Iterator<Item = &Account> {
         self.0.values()
     }
-}
-
-/// What becomes of accounts that somebody else has locked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Locked {
-    Wait,
-    Skip,
 }
 
 /// Locks the accounts of these customers until the transaction ends, always in id order, so that

@@ -1,18 +1,17 @@
-//! Loads all accounts into Redis again, after it has lost them: in pages, while requests go on.
+//! Loads all accounts into Redis again, after it has lost them: in pages, while requests go on and load those that they miss.
 
 use std::time::Duration;
 
-use db::{Connection, Result};
-use domain::TenantScope;
-use domain::id::CustomerId;
-use hot_balances::Epoch;
+use db::{Connection, Locked, Result};
+use domain::id::{CustomerId, TenantId};
+use domain::{TenantScope, Timestamp};
+use hot_balances::{AccountKey, Away, Epoch, Peeked};
 
 use crate::hot_gate::{Decider, Lease};
 use crate::load::{Loaded, Wanted};
-use crate::lock::Locked;
 use crate::{Ledger, store};
 
-/// Accounts that are locked, read and loaded together.
+/// Accounts that are looked for, and those of them locked, read and loaded together that Redis does not have.
 const PAGE: i64 = 500;
 
 enum Page {
@@ -26,6 +25,15 @@ enum Page {
     Gone,
 }
 
+/// Which accounts a refill loads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refill {
+    /// Those that Redis does not have: requests have loaded the others.
+    Missing,
+    /// All, whatever Redis has.
+    All,
+}
+
 /// How often a refill looks whether Redis decides, once it is back.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -35,15 +43,15 @@ impl Ledger {
         self.gate.begun().await;
     }
 
-    /// Loads every account of a tenant that may authorize into Redis and says how many. Ends early where Redis goes away:
-    /// what is not loaded then is loaded when it is asked for.
-    pub async fn refill(&self, scope: &TenantScope) -> Result<u64> {
+    /// Loads the accounts of a tenant that may authorize into Redis, and says how many. Ends early where Redis goes away: what is
+    /// not loaded then is loaded when it is asked for.
+    pub async fn refill(&self, scope: &TenantScope, which: Refill) -> Result<u64> {
         let Some(first) = self.first_lease().await? else { return Ok(0) };
         let mut loaded = 0;
         let mut after = None;
         let mut lease = first;
         while lease.epoch == first.epoch {
-            match self.refill_page(scope, lease.epoch, after).await? {
+            match self.refill_page(scope, which, lease.epoch, after).await? {
                 Page::Loaded { last, accounts } => {
                     loaded += accounts;
                     after = Some(last);
@@ -73,6 +81,7 @@ impl Ledger {
     async fn refill_page(
         &self,
         scope: &TenantScope,
+        which: Refill,
         epoch: Epoch,
         after: Option<CustomerId>,
     ) -> Result<Page> {
@@ -80,12 +89,18 @@ impl Ledger {
         let page = async |tx: &mut Connection| store::accounts_page(tx, tenant, after, PAGE).await;
         let customers = self.db.transaction(tenant, page).await?;
         let Some(last) = customers.last().copied() else { return Ok(Page::End) };
-        let wanted = customers.iter().map(|customer| Wanted {
-            customer: *customer,
-            now,
-            is_loaded: false,
-            hold: None,
-        });
+        let customers = match which {
+            Refill::All => customers,
+            Refill::Missing => match self.missing(tenant, epoch, customers, now).await {
+                Ok(missing) => missing,
+                Err(away) => {
+                    self.gate.redis_is_away(&self.db, epoch, &away).await?;
+                    return Ok(Page::Gone);
+                }
+            },
+        };
+        let wanted =
+            customers.into_iter().map(|customer| Wanted { customer, now, is_loaded: false, hold: None });
         let wanted: Vec<Wanted> = wanted.collect();
         let loaded = self.load_accounts(tenant, epoch, &wanted, Locked::Wait).await?;
         let mut accounts = 0;
@@ -104,5 +119,23 @@ impl Ledger {
             }
         }
         Ok(Page::Loaded { last, accounts })
+    }
+
+    /// Those of these customers whose accounts Redis would not decide about.
+    async fn missing(
+        &self,
+        tenant: TenantId,
+        epoch: Epoch,
+        customers: Vec<CustomerId>,
+        now: Timestamp,
+    ) -> std::result::Result<Vec<CustomerId>, Away> {
+        let keys: Vec<AccountKey> =
+            customers.iter().map(|customer| AccountKey { tenant, customer: *customer }).collect();
+        let here = self.hot.peek(epoch, &keys).await?;
+        let is_here = |here: &Peeked| {
+            here.is_signed && here.projection.valid_until.is_none_or(|valid_until| valid_until > now)
+        };
+        let missing = customers.into_iter().zip(here).filter(|(_, here)| !here.as_ref().is_some_and(is_here));
+        Ok(missing.map(|(customer, _)| customer).collect())
     }
 }

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use db::Locked;
 use domain::Timestamp;
 use domain::id::{CustomerId, TenantId};
 use hot_balances::AccountKey;
 use lanes::{Caller, Lanes};
 
 use crate::Ledger;
-use crate::lock::{Locked, lock_unless};
+use crate::lock::lock_unless;
 
 /// How long before its end a projection in use is told anew.
 const AHEAD: TimeDelta = TimeDelta::seconds(10);

@@ -2,7 +2,7 @@
 //! it loads all balances again after it has found Redis back and empty.
 
 use db::Result;
-use ledger::Ledger;
+use ledger::{Ledger, Refill};
 use tenants::Tenants;
 
 /// Goes on until it is dropped. Requests do not wait for it: what is not loaded yet is loaded when it is
@@ -33,7 +33,7 @@ async fn adopt(ledger: &Ledger, tenants: &Tenants) -> Result<usize> {
 async fn refill(ledger: &Ledger, tenants: &Tenants) -> Result<u64> {
     let mut accounts = 0;
     for tenant in tenants.list().await? {
-        accounts += ledger.refill(&tenants.scope(tenant.id).await?).await?;
+        accounts += ledger.refill(&tenants.scope(tenant.id).await?, Refill::Missing).await?;
     }
     Ok(accounts)
 }

@@ -6,7 +6,7 @@
 //! are collected here, because the job that else would do it waits for a minute of real time.
 
 use chrono::Duration;
-use db::Result;
+use db::{Locked, Result};
 use domain::scope::TenantMode;
 use domain::time::truncate_to_micros;
 use domain::{Refusal, TenantScope, Timestamp};
@@ -14,7 +14,6 @@ use futures_util::{StreamExt, stream};
 
 use crate::auto_top_up::TopUps;
 use crate::roll_over::{BATCH, COLLECTED_AT_ONCE, Progress};
-use crate::store::due::Locked;
 use crate::{Subscriptions, store};
 
 /// The furthest that one call advances a clock: two years, 24 cycles of each subscription.

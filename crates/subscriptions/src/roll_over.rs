@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use db::{Connection, Result};
+use db::{Connection, Locked, Result};
 use domain::account::{Account, Cause, CauseKind, Draw, NewGrant};
 use domain::catalog::CatalogHistory;
 use domain::grant::GrantSource;
@@ -24,7 +24,6 @@ use crate::cancel::sum;
 use crate::next_cycle::{Charge, EndReason, Migration, Next, Opening, decide};
 use crate::paid_for::PaidFor;
 use crate::purchase::{self, NewPurchase};
-use crate::store::due::Locked;
 use crate::subscribe::term_line;
 use crate::subscription::{Purchase, PurchaseKind, Subscription};
 use crate::{Subscriptions, effect, event, status_change, store, usage_invoice};

@@ -1,6 +1,6 @@
 //! A rollover that somebody asked for and watches.
 
-use db::Result;
+use db::{Locked, Result};
 use domain::id::RolloverId;
 use domain::{TenantScope, Timestamp};
 use scheduler::NewJob;
@@ -8,7 +8,6 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::roll_over::{BATCH, Progress};
-use crate::store::due::Locked;
 use crate::{Subscriptions, jobs, store};
 
 /// A run and how far it is.

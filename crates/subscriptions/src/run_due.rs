@@ -1,14 +1,13 @@
 //! Does all that is due by a tenant's clock: gives up unpaid purchases, tries unpaid renewals again,
 //! rolls cycles over, expires grants. Whatever was due and was not done is due still, so a run that died is cured by the next.
 
-use db::Result;
+use db::{Locked, Result};
 use domain::TenantScope;
 use domain::id::{CustomerId, InvoiceId, PurchaseId, TenantId};
 use domain::subscription::Event;
 
 use crate::cancel::expire;
 use crate::roll_over::{BATCH, Progress};
-use crate::store::due::Locked;
 use crate::subscription::PurchaseKind;
 use crate::{Subscriptions, purchase, sale, store};
 

@@ -58,7 +58,8 @@ pub(super) struct Refund {
     /// The provider's reason, where it failed.
     #[schema(required)]
     failure_code: Option<String>,
-    /// Credits that the payment had paid for and that were taken back; none where it failed.
+    /// Credits that the payment had paid for and that were taken back, of a year in each cycle since; none where it
+    /// failed.
     credits_revoked: i64,
     /// Credits that should have been taken back and were spent or had expired, all refunds of the payment so
     /// far together.

@@ -1,7 +1,7 @@
 //! Accounts: one row a customer.
 
 use db::schema::credit_accounts;
-use db::{Connection, Error, Result};
+use db::{Connection, Error, Locked, Result};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bytea, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
@@ -13,7 +13,6 @@ use domain::{Credits, Timestamp};
 use uuid::Uuid;
 
 use super::{by_name, uuids};
-use crate::lock::Locked;
 
 /// The columns of an account, as they are read.
 macro_rules! account_columns {

@@ -1,7 +1,7 @@
 //! What is due: cycles that are over, purchases and grants whose time is up, retries.
 
 use db::schema::{grants, payments, purchases, subscriptions};
-use db::{Connection, Result};
+use db::{Connection, Locked, Result};
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 use diesel::sql_types::{Nullable, Timestamptz, Uuid as SqlUuid};
@@ -44,15 +44,6 @@ macro_rules! is_due {
 
 /// Where a page of due subscriptions begins: after this cycle end and id.
 pub type After = (Timestamp, SubscriptionId);
-
-/// What to do about rows that another transaction has locked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Locked {
-    /// Leave them to it.
-    Skip,
-    /// Wait for it, and take what it leaves due: then an empty claim means that all is done.
-    Wait,
-}
 
 /// Claims subscriptions whose cycle is over at `now`, the longest overdue first. Those whose
 /// renewal the provider has not decided yet are left out (R-22: a pending last try postpones the
