@@ -1,18 +1,22 @@
 //! Loads all accounts into Redis again, after it has lost them: in pages, while requests go on and load those that they miss.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use db::{Connection, Locked, Result};
 use domain::id::{CustomerId, TenantId};
 use domain::{TenantScope, Timestamp};
+use futures_util::future::try_join_all;
 use hot_balances::{AccountKey, Away, Epoch, Peeked};
 
 use crate::hot_gate::{Decider, Lease};
 use crate::load::{Loaded, Wanted};
 use crate::{Ledger, store};
 
-/// Accounts that are looked for, and those of them locked, read and loaded together that Redis does not have.
+/// Accounts that are looked for at once.
 const PAGE: i64 = 500;
+/// Parts of a page that are locked, read and loaded at the same time, each in a transaction.
+const PARTS: usize = 2;
 
 enum Page {
     Loaded {
@@ -102,9 +106,11 @@ impl Ledger {
         let wanted =
             customers.into_iter().map(|customer| Wanted { customer, now, is_loaded: false, hold: None });
         let wanted: Vec<Wanted> = wanted.collect();
-        let loaded = self.load_accounts(tenant, epoch, &wanted, Locked::Wait).await?;
+        let parts = wanted.chunks(wanted.len().div_ceil(PARTS).max(1));
+        let loading = parts.map(|part| self.load_accounts(tenant, epoch, part, Locked::Wait));
+        let loaded = try_join_all(loading).await?;
         let mut accounts = 0;
-        for of_account in loaded.values() {
+        for of_account in loaded.iter().flat_map(BTreeMap::values) {
             match of_account {
                 Loaded::Done => accounts += 1,
                 Loaded::Refused(_) => {}
