@@ -103,7 +103,7 @@ impl HotGate {
         }
     }
 
-    /// Returns when all that Redis granted before it was last found away is recorded.
+    /// Returns when no server lets Redis decide any more that was last found away, and all that it granted is recorded.
     pub(crate) async fn until_settled(&self, db: &Db, hot: &HotBalances) -> Result<()> {
         let seen = self.current(db, hot).await?;
         if !seen.is_up {

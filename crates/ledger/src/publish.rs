@@ -9,6 +9,7 @@ use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{TenantScope, Timestamp};
 use hot_balances::{Away, Epoch, Told};
 
+use crate::hot_gate::SETTLE;
 use crate::{Accounts, Ledger, lock, project, still_changing};
 
 /// How long a committed balance is told again and again, where neither Redis nor PostgreSQL takes it: as
@@ -40,9 +41,9 @@ impl Ledger {
         Ok(())
     }
 
-    /// Tells Redis the committed balances. Never fails: a Redis that cannot be told is away, for all
-    /// servers, and what it has of this epoch is not used again. Where PostgreSQL cannot be told that
-    /// either, both are told again until one of them takes it.
+    /// Tells Redis the committed balances: when this returns, no server decides without them. Never fails: a Redis that
+    /// cannot be told is away, for all servers, and what it has of this epoch is not used again once they know. Where
+    /// PostgreSQL cannot be told that either, both are told again until one of them takes it.
     pub async fn publish(&self, tenant: TenantId, accounts: &Accounts, now: Timestamp) {
         self.publish_ended(tenant, accounts, &EndedHolds::new(), now).await;
     }
@@ -58,18 +59,24 @@ impl Ledger {
         let news = News { tenant, accounts, ended, now };
         if let Err(error) = self.tell(news).await {
             tracing::warn!(%error, "committed balances are told again");
-            tokio::spawn(self.clone().tell_again(tenant, accounts.clone(), ended.clone(), now));
+            let telling = self.clone().tell_again(tenant, accounts.clone(), ended.clone(), now);
+            // By then what a server read before PostgreSQL went away has run out.
+            let _ = tokio::time::timeout(SETTLE, tokio::spawn(telling)).await;
         }
     }
 
-    /// The same, once: what it is about to say may be changed by others after that.
+    /// Tells Redis balances that it was told before, in the epoch that this server knows. Takes no connection, and waits for
+    /// nobody.
     pub(crate) async fn tell_once(
         &self,
         tenant: TenantId,
         accounts: &Accounts,
         now: Timestamp,
-    ) -> Result<()> {
-        self.tell(News { tenant, accounts, ended: &EndedHolds::new(), now }).await
+    ) -> std::result::Result<(), Away> {
+        let Some((epoch, true)) = self.gate.last_seen() else { return Ok(()) };
+        let news = News { tenant, accounts, ended: &EndedHolds::new(), now };
+        // Where it is in another epoch, the accounts are loaded there when they are missed.
+        self.tell_in(news, epoch).await.map(|_told| ())
     }
 
     async fn tell_again(self, tenant: TenantId, accounts: Accounts, ended: EndedHolds, now: Timestamp) {
@@ -92,7 +99,8 @@ impl Ledger {
                 Some(epoch) => epoch,
                 None => match self.gate.epoch_to_tell(&self.db, &self.hot).await? {
                     Some(epoch) => epoch,
-                    None => return Ok(()),
+                    // Others may go on for a moment with what they take for the balance.
+                    None => return self.gate.until_settled(&self.db, &self.hot).await,
                 },
             };
             match self.tell_in(news, epoch).await {

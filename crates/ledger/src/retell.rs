@@ -84,11 +84,14 @@ impl Ledger {
             // will tell of it anyway.
             let told = self.db.transaction(tenant, async |tx| {
                 let accounts = lock_unless(tx, tenant, &customers, Locked::Skip).await?;
-                self.tell_once(tenant, &accounts, now).await
+                Ok(self.tell_once(tenant, &accounts, now).await)
             });
-            if let Err(error) = told.await {
-                tracing::debug!(%error, "accounts in use were not told anew; they are loaded when they are missed");
-            }
+            let why = match told.await {
+                Ok(Ok(())) => continue,
+                Ok(Err(away)) => away.to_string(),
+                Err(error) => error.to_string(),
+            };
+            tracing::debug!(why, "accounts in use were not told anew; they are loaded when they are missed");
         }
     }
 }

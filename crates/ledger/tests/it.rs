@@ -15,6 +15,9 @@ use domain::{Credits, Refusal, TenantScope, Timestamp};
 use hot_balances::{AccountKey, Epoch, FillHolds, Filled, HotBalances, Projection};
 use ledger::{Accounts, Decision, EndedHolds, FoundHold, HoldRequest, Ledger, Looked};
 use testkit::{LoneServers, Stores};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 /// A tenant with one customer, and a ledger like a server's.
@@ -732,6 +735,101 @@ async fn what_is_told_over_a_connection_that_broke_is_told_in_the_epoch_that_oth
     }
     worker.charge(&worker.scope, 85, None).await;
     assert_eq!(hold("after", 90).await.map_err(remaining), Err(5), "100 less 85 spent and 10 held");
+}
+
+/// A server that cannot tell Redis says so in PostgreSQL, and others go on with Redis until they have read that: by then
+/// the change is not answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_redis_was_not_told_of_is_answered_once_no_server_decides_without_it() {
+    let lone = LoneServers::start("untold").await;
+    let mut given = given(lone.stores()).await;
+    given.grant(10_000, None).await;
+    let (redis_url, is_stalled) = stalling(&given.stores.redis_url).await;
+    let ledger = Ledger::new(given.db.clone(), HotBalances::new(&redis_url, &given.stores.secret()).unwrap());
+    let other_server = std::mem::replace(&mut given.ledger, ledger);
+    let server = given;
+    let (_stop, stopped) = watch::channel(false);
+    for ledger in [server.ledger.clone(), other_server.clone()] {
+        let stopped = stopped.clone();
+        tokio::spawn(async move { ledger.run_journal(stopped).await });
+    }
+    let version = async |id: &str| {
+        let request = request(&server.scope, id, 1, 1);
+        match other_server.hold(&server.scope, server.customer, &request).await.unwrap() {
+            Decision::Granted(granted) => granted.version,
+            Decision::OutOfCredits(short) => panic!("{short:?}"),
+        }
+    };
+    server.hold("own", 1, 1).await.unwrap();
+    for charged in 0..4 {
+        is_stalled.send_replace(true);
+        let asking = async {
+            for asked in 0.. {
+                version(&format!("h{charged}-{asked}")).await;
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            () = asking => unreachable!("it goes on"),
+            () = server.charge(&server.scope, 1, None) => {}
+        }
+        assert_eq!(version(&format!("after-{charged}")).await, 2 + charged);
+        is_stalled.send_replace(false);
+        while !server.hot_state().await.1 {
+            server.hold(&format!("back-{charged}"), 0, 0).await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+}
+
+/// All servers count from there until what they had read before has run out.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_that_waited_for_a_flush_begins_when_it_is_seen_to() {
+    let lone = LoneServers::start("waited").await;
+    let given = given(lone.stores()).await;
+    given.grant(100, None).await;
+    assert_eq!(given.hold("before", 10, 10).await, Ok(10));
+    let mut flush = given.stores.superuser().await;
+    flush.batch_execute("begin; select from hot_state for share").await.unwrap();
+    lone.servers().stop_redis().unwrap();
+    let (ledger, scope, customer) = (given.ledger.clone(), given.scope.clone(), given.customer);
+    let holding = tokio::spawn(async move { hold(&ledger, &scope, customer, "after", 10, 10).await });
+    tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+    assert!(given.hot_state().await.1, "it waits for the flush");
+    flush.batch_execute("commit").await.unwrap();
+    while given.hot_state().await.1 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let is_young = "do $$ begin assert (select changed_at > clock_timestamp() - interval '500 ms' from hot_state); end $$";
+    given.stores.superuser().await.batch_execute(is_young).await.unwrap();
+    assert_eq!(holding.await.unwrap(), Ok(10));
+}
+
+/// The URL of a Redis that takes no more calls while it is told so; those that it has taken are answered.
+async fn stalling(redis_url: &str) -> (String, watch::Sender<bool>) {
+    let (login, address) = redis_url.rsplit_once('@').unwrap();
+    let (login, address) = (login.to_owned(), address.to_owned());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("{login}@{}", listener.local_addr().unwrap());
+    let (is_stalled, stalled) = watch::channel(false);
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (address, mut stalled) = (address.clone(), stalled.clone());
+            tokio::spawn(async move {
+                let (mut calls, mut answers) = client.into_split();
+                let (mut answered, mut called) = TcpStream::connect(address).await.unwrap().into_split();
+                tokio::spawn(async move { tokio::io::copy(&mut answered, &mut answers).await });
+                let mut bytes = [0; 4096];
+                while let Ok(read @ 1..) = calls.read(&mut bytes).await {
+                    // Whoever stalled it may have ended.
+                    let _ = stalled.wait_for(|is_stalled| !is_stalled).await;
+                    called.write_all(&bytes[..read]).await.unwrap();
+                }
+            });
+        }
+    });
+    (url, is_stalled)
 }
 
 /// Each server counts for itself when an epoch has settled: one that counts slowly is not to keep from Redis what

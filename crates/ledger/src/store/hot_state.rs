@@ -58,6 +58,8 @@ pub(crate) async fn start_epoch(
         #[diesel(sql_type = BigInt)]
         epoch: i64,
     }
+    // First the lock: the time of the change is then not from before the wait for it.
+    db::sql_query("select from hot_state for update").execute(tx).await?;
     let started: Option<Started> = db::sql_query(
         "update hot_state
          set epoch = epoch + 1 + floor(random() * 1000000)::bigint, is_up = $2 is not null, run_id = $2,
