@@ -12,6 +12,9 @@
 //! | down | nobody decides: a request waits, a second at most | PostgreSQL decides |
 //! | up | PostgreSQL decides still | Redis decides |
 //!
+//! Whoever has changed a balance and could not tell Redis answers only once that has settled: until then others go on with the
+//! balance from before.
+//!
 //! What Redis has of an earlier epoch is a miss, so whatever changed without it is loaded anew. A marker
 //! in Redis names the epoch; whoever begins one sets it, once. Where it is gone Redis has been emptied.
 
