@@ -55,7 +55,7 @@ impl Adjustments {
                 Ok((store::adjusted(tx, tenant, id).await?, accounts))
             })
             .await?;
-        self.ledger.publish(tenant, &accounts, now).await;
+        self.ledger.publish(tenant, &accounts, now).await?;
         Ok(adjusted)
     }
 }

@@ -25,7 +25,7 @@ impl Adjustments {
         loop {
             let (campaign, accounts) =
                 self.db.transaction(tenant, async |tx| step(tx, scope, id).await).await?;
-            self.ledger.publish(tenant, &accounts, scope.now).await;
+            self.ledger.publish(tenant, &accounts, scope.now).await?;
             if campaign.state == CampaignState::Done {
                 return Ok(campaign);
             }

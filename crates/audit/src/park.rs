@@ -76,7 +76,7 @@ impl Audit {
         };
         match self.db.transaction(tenant, park).await {
             Ok((is_new, accounts)) => {
-                self.ledger.publish(tenant, &accounts, now).await;
+                self.ledger.publish(tenant, &accounts, now).await?;
                 Ok(is_new)
             }
             // A row that names a customer without an account damages none.
@@ -112,7 +112,7 @@ impl Audit {
             Ok(accounts)
         };
         let accounts = self.db.transaction(tenant, unpark).await?;
-        self.ledger.publish(tenant, &accounts, now).await;
+        self.ledger.publish(tenant, &accounts, now).await?;
         Ok(Unparked::Charged(self.usage.charge_kept(scope, customer).await?))
     }
 

@@ -424,12 +424,13 @@ impl Account {
         sum_of(self.grants.iter().filter(|grant| grant.is_live(at)).map(Grant::remaining))
     }
 
-    /// What can be spent at `at` of what the live grants were made with; a grant without an end that is used up is
-    /// no part of either.
+    /// What can be spent at `at` of what the live grants were made with, without what was revoked of them; a grant without
+    /// an end that is used up is no part of either.
     pub fn level(&self, at: Timestamp) -> Level {
         let live = self.grants.iter().filter(|grant| grant.is_live(at));
         let counted = live.filter(|grant| grant.expires_at.is_some() || !grant.remaining().is_zero());
-        Level { available: self.available(at), limit: sum_of(counted.map(|grant| grant.amount)) }
+        let made_with = counted.map(|grant| grant.amount.minus_floor_zero(grant.revoked));
+        Level { available: self.available(at), limit: sum_of(made_with) }
     }
 
     /// The next instant after `at` at which [`Account::available`] changes by itself.

@@ -66,7 +66,7 @@ impl Ledger {
             })
             .await?;
         // Whoever has seen this version is not authorized on an older one afterwards.
-        self.publish(tenant, &accounts, now).await;
+        self.publish(tenant, &accounts, now).await?;
         Ok(balance)
     }
 

@@ -276,7 +276,10 @@ async fn hot_state(db: &Db) -> Result<HotState> {
 async fn start_epoch(db: &Db, after: Epoch, run_id: Option<&str>) -> Result<Option<Epoch>> {
     let started =
         db.all_tenants_transaction(async |tx| store::start_epoch(tx, after.0, run_id).await).await?;
-    Ok(started.map(Epoch))
+    let Some(epoch) = started else { return Ok(None) };
+    // From when others can read of it: before, they had taken new leases.
+    db.all_tenants_transaction(async |tx| store::count_epoch(tx, epoch).await).await?;
+    Ok(Some(Epoch(epoch)))
 }
 
 async fn note_run(db: &Db, epoch: Epoch, run_id: &str) -> Result<()> {

@@ -42,7 +42,7 @@ impl Ledger {
         let park = async |tx: &mut Connection| park(tx, scope, customer, reason).await;
         let (is_changed, accounts) = self.db.transaction(scope.tenant, park).await?;
         // Also where nothing was changed: the first try may have died before it could tell.
-        self.publish(scope.tenant, &accounts, scope.now).await;
+        self.publish(scope.tenant, &accounts, scope.now).await?;
         Ok(is_changed)
     }
 
@@ -50,7 +50,7 @@ impl Ledger {
     pub async fn unpark(&self, scope: &TenantScope, customer: CustomerId) -> Result<bool> {
         let unpark = async |tx: &mut Connection| unpark(tx, scope, customer).await;
         let (is_changed, accounts) = self.db.transaction(scope.tenant, unpark).await?;
-        self.publish(scope.tenant, &accounts, scope.now).await;
+        self.publish(scope.tenant, &accounts, scope.now).await?;
         Ok(is_changed)
     }
 }

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use db::Result;
+use db::{Error, Result};
 use domain::hold::HoldEnd;
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{TenantScope, Timestamp};
 use hot_balances::{Away, Epoch, Told};
 
-use crate::hot_gate::SETTLE;
 use crate::{Accounts, Ledger, lock, project, still_changing};
 
 /// How long a committed balance is told again and again, where neither Redis nor PostgreSQL takes it: as
@@ -37,15 +36,14 @@ impl Ledger {
     pub async fn republish(&self, scope: &TenantScope, customer: CustomerId) -> Result<()> {
         let tenant = scope.tenant;
         let accounts = self.db.transaction(tenant, async |tx| lock(tx, tenant, &[customer]).await).await?;
-        self.publish(tenant, &accounts, scope.now).await;
-        Ok(())
+        self.publish(tenant, &accounts, scope.now).await
     }
 
-    /// Tells Redis the committed balances: when this returns, no server decides without them. Never fails: a Redis that
-    /// cannot be told is away, for all servers, and what it has of this epoch is not used again once they know. Where
-    /// PostgreSQL cannot be told that either, both are told again until one of them takes it.
-    pub async fn publish(&self, tenant: TenantId, accounts: &Accounts, now: Timestamp) {
-        self.publish_ended(tenant, accounts, &EndedHolds::new(), now).await;
+    /// Tells Redis the committed balances: when this returns, no server decides without them. A Redis that cannot be told is
+    /// away, for all servers, and what it has of this epoch is not used again. Where PostgreSQL cannot be told that either,
+    /// both are told again until one of them takes it: unavailable until then, and what was committed stays.
+    pub async fn publish(&self, tenant: TenantId, accounts: &Accounts, now: Timestamp) -> Result<()> {
+        self.publish_ended(tenant, accounts, &EndedHolds::new(), now).await
     }
 
     /// The same, and ends the holds that this change ended.
@@ -55,14 +53,12 @@ impl Ledger {
         accounts: &Accounts,
         ended: &EndedHolds,
         now: Timestamp,
-    ) {
+    ) -> Result<()> {
         let news = News { tenant, accounts, ended, now };
-        if let Err(error) = self.tell(news).await {
-            tracing::warn!(%error, "committed balances are told again");
-            let telling = self.clone().tell_again(tenant, accounts.clone(), ended.clone(), now);
-            // By then what a server read before PostgreSQL went away has run out.
-            let _ = tokio::time::timeout(SETTLE, tokio::spawn(telling)).await;
-        }
+        let Err(error) = self.tell(news).await else { return Ok(()) };
+        tracing::warn!(%error, "committed balances are told again");
+        tokio::spawn(self.clone().tell_again(tenant, accounts.clone(), ended.clone(), now));
+        Err(Error::Unavailable("what was changed is not known everywhere yet".to_owned()))
     }
 
     /// Tells Redis balances that it was told before, in the epoch that this server knows. Takes no connection, and waits for

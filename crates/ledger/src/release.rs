@@ -221,7 +221,7 @@ impl Ledger {
                 Ok((accounts, version)) => {
                     // With its balance: nobody is to see an older one in Redis than this answer names.
                     let ended = EndedHolds::from([(customer, vec![(id.clone(), HoldEnd::Released)])]);
-                    self.publish_ended(tenant, &accounts, &ended, scope.now).await;
+                    self.publish_ended(tenant, &accounts, &ended, scope.now).await?;
                     return Ok(version);
                 }
                 Err(changing) => self.until_changed(changing).await?,

@@ -97,7 +97,7 @@ impl Given {
 
     async fn grant(&self, count: i64, expires: Option<i64>) {
         let accounts = self.grant_unpublished(count, expires).await;
-        self.ledger.publish(self.scope.tenant, &accounts, at(0)).await;
+        self.ledger.publish(self.scope.tenant, &accounts, at(0)).await.unwrap();
     }
 
     /// Grants, and dies before Redis is told.
@@ -167,7 +167,10 @@ impl Given {
             .await
             .unwrap();
         let captured = named.into_iter().map(|(_, id)| (id, HoldEnd::Captured)).collect();
-        self.ledger.publish_ended(tenant, &accounts, &EndedHolds::from([(customer, captured)]), now).await;
+        self.ledger
+            .publish_ended(tenant, &accounts, &EndedHolds::from([(customer, captured)]), now)
+            .await
+            .unwrap();
     }
 
     /// Rises whenever the store that decides about holds has changed.
@@ -467,7 +470,7 @@ async fn an_older_balance_never_replaces_a_newer_one() {
         .await
         .unwrap();
     given.charge(&given.scope, 70, None).await;
-    given.ledger.publish(tenant, &old, given.scope.now).await;
+    given.ledger.publish(tenant, &old, given.scope.now).await.unwrap();
     assert_eq!(given.hold("a", 31, 31).await.map_err(remaining), Err(30));
 }
 

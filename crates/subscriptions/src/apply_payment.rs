@@ -37,7 +37,7 @@ impl Subscriptions {
     ) -> Result<PaymentStatus> {
         let applied =
             self.db.transaction(scope.tenant, async |tx| apply(tx, scope, payment, collected).await).await?;
-        self.ledger.publish(scope.tenant, &applied.accounts, scope.now).await;
+        self.ledger.publish(scope.tenant, &applied.accounts, scope.now).await?;
         Ok(applied.status)
     }
 }

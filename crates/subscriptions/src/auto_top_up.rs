@@ -55,7 +55,7 @@ impl Subscriptions {
                 Buying::Nothing => return Ok(found),
             };
             found.any_bought = true;
-            self.publish(scope, accounts).await;
+            self.publish(scope, accounts).await?;
             self.collect_in_flight(scope, invoice).await?;
             if self.sold(scope, invoice).await?.sale.granted_at.is_none() {
                 return Ok(found);

@@ -71,7 +71,7 @@ impl Subscriptions {
                 Ok((one(tx, scope, subscription).await?, accounts, refunds))
             })
             .await?;
-        self.ledger.publish(tenant, &accounts, scope.now).await;
+        self.ledger.publish(tenant, &accounts, scope.now).await?;
         self.ask_now(scope, &refunds).await?;
         Ok(view)
     }
@@ -100,7 +100,7 @@ impl Subscriptions {
                 Ok((one(tx, scope, subscription).await?, accounts))
             })
             .await?;
-        self.ledger.publish(tenant, &accounts, scope.now).await;
+        self.ledger.publish(tenant, &accounts, scope.now).await?;
         Ok(view)
     }
 

@@ -76,9 +76,10 @@ impl Subscriptions {
     }
 
     /// The fifth beat, where there is anything to publish.
-    pub(crate) async fn publish(&self, scope: &TenantScope, accounts: Option<Accounts>) {
-        if let Some(accounts) = accounts {
-            self.ledger.publish(scope.tenant, &accounts, scope.now).await;
+    pub(crate) async fn publish(&self, scope: &TenantScope, accounts: Option<Accounts>) -> Result<()> {
+        match accounts {
+            Some(accounts) => self.ledger.publish(scope.tenant, &accounts, scope.now).await,
+            None => Ok(()),
         }
     }
 }

@@ -37,7 +37,7 @@ impl Subscriptions {
         let told = DisputeTold { provider_ref: dispute, report, amount, at };
         let accounts =
             self.db.transaction(scope.tenant, async |tx| apply(tx, scope, payment, &told).await).await?;
-        self.ledger.publish(scope.tenant, &accounts, scope.now).await;
+        self.ledger.publish(scope.tenant, &accounts, scope.now).await?;
         Ok(())
     }
 }

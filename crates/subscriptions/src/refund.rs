@@ -79,7 +79,7 @@ impl Subscriptions {
                 }
             })
             .await?;
-        self.ledger.publish(tenant, &accounts, scope.now).await;
+        self.ledger.publish(tenant, &accounts, scope.now).await?;
         self.ask_now(scope, &[refund.id]).await?;
         self.db.transaction(tenant, async |tx| invoices::refund(tx, tenant, refund.id).await).await
     }
@@ -99,7 +99,7 @@ impl Subscriptions {
             .db
             .transaction(scope.tenant, async |tx| as_listed(tx, scope, payment, listed, at).await)
             .await?;
-        self.ledger.publish(scope.tenant, &accounts, scope.now).await;
+        self.ledger.publish(scope.tenant, &accounts, scope.now).await?;
         Ok(())
     }
 
@@ -123,7 +123,7 @@ impl Subscriptions {
                 Ok((status, to_publish(tx, scope, buyer.customer(), accounts).await?))
             })
             .await?;
-        self.ledger.publish(tenant, &accounts, scope.now).await;
+        self.ledger.publish(tenant, &accounts, scope.now).await?;
         Ok(status)
     }
 

@@ -99,7 +99,7 @@ impl Subscriptions {
                 Ok(batch)
             })
             .await?;
-        self.ledger.publish(scope.tenant, &batch.accounts, scope.now).await;
+        self.ledger.publish(scope.tenant, &batch.accounts, scope.now).await?;
         stream::iter(batch.to_collect)
             .for_each_concurrent(COLLECTED_AT_ONCE, async |invoice| {
                 // One that went wrong does not hold the others up: its job tries again.

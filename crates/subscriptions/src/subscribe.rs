@@ -73,7 +73,7 @@ impl Subscriptions {
 
     /// Publishes, collects, and answers from what is stored then.
     pub(crate) async fn finish(&self, scope: &TenantScope, bought: Bought) -> Result<Purchased> {
-        self.publish(scope, bought.accounts).await;
+        self.publish(scope, bought.accounts).await?;
         self.collect_in_flight(scope, bought.invoice).await?;
         self.purchased(scope, bought.invoice).await
     }

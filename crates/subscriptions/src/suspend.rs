@@ -71,7 +71,7 @@ impl Subscriptions {
             })
             .await?;
         // Also for a repeat: the first try may have died before it could tell.
-        self.publish(scope, Some(accounts)).await;
+        self.publish(scope, Some(accounts)).await?;
         Ok(view)
     }
 }

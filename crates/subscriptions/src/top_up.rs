@@ -110,7 +110,7 @@ impl Subscriptions {
 
     /// Publishes, collects, and answers from what is stored then.
     pub(crate) async fn finish_sale(&self, scope: &TenantScope, bought: Bought) -> Result<SoldToCustomer> {
-        self.publish(scope, bought.accounts).await;
+        self.publish(scope, bought.accounts).await?;
         self.collect_in_flight(scope, bought.invoice).await?;
         self.sold(scope, bought.invoice).await
     }

@@ -87,7 +87,7 @@ impl Usage {
             if receipts.is_empty() {
                 return Ok(charged);
             }
-            self.parts.ledger.publish(scope.tenant, &accounts, scope.now).await;
+            self.parts.ledger.publish(scope.tenant, &accounts, scope.now).await?;
             for receipt in &receipts {
                 charged.events += u64::from(receipt.unrated_reason.is_none());
                 charged.credits = charged.credits.plus(receipt.credits)?;

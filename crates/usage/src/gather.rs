@@ -153,9 +153,13 @@ fn by_tenant(batch: Vec<Request>) -> BTreeMap<TenantId, Vec<Request>> {
 async fn write_and_answer(parts: Arc<Parts>, requests: Vec<Request>, written: oneshot::Sender<()>) {
     let batch = write_batch(&parts, &requests).await;
     let _ = written.send(());
-    match batch {
-        Ok(batch) => {
-            let mut results = publish(&parts, batch).await.into_iter();
+    let told = match batch {
+        Ok(batch) => publish(&parts, batch).await,
+        Err(error) => Err(error),
+    };
+    match told {
+        Ok(results) => {
+            let mut results = results.into_iter();
             for request in requests {
                 let own = results.by_ref().take(request.events.len()).collect();
                 // A caller that went away does not read its answer; the events are recorded.

@@ -115,8 +115,8 @@ pub struct Receipt {
 }
 
 impl Usage {
-    /// Records events and answers one result for each, in order. Either all that are not rejected
-    /// are committed when this returns, or, on an error, none of them.
+    /// Records events and answers one result for each, in order: all that are not rejected are committed when this
+    /// returns. On an error either none of them is or all are; those are answered as they were when they are sent again.
     pub async fn record(&self, scope: &TenantScope, events: Vec<UsageEvent>) -> Result<Vec<EventResult>> {
         if events.is_empty() {
             return Ok(Vec::new());
@@ -208,10 +208,10 @@ pub(crate) async fn write_batch(parts: &Parts, requests: &[Request]) -> Result<C
 
 /// Tells Redis of a batch, and hands out its results. Of two batches the later may be told first: what is older by its
 /// accounts' versions changes nothing there.
-pub(crate) async fn publish(parts: &Parts, batch: Committed) -> Vec<EventResult> {
+pub(crate) async fn publish(parts: &Parts, batch: Committed) -> Result<Vec<EventResult>> {
     let Committed { tenant, now, results, accounts, ended_holds } = batch;
-    parts.ledger.publish_ended(tenant, &accounts, &ended_holds, now).await;
-    results
+    parts.ledger.publish_ended(tenant, &accounts, &ended_holds, now).await?;
+    Ok(results)
 }
 
 /// All that can be decided about each event by itself: its identity, its cost, or its rejection.

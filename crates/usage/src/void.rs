@@ -57,7 +57,7 @@ impl Usage {
         let voiding = async |tx: &mut Connection| void_in(tx, scope, identity, reason, by).await;
         let (event, accounts) = self.parts.db.transaction(tenant, voiding).await?;
         // Of a repeat too: its first try may have died before Redis was told.
-        self.parts.ledger.publish(tenant, &accounts, scope.now).await;
+        self.parts.ledger.publish(tenant, &accounts, scope.now).await?;
         Ok(event)
     }
 }

@@ -44,7 +44,7 @@ pub(crate) async fn hot_state(tx: &mut Connection) -> Result<HotState> {
 }
 
 /// Starts the next epoch, unless somebody else has: Redis is down, or up with this run. Waits for the
-/// flushes of the epoch that ends.
+/// flushes of the epoch that ends. How long the commit takes is not known here, so until [`count_epoch`] it begins a second later.
 ///
 /// Its number is higher by a random step: a database that is restored from a backup does not begin the
 /// epochs that Redis may remember.
@@ -58,12 +58,11 @@ pub(crate) async fn start_epoch(
         #[diesel(sql_type = BigInt)]
         epoch: i64,
     }
-    // First the lock: the time of the change is then not from before the wait for it.
-    db::sql_query("select from hot_state for update").execute(tx).await?;
     let started: Option<Started> = db::sql_query(
         "update hot_state
          set epoch = epoch + 1 + floor(random() * 1000000)::bigint, is_up = $2 is not null, run_id = $2,
-             left_epoch = case when is_up then epoch else left_epoch end, changed_at = clock_timestamp()
+             left_epoch = case when is_up then epoch else left_epoch end,
+             changed_at = clock_timestamp() + interval '1 second'
          where epoch = $1
          returning epoch",
     )
@@ -73,6 +72,15 @@ pub(crate) async fn start_epoch(
     .await
     .optional()?;
     Ok(started.map(|row| row.epoch))
+}
+
+/// Counts an epoch from now on: its beginning was committed.
+pub(crate) async fn count_epoch(tx: &mut Connection, epoch: i64) -> Result<()> {
+    db::sql_query("update hot_state set changed_at = clock_timestamp() where epoch = $1")
+        .bind::<BigInt, _>(epoch)
+        .execute(tx)
+        .await?;
+    Ok(())
 }
 
 /// Notes the run of Redis in an epoch that did not know it: the very first one.

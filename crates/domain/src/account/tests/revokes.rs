@@ -23,6 +23,15 @@ fn half_the_money_takes_what_is_left_of_half_the_grant_and_of_no_other() {
 }
 
 #[test]
+fn what_was_revoked_does_not_count_as_used() {
+    let mut account = account_of(&[(GrantSource::Plan, 100, Some(60))]);
+    charge(&mut account, 20, 1, 1);
+    account.revoke(grant_id(1), credits(40), cause(CauseKind::Refund), after(2)).unwrap();
+    let level = account.level(after(3));
+    assert_eq!((level.available, level.limit), (credits(40), credits(60)), "a third of it is used");
+}
+
+#[test]
 fn a_grant_past_its_expiry_is_left_to_expire() {
     let mut account = account_of(&[(GrantSource::Plan, 100, Some(60))]);
     assert_eq!(account.bought(grant_id(1), after(60)).unwrap().remaining, Credits::ZERO);
