@@ -137,7 +137,7 @@ impl Audit {
         let published = self.db.snapshot(tenant, async |tx| store::published(tx, tenant).await).await?;
         let history = self.fresh_history(scope, &published).await?;
         let mut prices = Prices::new(scope, &history);
-        let mut after = (Uuid::nil(), -1, Uuid::nil());
+        let mut after = (Uuid::nil(), -1, 0);
         loop {
             let rows = self
                 .db
@@ -146,7 +146,7 @@ impl Audit {
                 })
                 .await?;
             let Some(last) = rows.last() else { return Ok(findings) };
-            after = (last.subscription_id, last.cycle_number, last.purchase_id);
+            after = (last.subscription_id, last.cycle_number, last.invoice_number);
             findings.extend(rows.iter().filter_map(|row| prices.check(row)));
         }
     }

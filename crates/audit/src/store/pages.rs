@@ -297,6 +297,8 @@ pub(crate) struct PurchaseRow {
     pub(crate) subscription_id: Uuid,
     #[diesel(sql_type = SqlUuid)]
     pub(crate) purchase_id: Uuid,
+    #[diesel(sql_type = BigInt)]
+    pub(crate) invoice_number: i64,
     #[diesel(sql_type = Text)]
     pub(crate) kind: String,
     #[diesel(sql_type = Integer)]
@@ -331,10 +333,11 @@ pub(crate) struct PurchaseRow {
     pub(crate) ends_at: Timestamp,
 }
 
-/// Where a page of purchases begins: after this subscription's cycle and purchase.
-pub(crate) type AfterPurchase = (Uuid, i32, Uuid);
+/// Where a page of purchases begins: after this subscription's cycle and invoice number.
+pub(crate) type AfterPurchase = (Uuid, i32, i64);
 
-/// In the order in which they were made: purchase ids rise with time.
+/// In the order in which they were made: an invoice gets its number under its subscription's lock, and a purchase its id
+/// before it.
 pub(crate) async fn purchases_page(
     tx: &mut Connection,
     tenant: TenantId,
@@ -345,6 +348,7 @@ pub(crate) async fn purchases_page(
     let rows = diesel::sql_query(
         "select s.customer_id, p.subscription_id, p.purchase_id, p.kind, p.cycle_number, p.plan_code,
              p.catalog_version, p.credits, i.currency,
+             i.number as invoice_number,
              -- The price: what is paid without the tax that came on top.
              i.total_minor - case when i.tax_is_included then 0 else i.tax_minor end as total_minor, u.promotion_code,
              s.term, s.anchor_kind, s.anchor_zone, p.created_at, c.starts_at, c.ends_at,
@@ -359,14 +363,14 @@ pub(crate) async fn purchases_page(
          left join lateral (select promotion_code from promotion_uses u
              where u.tenant_id = $1 and u.subscription_id = p.subscription_id limit 1) u on true
          where p.tenant_id = $1 and p.status = 'applied'
-             and (p.subscription_id, p.cycle_number, p.purchase_id) > ($2, $3, $4)
+             and (p.subscription_id, p.cycle_number, i.number) > ($2, $3, $4)
              and ($5::uuid is null or s.customer_id = $5)
-         order by p.subscription_id, p.cycle_number, p.purchase_id limit $6",
+         order by p.subscription_id, p.cycle_number, i.number limit $6",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
     .bind::<SqlUuid, _>(after.0)
     .bind::<Integer, _>(after.1)
-    .bind::<SqlUuid, _>(after.2)
+    .bind::<BigInt, _>(after.2)
     .bind::<Nullable<SqlUuid>, _>(customer.map(CustomerId::uuid))
     .bind::<BigInt, _>(limit)
     .load(tx)

@@ -168,6 +168,23 @@ async fn what_others_write_meanwhile_gives_no_false_alarm() {
     assert_eq!(audit.rebuild(&scope, true, &|_| {}).await.unwrap().differences, []);
 }
 
+/// A request for an upgrade that has its id may wait for one that was made after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn purchases_are_priced_again_in_the_order_of_their_invoices() {
+    let stores = testkit::Stores::fresh().await;
+    let services = Services::on(&stores.database_url, &stores.redis_url);
+    let tenant = services.tenant_in_real_time("Real").await;
+    let ada = services.customer(tenant, "ada").await;
+    let subscription = services.subscribe(tenant, ada, "lite", "pm_sandbox_succeeds").await.unwrap();
+    services.upgrade(tenant, subscription, "standard").await;
+    services.upgrade(tenant, subscription, "pro").await;
+    let later_id = "set session_replication_role = replica;
+        update purchases set purchase_id = 'ffffffff-ffff-7fff-8fff-ffffffffffff' where plan_code = 'standard'";
+    stores.superuser().await.batch_execute(later_id).await.unwrap();
+    let priced = |finding: &Finding| finding.invariant.0 == 21;
+    assert_eq!(verify(&services, tenant).await.into_iter().filter(priced).collect::<Vec<_>>(), []);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn late_work_is_named_and_parks_nobody() {
     let stores = testkit::Stores::fresh().await;
