@@ -38,13 +38,15 @@ pub(crate) async fn hot_state(tx: &mut Connection) -> Result<HotState> {
     )
     .get_result(tx)
     .await?;
+    // Below zero while its beginning is not counted yet.
     let changed_since = Duration::from_millis(u64::try_from(row.changed_ms).unwrap_or_default());
     let Row { epoch, is_up, run_id, left_epoch, .. } = row;
     Ok(HotState { epoch: Epoch(epoch), is_up, run_id, left: left_epoch.map(Epoch), changed_since })
 }
 
 /// Starts the next epoch, unless somebody else has: Redis is down, or up with this run. Waits for the
-/// flushes of the epoch that ends. How long the commit takes is not known here, so until [`count_epoch`] it begins a second later.
+/// flushes of the epoch that ends. How long the commit takes is not known here, so until [`count_epoch`] it begins a
+/// second later.
 ///
 /// Its number is higher by a random step: a database that is restored from a backup does not begin the
 /// epochs that Redis may remember.
