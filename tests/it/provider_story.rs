@@ -400,7 +400,7 @@ async fn canonical(shop: &Shop) -> Vec<String> {
     // Each table with what a row is found by, and the columns that are not compared.
     let tables = [
         ("subscriptions", "t.customer_id", "created_at"),
-        ("cycles", "s.customer_id", "opened_at, closed_at, grant_id, carried_grant_id"),
+        ("cycles", "s.customer_id", "opened_at, closed_at, carried_grant_id"),
         ("purchases", "t.customer_id", "created_at"),
         ("invoices", "t.customer_id", "created_at"),
         ("payments", "i.customer_id", "created_at"),

@@ -4,10 +4,11 @@
 use catalog::Catalogs;
 use diesel_async::SimpleAsyncConnection;
 use domain::calendar::AnchorKind;
+use domain::dispute::DisputeReport;
 use domain::policy::Policies;
 use domain::refund::RefundReport;
 use domain::rollover::RolloverPolicy;
-use domain::{Credits, Currency};
+use domain::{Credits, Currency, Money};
 use serde_json::{Value, json};
 
 use crate::support::{Client, World, events_totalling, subscribe};
@@ -432,6 +433,57 @@ async fn a_part_of_an_upgrades_money_takes_its_part_of_the_years_cycles() {
     assert_eq!(refund(&year, 2_000).await, 20_000_000);
     assert_eq!(client.available(&ada).await, 145_000_000);
     client.advance_to("2026-03-31T10:00:00Z").await;
+    assert_eq!(client.available(&ada).await, 145_000_000);
+    world.verify().await;
+}
+
+/// R-22a, R-22b: a lost dispute takes what its own payment had paid for, of each cycle of the year, whatever becomes of the
+/// other payments; won in the end it gives that back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_dispute_of_an_upgrade_takes_its_part_of_the_years_cycles() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let ada = client.customer("ada").await;
+    let year = client.post("/v1/subscriptions", by_the_year(&ada, "lite")).await.expect(201);
+    let path = path_of(&year);
+    // 60,000,000 a cycle for 60.00, and 140,000,000 more for 100.00.
+    let upgraded = client.post(&format!("{path}/upgrade"), json!({"plan": "standard"})).await.expect(200);
+    let path_of_invoice = |of: &Value| format!("/v1/invoices/{}", of["invoice"]["id"].as_str().unwrap());
+    let refund = async |of: &Value, amount_minor: i64| {
+        let path = format!("{}/refunds", path_of_invoice(of));
+        let refund = client.post(&path, json!({"amount_minor": amount_minor})).await.expect(201);
+        (refund["credits_revoked"].as_i64().unwrap(), refund["credits_short"].as_i64().unwrap())
+    };
+    let hundred = Money { amount_minor: 10_000, currency: Currency::Usd };
+    let dispute = async |report| {
+        let invoice = client.get(&path_of_invoice(&upgraded)).await.expect(200);
+        let payment = invoice["payments"][0]["id"].as_str().unwrap().parse().unwrap();
+        let (subscriptions, scope) = (world.subscriptions(), world.scope().await);
+        subscriptions.apply_dispute(&scope, payment, "dp_ada", report, hundred, scope.now).await.unwrap();
+        let invoice = client.get(&path_of_invoice(&upgraded)).await.expect(200);
+        invoice["disputes"][0]["credits_revoked"].as_i64().unwrap()
+    };
+    client.advance_to("2026-02-28T10:00:00Z").await;
+    // A quarter of the upgrade goes back, and then the bank takes all of it: the other three quarters, not the year's.
+    assert_eq!(refund(&upgraded, 2_500).await, (35_000_000, 0));
+    assert_eq!(dispute(DisputeReport::Lost).await, 105_000_000);
+    assert_eq!(client.available(&ada).await, 60_000_000);
+    client.post(&format!("{path}/resume"), json!({})).await.expect(200);
+    // A third of the year is a third of its own 60,000,000, though more than that is gone of the pool.
+    assert_eq!(refund(&year, 2_000).await, (20_000_000, 0));
+    assert_eq!(client.available(&ada).await, 40_000_000);
+    world.verify().await;
+
+    client.advance_to("2026-03-31T10:00:00Z").await;
+    assert_eq!(client.available(&ada).await, 40_000_000);
+    let grants = client.grants(&ada).await;
+    let of_march: Vec<_> = grants.iter().rev().take(2).map(|grant| &grant["amount"]).collect();
+    assert_eq!(of_march, [140_000_000, 60_000_000], "a grant for each payment");
+    world.verify().await;
+
+    // What February lost is over with it.
+    assert_eq!(dispute(DisputeReport::Won).await, 0);
     assert_eq!(client.available(&ada).await, 145_000_000);
     world.verify().await;
 }

@@ -133,6 +133,16 @@ diesel::table! {
 }
 
 diesel::table! {
+    cycle_grants (tenant_id, subscription_id, cycle_number, purchase_id) {
+        tenant_id -> Uuid,
+        subscription_id -> Uuid,
+        cycle_number -> Integer,
+        purchase_id -> Uuid,
+        grant_id -> Uuid,
+    }
+}
+
+diesel::table! {
     cycles (tenant_id, subscription_id, number) {
         tenant_id -> Uuid,
         subscription_id -> Uuid,
@@ -143,7 +153,6 @@ diesel::table! {
         plan_code -> Text,
         opened_at -> Timestamptz,
         closed_at -> Nullable<Timestamptz>,
-        grant_id -> Nullable<Uuid>,
         carried_grant_id -> Nullable<Uuid>,
     }
 }
@@ -724,6 +733,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     credit_note_lines,
     credit_notes,
     customers,
+    cycle_grants,
     cycles,
     disputes,
     dunnings,

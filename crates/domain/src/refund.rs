@@ -114,50 +114,10 @@ pub struct Revocation {
 /// have gone back (R-22a): target = floor(granted x refunded / paid); revoke min(target - revoked
 /// before, remaining). What was spent stays spent.
 pub fn revocation(bought: Bought, paid_minor: i64, refunded_minor: i64) -> Revocation {
-    bought.less(lost(bought.granted, paid_minor, refunded_minor), bought.revoked)
-}
-
-/// A payment's part of the pool of each later cycle of the year that it had paid for (R-22b).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct YearPart {
-    /// What it had bought of it: a year all of it, an upgrade within the year the difference.
-    pub credits: Credits,
-    pub paid_minor: i64,
-    /// What of that has gone back.
-    pub refunded_minor: i64,
-}
-
-impl YearPart {
-    /// What each refund of its payment takes of a cycle that begins after it (R-22a): together the same part of the
-    /// Credits as of the money. `refunds_minor` are their amounts, oldest first.
-    pub fn lost_to_each(&self, refunds_minor: &[i64]) -> Result<Vec<Credits>, Refusal> {
-        let (mut refunded_minor, mut lost_before) = (0_i64, Credits::ZERO);
-        let mut lost_to_each = Vec::new();
-        for refund_minor in refunds_minor {
-            refunded_minor = refunded_minor.checked_add(*refund_minor).ok_or(Refusal::AmountOverflow)?;
-            let lost = lost(self.credits, self.paid_minor, refunded_minor);
-            lost_to_each.push(lost.minus_floor_zero(lost_before));
-            lost_before = lost;
-        }
-        Ok(lost_to_each)
-    }
-}
-
-/// What the running cycle of a year loses of its grant once money has gone back within it (R-22a): as [`revocation`], over
-/// all that has paid for it.
-pub fn revocation_in_year(bought: Bought, parts: &[YearPart]) -> Result<Revocation, Refusal> {
-    let lost = parts.iter().map(|part| lost(part.credits, part.paid_minor, part.refunded_minor));
-    let lost = lost.into_iter().try_fold(Credits::ZERO, Credits::plus)?;
-    Ok(bought.less(lost, bought.revoked))
-}
-
-impl Bought {
-    /// Without `target` in all, of which `gone` is gone before.
-    fn less(self, target: Credits, gone: Credits) -> Revocation {
-        let missing = target.minus_floor_zero(gone);
-        let revoke = missing.min(self.remaining);
-        Revocation { revoke, short: missing.minus_floor_zero(revoke) }
-    }
+    let target = lost(bought.granted, paid_minor, refunded_minor);
+    let missing = target.minus_floor_zero(bought.revoked);
+    let revoke = missing.min(bought.remaining);
+    Revocation { revoke, short: missing.minus_floor_zero(revoke) }
 }
 
 /// floor(granted x refunded / paid).
@@ -199,33 +159,6 @@ mod tests {
         assert_eq!(two_thirds.revoke, credits(33), "66 in all");
         assert_eq!(revocation(bought(100, 66, 34), 3, 3).revoke, credits(34), "and all of it in the end");
         assert_eq!(revocation(bought(100, 0, 100), 0, 0), Revocation::default(), "nothing was paid");
-    }
-
-    fn part(granted: i64, refunded_minor: i64) -> YearPart {
-        YearPart { credits: credits(granted), paid_minor: 6_000, refunded_minor }
-    }
-
-    #[test]
-    fn a_later_cycle_of_a_year_loses_to_each_refund_what_it_adds_to_the_part_that_is_gone() {
-        // Of 100 for 60.00: a third, two thirds, all of it.
-        let thirds = part(100, 6_000).lost_to_each(&[2_000, 2_000, 2_000]);
-        assert_eq!(thirds, Ok([33, 33, 34].map(credits).to_vec()));
-        assert_eq!(part(100, 0).lost_to_each(&[]), Ok(Vec::new()));
-        assert_eq!(part(100, 0).lost_to_each(&[i64::MAX, 1]), Err(Refusal::AmountOverflow));
-    }
-
-    #[test]
-    fn the_running_cycle_of_a_year_loses_what_is_not_gone_yet_of_the_money() {
-        // 100 a cycle, a sixth gone before it began: 16. Half gone in all: 50, which is 34 more.
-        let half = [part(100, 3_000)];
-        let taken = |remaining| revocation_in_year(bought(100, 16, remaining), &half).unwrap();
-        assert_eq!(taken(84), Revocation { revoke: credits(34), short: Credits::ZERO });
-        assert_eq!(taken(30), Revocation { revoke: credits(30), short: credits(4) });
-        // The same money again takes nothing more.
-        assert_eq!(revocation_in_year(bought(100, 50, 50), &half), Ok(Revocation::default()));
-        // Of the year a third, of an upgrade to 160 a half: 33 and 30.
-        let both = revocation_in_year(bought(160, 0, 160), &[part(100, 2_000), part(60, 3_000)]);
-        assert_eq!(both.unwrap().revoke, credits(63));
     }
 
     #[test]

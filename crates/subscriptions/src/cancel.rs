@@ -229,7 +229,7 @@ async fn at_once(
             About::Subscription(subscription),
             &mut payment,
             account,
-            &PaidFor::Grant(purchase.grant()),
+            PaidFor { grant: Some(purchase.grant()) },
             wanted,
         )
         .await?;

@@ -89,15 +89,11 @@ async fn apply(
         }
         DisputeState::Lost => {
             let paid_for = paid_for::find(tx, scope, &buyer, invoice).await?;
-            let grants: Vec<GrantId> = paid_for.grant().into_iter().collect();
+            let grants: Vec<GrantId> = paid_for.grant.into_iter().collect();
             let mut accounts =
                 ledger::lock_for_void(tx, tenant, buyer.customer(), &grants, scope.now).await?;
             let account = accounts.get_mut(buyer.customer())?;
-            let cause = Cause { kind: CauseKind::Dispute, id: dispute.id.uuid() };
-            if let Some(grant) = paid_for.grant() {
-                let revoked = account.revoke(grant, paid_for.credits_max(payment.id), cause, scope.now)?;
-                dispute.credits_revoked = revoked.map_or(Credits::ZERO, |draw| draw.credits);
-            }
+            paid_for.lose(account, &mut dispute, scope.now)?;
             invoices::note_revoked(tx, tenant, &dispute).await?;
             buyer.about().emit(tx, scope, event::DISPUTE_LOST, said(&dispute)).await?;
             // What was bought without a subscription stops none.
@@ -141,7 +137,7 @@ async fn reinstate(
         revoked.extend(ledger::revoked(tx, tenant, customer, cause).await?);
     }
     let taken_from = revoked.iter().filter_map(|revoked| revoked.grant);
-    let grants: Vec<GrantId> = taken_from.chain(paid_for.grant()).collect();
+    let grants: Vec<GrantId> = taken_from.chain(paid_for.grant).collect();
     let mut accounts = ledger::lock_for_void(tx, tenant, customer, &grants, scope.now).await?;
     let account = accounts.get_mut(customer)?;
     if !is_lost {

@@ -2,7 +2,7 @@
 //! what is loaded and locked. Shared by payments, by invoices over nothing, and by the rollover.
 
 use domain::account::{Account, Cause, CauseKind, NewGrant};
-use domain::calendar::{Anchor, Zone};
+use domain::calendar::{Anchor, Cycle, Zone};
 use domain::grant::GrantSource;
 use domain::id::GrantId;
 use domain::money::DiscountBps;
@@ -151,24 +151,22 @@ pub fn refills_at(subscription: &Subscription) -> Option<Timestamp> {
     subscription.cycle().filter(|_| !ends_there).map(|cycle| cycle.end)
 }
 
-/// Grants the pool of a cycle that its year has paid for (R-22b), under the id that the cycle's row keeps.
+/// Grants a cycle of a year what one purchase has paid for of its pool (R-22b).
 pub fn grant_within_year(
-    subscription: &Subscription,
-    pool: Credits,
+    cycle: Cycle,
+    credits: Credits,
     grant: GrantId,
     account: &mut Account,
     now: Timestamp,
 ) -> Result<(), Refusal> {
-    let cycle = subscription.cycle().ok_or(Refusal::SubscriptionIncomplete)?;
     let new = NewGrant {
         id: grant,
         source: GrantSource::Plan,
-        credits: pool,
+        credits,
         effective_at: cycle.start,
         expires_at: Some(cycle.end),
     };
     account.issue(new, Cause { kind: CauseKind::Cycle, id: grant.uuid() }, now)?;
-    account.set_refills_at(refills_at(subscription));
     Ok(())
 }
 

@@ -1,35 +1,25 @@
 //! What the money of an invoice has paid for: what goes when that goes back (R-22a). A payment has a grant of its own; that
-//! of a year has paid for a part of the pool of every later cycle as well (R-22b), and the running one is what can still be
-//! taken of it.
+//! of a year, or of an upgrade within it, has one in each later cycle of the year as well (R-22b), and the running one's is
+//! what can still be taken of it.
 
 use db::{Connection, Result};
 use domain::account::{Account, Cause, CauseKind};
-use domain::id::{GrantId, InvoiceId, PaymentId, RefundId};
-use domain::refund::{RefundStatus, Revocation, YearPart, revocation, revocation_in_year};
+use domain::dispute::DisputeState;
+use domain::id::{GrantId, InvoiceId, RefundId};
+use domain::invoice::PaymentStatus;
+use domain::refund::{RefundStatus, Revocation, revocation};
 use domain::{Credits, Refusal, TenantScope, Timestamp};
-use invoices::{Payment, Refund};
+use invoices::{Dispute, Payment, Refund};
 
 use crate::buyer::Buyer;
 use crate::cancel::refills_at;
 use crate::store;
 use crate::store::due::RUNNING;
-use crate::subscription::Subscription;
 
-/// What can be taken back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum PaidFor {
-    /// The grant that its purchase made.
-    Grant(GrantId),
-    /// Its part of the pool of the running cycle of a year, which an earlier cycle was paid with.
-    Pool { grant: Option<GrantId>, parts: Vec<PartPaid> },
-}
-
-/// A part of the pool of each later cycle of a year, and what has paid for it.
+/// The grant that can be taken back; none where the running cycle of a year has none for the payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PartPaid {
-    pub(crate) invoice: InvoiceId,
-    pub(crate) payment: PaymentId,
-    pub(crate) part: YearPart,
+pub(crate) struct PaidFor {
+    pub(crate) grant: Option<GrantId>,
 }
 
 /// What the payment of an invoice has paid for. The caller holds the buyer's lock. Refused: `not-found`.
@@ -39,31 +29,17 @@ pub(crate) async fn find(
     buyer: &Buyer,
     invoice: InvoiceId,
 ) -> Result<PaidFor> {
-    if let Buyer::Subscription(subscription) = buyer
-        && let Some(pool) = of_year(tx, scope, subscription, invoice).await?
-    {
-        return Ok(pool);
-    }
-    Ok(PaidFor::Grant(store::purchases::grant_of_invoice(tx, scope.tenant, invoice).await?))
-}
-
-async fn of_year(
-    tx: &mut Connection,
-    scope: &TenantScope,
-    subscription: &Subscription,
-    invoice: InvoiceId,
-) -> Result<Option<PaidFor>> {
     let tenant = scope.tenant;
-    let (Some(cycle), Some(paid_with)) = (subscription.cycle(), subscription.annual_from) else {
-        return Ok(None);
-    };
-    let bought_in = store::purchases::of_invoice(tx, tenant, invoice).await?.cycle_number;
-    if !(paid_with..cycle.number).contains(&bought_in) {
-        return Ok(None);
+    if let Buyer::Subscription(subscription) = buyer
+        && let (Some(cycle), Some(paid_with)) = (subscription.cycle(), subscription.annual_from)
+    {
+        let bought = store::purchases::of_invoice(tx, tenant, invoice).await?;
+        if (paid_with..cycle.number).contains(&bought.cycle_number) {
+            let cycle = (subscription.id, cycle.number);
+            return Ok(PaidFor { grant: store::cycles::grant_for(tx, tenant, cycle, bought.id).await? });
+        }
     }
-    let grant = store::cycles::pool(tx, tenant, subscription.id, cycle.number).await?;
-    let parts = store::purchases::parts_of_year(tx, tenant, subscription.id, paid_with, cycle.number).await?;
-    Ok(Some(PaidFor::Pool { grant, parts }))
+    Ok(PaidFor { grant: Some(store::purchases::grant_of_invoice(tx, tenant, invoice).await?) })
 }
 
 /// Sets when the pool fills again after money of a year has gone, or has come back: one whose money is all gone pays for no
@@ -84,52 +60,18 @@ pub(crate) async fn refill(
 }
 
 impl PaidFor {
-    /// The grant that it takes from.
-    pub(crate) fn grant(&self) -> Option<GrantId> {
-        match self {
-            PaidFor::Grant(grant) => Some(*grant),
-            PaidFor::Pool { grant, .. } => *grant,
-        }
-    }
-
-    /// The most that a payment has paid for of that grant.
-    pub(crate) fn credits_max(&self, payment: PaymentId) -> Credits {
-        match self {
-            PaidFor::Grant(_) => Credits::MAX,
-            PaidFor::Pool { parts, .. } => {
-                let own = parts.iter().find(|paid| paid.payment == payment);
-                own.map_or(Credits::ZERO, |paid| paid.part.credits)
-            }
-        }
-    }
-
     /// What goes once `refunded_minor` of a payment have gone back, all refunds added up.
-    fn loss(
-        &self,
-        account: &Account,
-        payment: &Payment,
-        refunded_minor: i64,
-        now: Timestamp,
-    ) -> std::result::Result<Revocation, Refusal> {
+    fn loss(self, account: &Account, payment: &Payment, refunded_minor: i64, now: Timestamp) -> Revocation {
         // What was bought may grant nothing.
-        let Some(bought) = self.grant().and_then(|grant| account.bought(grant, now)) else {
-            return Ok(Revocation::default());
-        };
-        match self {
-            PaidFor::Grant(_) => Ok(revocation(bought, payment.amount.amount_minor, refunded_minor)),
-            PaidFor::Pool { parts, .. } => {
-                let then = parts.iter().map(|paid| match paid.payment == payment.id {
-                    true => YearPart { refunded_minor, ..paid.part },
-                    false => paid.part,
-                });
-                revocation_in_year(bought, &then.collect::<Vec<_>>())
-            }
-        }
+        let bought = self.grant.and_then(|grant| account.bought(grant, now));
+        bought.map_or(Revocation::default(), |bought| {
+            revocation(bought, payment.amount.amount_minor, refunded_minor)
+        })
     }
 
     /// Revokes what a refund takes, as far as it is still there.
     pub(crate) fn take_back(
-        &self,
+        self,
         account: &mut Account,
         payment: &Payment,
         (refund, amount_minor): (RefundId, i64),
@@ -137,15 +79,15 @@ impl PaidFor {
     ) -> std::result::Result<Revocation, Refusal> {
         let refunded_minor = payment.refunded.amount_minor.checked_add(amount_minor);
         let refunded_minor = refunded_minor.ok_or(Refusal::AmountOverflow)?;
-        let taken = self.loss(account, payment, refunded_minor, now)?;
-        self.revoke(account, refund, taken.revoke, now)?;
+        let taken = self.loss(account, payment, refunded_minor, now);
+        self.revoke(account, of_refund(refund), taken.revoke, now)?;
         Ok(taken)
     }
 
     /// Revokes what refunds would have taken, had a lost dispute not taken all of it before them; says of each how much it
     /// was. What they found missing stays missing. `refunds` are the payment's, oldest first.
     pub(crate) fn take_back_later(
-        &self,
+        self,
         account: &mut Account,
         payment: &Payment,
         refunds: &[Refund],
@@ -155,50 +97,74 @@ impl PaidFor {
         for refund in refunds {
             refunded_minor =
                 refunded_minor.checked_add(refund.amount.amount_minor).ok_or(Refusal::AmountOverflow)?;
-            let loss = self.loss(account, payment, refunded_minor, now)?;
+            let loss = self.loss(account, payment, refunded_minor, now);
             let missing = loss.revoke.plus(loss.short)?.minus_floor_zero(refund.credits_short);
-            let credits = missing.min(loss.revoke);
-            self.revoke(account, refund.id, credits, now)?;
-            taken.push(credits);
+            taken.push(self.revoke(account, of_refund(refund.id), missing.min(loss.revoke), now)?);
         }
         Ok(taken)
     }
 
-    /// Has a cycle of a year that begins after refunds do without what they take of it, each by itself: one that fails
-    /// later gives its own back. Says how much all of them take. The caller holds the locks of buyer and account, and
-    /// writes the account.
+    /// Has a cycle of a year that begins after money of `invoice` has gone do without what that takes of it, each refund and
+    /// each lost dispute by itself: one that comes to nothing later gives its own back. Says how much all of them take. The
+    /// caller holds the locks of buyer and account, and writes the account.
     pub(crate) async fn take_back_at_once(
-        &self,
+        self,
         tx: &mut Connection,
         scope: &TenantScope,
+        invoice: InvoiceId,
         account: &mut Account,
     ) -> Result<Credits> {
-        let mut all = Credits::ZERO;
-        let PaidFor::Pool { parts, .. } = self else { return Ok(all) };
-        for PartPaid { invoice, payment, part } in parts.iter().filter(|paid| paid.part.refunded_minor > 0) {
-            let mut refunds = invoices::refunds(tx, scope.tenant, *invoice).await?;
-            refunds.retain(|refund| refund.payment == *payment && refund.status != RefundStatus::Failed);
-            let amounts: Vec<i64> = refunds.iter().map(|refund| refund.amount.amount_minor).collect();
-            for (refund, credits) in refunds.iter_mut().zip(part.lost_to_each(&amounts)?) {
-                let taken = self.revoke(account, refund.id, credits, scope.now)?;
-                invoices::note_taken(tx, scope.tenant, refund, taken).await?;
-                all = all.plus(taken)?;
+        let (tenant, now) = (scope.tenant, scope.now);
+        let (mut refunded_minor, mut all) = (0_i64, Credits::ZERO);
+        for mut refund in invoices::refunds(tx, tenant, invoice).await? {
+            let payment = invoices::payment(tx, tenant, refund.payment).await?;
+            // Another that was given back had paid for nothing.
+            if refund.status == RefundStatus::Failed || payment.status != PaymentStatus::Succeeded {
+                continue;
+            }
+            refunded_minor =
+                refunded_minor.checked_add(refund.amount.amount_minor).ok_or(Refusal::AmountOverflow)?;
+            let loss = self.loss(account, &payment, refunded_minor, now);
+            let taken = self.revoke(account, of_refund(refund.id), loss.revoke, now)?;
+            invoices::note_taken(tx, tenant, &mut refund, taken).await?;
+            all = all.plus(taken)?;
+        }
+        for mut dispute in invoices::disputes(tx, tenant, invoice).await? {
+            if dispute.state == DisputeState::Lost {
+                all = all.plus(self.lose(account, &mut dispute, now)?)?;
+                invoices::note_revoked(tx, tenant, &dispute).await?;
             }
         }
         Ok(all)
     }
 
+    /// Revokes all that is unspent for a lost dispute, notes it there, and says how much that was.
+    pub(crate) fn lose(
+        self,
+        account: &mut Account,
+        dispute: &mut Dispute,
+        now: Timestamp,
+    ) -> std::result::Result<Credits, Refusal> {
+        let cause = Cause { kind: CauseKind::Dispute, id: dispute.id.uuid() };
+        let taken = self.revoke(account, cause, Credits::MAX, now)?;
+        dispute.credits_revoked = dispute.credits_revoked.plus(taken)?;
+        Ok(taken)
+    }
+
     /// Revokes so much, or what is left of it, and says how much that was.
     fn revoke(
-        &self,
+        self,
         account: &mut Account,
-        refund: RefundId,
+        cause: Cause,
         credits: Credits,
         now: Timestamp,
     ) -> std::result::Result<Credits, Refusal> {
-        let Some(grant) = self.grant() else { return Ok(Credits::ZERO) };
-        let cause = Cause { kind: CauseKind::Refund, id: refund.uuid() };
+        let Some(grant) = self.grant else { return Ok(Credits::ZERO) };
         let revoked = account.revoke(grant, credits, cause, now)?;
         Ok(revoked.map_or(Credits::ZERO, |draw| draw.credits))
     }
+}
+
+fn of_refund(refund: RefundId) -> Cause {
+    Cause { kind: CauseKind::Refund, id: refund.uuid() }
 }

@@ -166,7 +166,7 @@ pub async fn take(
     let kind = match purchase.kind {
         PurchaseKind::FirstCycle => {
             let cycle = subscription.cycle().ok_or(Refusal::SubscriptionIncomplete)?;
-            store::cycles::open(tx, tenant, subscription, cycle, None, now).await?;
+            store::cycles::open(tx, tenant, subscription, cycle, now).await?;
             event::ACTIVATED
         }
         PurchaseKind::Upgrade => event::UPGRADED,

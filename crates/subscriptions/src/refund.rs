@@ -191,11 +191,11 @@ async fn by_operator(
     }
     let amount = amount(amount_minor, payment.amount, payment.refunded.amount_minor)?;
     let paid_for = paid_for::find(tx, scope, &buyer, invoice).await?;
-    let grants: Vec<GrantId> = paid_for.grant().into_iter().collect();
+    let grants: Vec<GrantId> = paid_for.grant.into_iter().collect();
     let mut accounts = ledger::lock_for_void(tx, tenant, buyer.customer(), &grants, scope.now).await?;
     let account = accounts.get_mut(buyer.customer())?;
     let wanted = Wanted { id, amount, origin: RefundOrigin::Operator, provider_ref: None, reason };
-    let refund = open(tx, scope, buyer.about(), &mut payment, account, &paid_for, wanted).await?;
+    let refund = open(tx, scope, buyer.about(), &mut payment, account, paid_for, wanted).await?;
     paid_for::refill(tx, scope, &buyer, account).await?;
     ledger::write(tx, tenant, &accounts, scope.now).await?;
     Ok((refund, accounts))
@@ -223,7 +223,7 @@ pub(crate) async fn open(
     about: About<'_>,
     payment: &mut Payment,
     account: &mut Account,
-    paid_for: &PaidFor,
+    paid_for: PaidFor,
     wanted: Wanted,
 ) -> Result<Refund> {
     let taken = paid_for.take_back(account, payment, (wanted.id, wanted.amount.amount_minor), scope.now)?;
@@ -326,7 +326,7 @@ async fn told_of(
     let tenant = scope.tenant;
     let mut payment = invoices::lock_payment(tx, tenant, payment).await?;
     let paid_for = paid_for::find(tx, scope, buyer, payment.invoice).await?;
-    let grants: Vec<GrantId> = paid_for.grant().into_iter().collect();
+    let grants: Vec<GrantId> = paid_for.grant.into_iter().collect();
     let mut accounts = ledger::lock_for_void(tx, tenant, buyer.customer(), &grants, scope.now).await?;
     let account = accounts.get_mut(buyer.customer())?;
     let wanted = Wanted {

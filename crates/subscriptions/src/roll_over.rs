@@ -285,7 +285,7 @@ async fn open(
         return Ok(None);
     };
     effect::enter(subscription, opening.running(running), opening.plan.code.clone(), opening.catalog_version);
-    store::cycles::open(tx, tenant, subscription, opening.cycle, None, now).await?;
+    store::cycles::open(tx, tenant, subscription, opening.cycle, now).await?;
     progress.cycles_opened += 1;
     event::emit(tx, scope, event::CYCLE_OPENED, subscription, json!({"cycle": opening.cycle})).await?;
     tell_of_migration(tx, scope, subscription, opening).await?;
@@ -294,8 +294,8 @@ async fn open(
     invoice(tx, scope, subscription, account, opening, price).await
 }
 
-/// A cycle that its year has paid for: its Credits are there at once, and there is no invoice (R-22b). Those of money that
-/// has gone back are revoked at once (R-22a).
+/// A cycle that its year has paid for: its Credits are there at once, a grant for each purchase that has paid for a part of
+/// them, and there is no invoice (R-22b). Those of money that has gone back are revoked at once (R-22a).
 async fn open_within_year(
     tx: &mut Connection,
     scope: &TenantScope,
@@ -303,29 +303,36 @@ async fn open_within_year(
     account: &mut Account,
     opening: &Opening,
 ) -> Result<()> {
+    let (tenant, now) = (scope.tenant, scope.now);
     let running = subscription.running.ok_or(Refusal::SubscriptionIncomplete)?;
     subscription.running = Some(opening.running(running));
     let paid_with = subscription.paid_with().ok_or(Refusal::SubscriptionIncomplete)?;
     let number = opening.cycle.number;
-    let parts = store::purchases::parts_of_year(tx, scope.tenant, subscription.id, paid_with, number).await?;
-    let credits = opening.plan.credits_per_cycle;
-    let grant = (!credits.is_zero()).then(|| GrantId::from_uuid(Uuid::now_v7()));
-    store::cycles::open(tx, scope.tenant, subscription, opening.cycle, grant, scope.now).await?;
+    store::cycles::open(tx, tenant, subscription, opening.cycle, now).await?;
     event::emit(tx, scope, event::CYCLE_OPENED, subscription, json!({"cycle": opening.cycle})).await?;
-    match grant {
-        None => account.set_refills_at(effect::refills_at(subscription)),
-        Some(grant) => {
-            effect::grant_within_year(subscription, credits, grant, account, scope.now)?;
-            let revoked =
-                PaidFor::Pool { grant: Some(grant), parts }.take_back_at_once(tx, scope, account).await?;
-            let details = json!({
-                "cycle": opening.cycle.number,
-                "plan": opening.plan.code,
-                "credits": credits,
-                "credits_revoked": revoked,
-            });
-            event::emit(tx, scope, event::CREDITS_GRANTED, subscription, details).await?;
+    account.set_refills_at(effect::refills_at(subscription));
+    let (mut credits, mut revoked) = (Credits::ZERO, Credits::ZERO);
+    for part in store::purchases::parts_of_year(tx, tenant, subscription.id, paid_with, number).await? {
+        if part.credits.is_zero() {
+            continue;
         }
+        let grant = GrantId::from_uuid(Uuid::now_v7());
+        effect::grant_within_year(opening.cycle, part.credits, grant, account, now)?;
+        store::cycles::granted(tx, tenant, (subscription.id, number), part.purchase, grant).await?;
+        credits = credits.plus(part.credits)?;
+        if part.is_less {
+            let paid_for = PaidFor { grant: Some(grant) };
+            revoked = revoked.plus(paid_for.take_back_at_once(tx, scope, part.invoice, account).await?)?;
+        }
+    }
+    if !credits.is_zero() {
+        let details = json!({
+            "cycle": number,
+            "plan": opening.plan.code,
+            "credits": credits,
+            "credits_revoked": revoked,
+        });
+        event::emit(tx, scope, event::CREDITS_GRANTED, subscription, details).await?;
     }
     Ok(())
 }

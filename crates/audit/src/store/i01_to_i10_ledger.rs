@@ -229,22 +229,20 @@ pub(crate) const I09_CAUSES: Check = Check::new(
          and (a.customer_id, a.grant_id, a.credits, a.kind) = (t.customer_id, t.grant_id, t.credits,
              case t.debit when 'issued' then 'grant' else 'revoke' end)
      left join (select o.id, unnest(b.purchase_id || array(
-                 -- The pools of the later cycles of the year that it had paid for.
-                 select k.grant_id from cycles k
+                 -- Its part of the later cycles of the year that it had paid for.
+                 select k.grant_id from cycle_grants k
                  where k.tenant_id = b.tenant_id and k.subscription_id = b.subscription_id
-                     and k.number between b.cycle_number + 1 and b.cycle_number + 11
-                     and k.grant_id is not null)) as grant_id
+                     and k.purchase_id = b.purchase_id)) as grant_id
              from (select r.tenant_id, r.refund_id as id, r.invoice_id from refunds r where r.tenant_id = $1
                    union all
                    select d.tenant_id, d.dispute_id, d.invoice_id from disputes d
                    where d.tenant_id = $1 and d.state <> 'open') o
              join purchases b on b.tenant_id = o.tenant_id and b.invoice_id = o.invoice_id) b
          on t.cause_kind in ('refund', 'dispute') and b.id = t.cause_id and b.grant_id = t.grant_id
-     left join (select coalesce(k.grant_id, k.carried_grant_id) as id, s.customer_id
-             from (select tenant_id, subscription_id, grant_id, null::uuid as carried_grant_id from cycles
-                   where tenant_id = $1 and grant_id is not null
+     left join (select k.id, s.customer_id
+             from (select tenant_id, subscription_id, grant_id as id from cycle_grants where tenant_id = $1
                    union all
-                   select tenant_id, subscription_id, null, carried_grant_id from cycles
+                   select tenant_id, subscription_id, carried_grant_id from cycles
                    where tenant_id = $1 and carried_grant_id is not null) k
              join subscriptions s on s.tenant_id = k.tenant_id and s.subscription_id = k.subscription_id) y
          on t.cause_kind = 'cycle' and y.id = t.cause_id and y.id = t.grant_id

@@ -88,7 +88,7 @@ pub(crate) const I20_GRANTS: Check = Check::new(
      left join invoices i on i.tenant_id = g.tenant_id and i.invoice_id = p.invoice_id
      where g.tenant_id = $1 and ($2::uuid is null or g.customer_id = $2)
          and g.source in ('plan', 'upgrade', 'top_up')
-         and not exists (select from cycles c where c.tenant_id = g.tenant_id and c.grant_id = g.grant_id)
+         and not exists (select from cycle_grants k where k.tenant_id = g.tenant_id and k.grant_id = g.grant_id)
          and (p.credits is distinct from g.amount or p.customer_id is distinct from g.customer_id
              or i.customer_id is distinct from g.customer_id
              or (g.source = 'top_up') is distinct from (p.kind = 'top_up')
@@ -97,33 +97,46 @@ pub(crate) const I20_GRANTS: Check = Check::new(
                      and t.policies ->> 'renewal_grant' = 'on_invoice', false))",
 );
 
-/// A cycle has a grant of its own exactly where its year had paid for it with an earlier one: of the subscription's
-/// customer, for as long as the cycle lasts. What it carried was left by it (R-20, R-22b).
+/// A cycle that its year had paid for with an earlier one has a grant for each purchase of the year until then, over as much as
+/// that had bought, for as long as the cycle lasts; no other cycle has any. What it carried was left by it (R-20, R-22b).
 pub(crate) const I20_CYCLES: Check = Check::new(
     20,
     "cycles",
-    "select s.customer_id, 'cycles' as in_table,
-         'sub_' || translate(c.subscription_id::text, '-', '') || ', number ' || c.number as row_key,
-         case when c.grant_id is null then 'no grant of its own'
+    "with parts as (
+         select s.customer_id, c.subscription_id, c.number, c.ends_at, q.purchase_id, q.credits
+         from cycles c
+         join subscriptions s on s.tenant_id = c.tenant_id and s.subscription_id = c.subscription_id
+         cross join lateral (select max(b.cycle_number) as paid_with from purchases b
+             where b.tenant_id = c.tenant_id and b.subscription_id = c.subscription_id
+                 and b.kind in ('first_cycle', 'renewal') and b.status = 'applied'
+                 and b.cycle_number between c.number - 11 and c.number - 1) y
+         join purchases q on q.tenant_id = c.tenant_id and q.subscription_id = c.subscription_id
+             and q.status = 'applied' and q.cycle_number between y.paid_with and c.number - 1 and q.credits > 0
+         where c.tenant_id = $1 and ($2::uuid is null or s.customer_id = $2) and c.state <> 'skipped'
+             and not exists (select from purchases p
+                 where p.tenant_id = c.tenant_id and p.subscription_id = c.subscription_id
+                     and p.kind in ('first_cycle', 'renewal') and p.cycle_number = c.number)),
+     granted as (
+         select k.subscription_id, k.cycle_number as number, k.purchase_id, g.customer_id, g.source, g.amount,
+             g.expires_at, s.customer_id as of_customer
+         from cycle_grants k
+         left join grants g on g.tenant_id = k.tenant_id and g.grant_id = k.grant_id
+         left join subscriptions s on s.tenant_id = k.tenant_id and s.subscription_id = k.subscription_id
+         where k.tenant_id = $1 and ($2::uuid is null or s.customer_id = $2))
+     select coalesce(p.customer_id, g.of_customer) as customer_id, 'cycles' as in_table,
+         'sub_' || translate(coalesce(p.subscription_id, g.subscription_id)::text, '-', '') || ', number '
+             || coalesce(p.number, g.number) as row_key,
+         case when g.purchase_id is null then 'no grant'
              else 'a grant of ' || coalesce(g.amount::text, 'nothing') || ' until '
                  || coalesce(g.expires_at::text, 'no time') end as found,
-         'a grant of its own until ' || c.ends_at || ' exactly where its year has paid for it' as expected
-     from cycles c
-     join subscriptions s on s.tenant_id = c.tenant_id and s.subscription_id = c.subscription_id
-     left join grants g on g.tenant_id = c.tenant_id and g.grant_id = c.grant_id
-     left join purchases p on p.tenant_id = c.tenant_id and p.subscription_id = c.subscription_id
-         and p.cycle_number = c.number and p.kind in ('first_cycle', 'renewal')
-     where c.tenant_id = $1 and ($2::uuid is null or s.customer_id = $2) and c.state <> 'skipped'
-         and case when c.grant_id is null then p.purchase_id is null and exists (
-                 select from purchases q where q.tenant_id = c.tenant_id and q.subscription_id = c.subscription_id
-                     and q.kind in ('first_cycle', 'renewal') and q.status = 'applied' and q.credits > 0
-                     and q.cycle_number < c.number and q.plan_code = c.plan_code)
-             else p.purchase_id is not null or s.term <> 'annual' or g.customer_id is distinct from s.customer_id
-                 or g.source is distinct from 'plan' or g.expires_at is distinct from c.ends_at
-                 or not exists (select from purchases q
-                     where q.tenant_id = c.tenant_id and q.subscription_id = c.subscription_id
-                         and q.kind in ('first_cycle', 'renewal') and q.status = 'applied'
-                         and q.cycle_number between c.number - 11 and c.number - 1) end
+         case when p.purchase_id is null then 'no grant'
+             else 'a grant of ' || p.credits || ' until ' || p.ends_at end
+             || ' for pur_' || translate(coalesce(p.purchase_id, g.purchase_id)::text, '-', '') as expected
+     from parts p
+     full join granted g on g.subscription_id = p.subscription_id and g.number = p.number and g.purchase_id = p.purchase_id
+     where p.purchase_id is null or g.purchase_id is null or g.customer_id is distinct from p.customer_id
+         or g.source is distinct from 'plan' or g.amount is distinct from p.credits
+         or g.expires_at is distinct from p.ends_at
      union all
      select s.customer_id, 'cycles',
          'sub_' || translate(c.subscription_id::text, '-', '') || ', number ' || c.number,

@@ -495,7 +495,7 @@ pub fn kinds(cast: &Cast) -> Vec<Kind> {
         "cycles",
         "number 1",
         format!(
-            "update cycles set grant_id = null where tenant_id = '{t}' and number = 1 and subscription_id = {}",
+            "delete from cycle_grants where tenant_id = '{t}' and cycle_number = 1 and subscription_id = {}",
             subscription(judy)
         ),
     );
@@ -506,10 +506,10 @@ pub fn kinds(cast: &Cast) -> Vec<Kind> {
         "cycles",
         "number 0",
         format!(
-            "update cycles set grant_id = (select grant_id from cycles where tenant_id = '{t}' and number = 1
-                and subscription_id = {s})
-            where tenant_id = '{t}' and number = 0 and subscription_id = {s}",
-            s = subscription(judy)
+            "{} insert into cycle_grants select tenant_id, subscription_id, 0, purchase_id, grant_id
+            from cycle_grants where tenant_id = '{t}' and cycle_number = 1 and subscription_id = {}",
+            unchecked("cycle_grants"),
+            subscription(judy)
         ),
     );
     add(21, "an upgrade a cent cheaper, everywhere", Some(ada), "purchases", "pur_",

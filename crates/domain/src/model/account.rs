@@ -362,12 +362,10 @@ impl Account {
         (taken, missing - taken)
     }
 
-    /// A lost dispute takes all that is left of what its payment had bought, at most `bought` (R-22a). Says by which
-    /// transfer.
-    pub fn lose(&mut self, number: usize, bought: i64, now: Micros) -> Option<i64> {
+    /// A lost dispute takes all that is left of what its payment had bought (R-22a). Says by which transfer.
+    pub fn lose(&mut self, number: usize, now: Micros) -> Option<i64> {
         let grant = self.grants.iter_mut().find(|grant| grant.number == number)?;
-        let left = grant.remaining();
-        let credits = if left < bought { left } else { bought };
+        let credits = grant.remaining();
         if grant.is_over(now) || credits == 0 {
             return None;
         }

@@ -4,7 +4,7 @@ use super::account::Grant;
 use super::calendar::{HOUR, Micros};
 use super::command::{Answer, Noun, Plain, Whom};
 use super::sales::payment;
-use super::tenant::{Bought, Gift, Invoice, Model, ModelTopUp, Refunded};
+use super::tenant::{Bought, Dispute, Gift, Invoice, Model, ModelTopUp, Refunded};
 
 /// How long an unpaid top-up stays open (*policy*).
 const TOP_UP: Micros = 23 * HOUR;
@@ -86,6 +86,7 @@ impl Model {
             subscription: None,
             made: 0,
             bought,
+            paid_by: None,
             cycle: 0,
             plan: top_up.code.to_owned(),
             catalog,
@@ -159,60 +160,32 @@ impl Model {
         (taken, short)
     }
 
-    /// Of the grant that it had bought; of a year, of the running cycle's.
+    /// Of the grant that it had bought; of a year, of its part of the running cycle.
     pub(super) fn take_back(&mut self, invoice: usize, refunded: i64, given_up: i64) -> (i64, i64) {
         let (now, own) = (self.now, &self.invoices[invoice]);
-        let (customer, credits) = (own.customer, own.credits);
-        let Some(pool) = self.pool_paid_by(invoice) else {
-            let target = share(credits, refunded, own.total);
-            return self.customers[customer].account.refund(invoice, target, given_up, now);
-        };
-        let mut target = 0;
-        for number in self.parts_of_year(self.invoices[pool].subscription, self.invoices[pool].cycle) {
-            let part = &self.invoices[number];
-            let gone = if number == invoice { refunded } else { part.refunded };
-            target += share(part.credits, gone, part.total);
+        let (customer, target) = (own.customer, share(own.credits, refunded, own.total));
+        let grant = self.running_part(invoice).unwrap_or(invoice);
+        self.customers[customer].account.refund(grant, target, given_up, now)
+    }
+
+    /// What the running cycle of a year has because an earlier one was paid with this invoice.
+    pub(super) fn running_part(&self, invoice: usize) -> Option<usize> {
+        let own = &self.subscriptions[self.invoices[invoice].subscription?];
+        let running = own.cycle?.number;
+        self.invoices.iter().position(|of| of.paid_by == Some(invoice) && of.cycle == running)
+    }
+
+    /// A cycle of a year does without what each refund and each lost dispute took, from its beginning on.
+    pub(super) fn go_without(&mut self, part: usize, paid_by: usize) {
+        let now = self.now;
+        let Invoice { customer, credits, total, .. } = self.invoices[paid_by];
+        let account = &mut self.customers[customer].account;
+        for refund in self.refunds.iter().filter(|refund| refund.invoice == paid_by) {
+            account.refund(part, share(credits, refund.refunded, total), 0, now);
         }
-        self.customers[customer].account.refund(pool, target, given_up, now)
-    }
-
-    /// The running cycle of the year that an earlier one was paid with by this invoice.
-    pub(super) fn pool_paid_by(&self, invoice: usize) -> Option<usize> {
-        let paid = &self.invoices[invoice];
-        let own = &self.subscriptions[paid.subscription?];
-        let (from, running) = (own.annual_from?, own.cycle?.number);
-        if paid.cycle < from || paid.cycle >= running {
-            return None;
-        }
-        self.invoices.iter().position(|of| {
-            of.bought == Bought::WithinYear && of.subscription == paid.subscription && of.cycle == running
-        })
-    }
-
-    /// What had paid for a cycle of a year when that began.
-    fn parts_of_year(&self, subscription: Option<usize>, cycle: u32) -> Vec<usize> {
-        let from = subscription.and_then(|own| self.subscriptions[own].annual_from).unwrap_or(cycle);
-        let is_part = |number: &usize| {
-            let of = &self.invoices[*number];
-            let is_bought = of.bought != Bought::WithinYear && of.status == "paid" && of.total > 0;
-            is_bought && of.subscription == subscription && from <= of.cycle && of.cycle < cycle
-        };
-        (0..self.invoices.len()).filter(is_part).collect()
-    }
-
-    /// A cycle of a year does without what each refund took, from its beginning on.
-    pub(super) fn go_without(&mut self, pool: usize) {
-        let (customer, now) = (self.invoices[pool].customer, self.now);
-        let mut target = 0;
-        for number in self.parts_of_year(self.invoices[pool].subscription, self.invoices[pool].cycle) {
-            let part = &self.invoices[number];
-            let mut before = 0;
-            for refund in self.refunds.iter().filter(|refund| refund.invoice == number) {
-                let gone = share(part.credits, refund.refunded, part.total);
-                target += gone - before;
-                before = gone;
-                self.customers[customer].account.refund(pool, target, 0, now);
-            }
+        let is_lost = |dispute: &&mut Dispute| dispute.invoice == paid_by && dispute.state == "lost";
+        for dispute in self.disputes.iter_mut().filter(is_lost) {
+            dispute.revoked_by.extend(account.lose(part, now));
         }
     }
 

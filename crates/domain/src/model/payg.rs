@@ -265,6 +265,7 @@ impl Model {
             subscription: None,
             made: 0,
             bought: Bought::Usage,
+            paid_by: None,
             cycle: 0,
             plan: String::new(),
             catalog: 0,

@@ -102,7 +102,7 @@ impl Model {
 
     pub(super) fn open_dispute(&mut self, number: usize) -> Answer {
         if self.is_paid_at_stripe(number) {
-            self.disputes.push(Dispute { invoice: number, state: "open", revoked_by: None });
+            self.disputes.push(Dispute { invoice: number, state: "open", revoked_by: Vec::new() });
         }
         Model::told()
     }
@@ -122,12 +122,9 @@ impl Model {
             ("open", false) => {
                 self.disputes[dispute].state = "lost";
                 let Invoice { customer, subscription, .. } = self.invoices[invoice];
-                let (grant, bought) = match self.pool_paid_by(invoice) {
-                    Some(pool) => (pool, self.invoices[invoice].credits),
-                    None => (invoice, i64::MAX),
-                };
+                let grant = self.running_part(invoice).unwrap_or(invoice);
                 let account = &mut self.customers[customer].account;
-                self.disputes[dispute].revoked_by = account.lose(grant, bought, self.now);
+                self.disputes[dispute].revoked_by.extend(account.lose(grant, self.now));
                 if let Some(own) = subscription.map(|subscription| &mut self.subscriptions[subscription])
                     && ["active", "past_due"].contains(&own.status)
                 {
@@ -147,7 +144,7 @@ impl Model {
         let is_lost = |dispute: &Dispute| dispute.state == "lost";
         if !self.disputes.iter().any(|dispute| dispute.invoice == invoice && is_lost(dispute)) {
             for dispute in self.disputes.iter_mut().filter(|dispute| dispute.invoice == invoice) {
-                if let Some(version) = dispute.revoked_by.take() {
+                for version in dispute.revoked_by.drain(..) {
                     self.customers[customer].account.reinstate(version, self.now);
                 }
             }

@@ -418,20 +418,34 @@ impl Model {
         });
     }
 
-    /// The next cycle of a year: its Credits, and nothing to pay (R-22b).
+    /// The next cycle of a year: the Credits of all that has paid for it, and nothing to pay (R-22b).
     fn open_within_year(&mut self, subscription: usize, cycle: Cycle) {
-        let now = self.now;
         let own = &mut self.subscriptions[subscription];
         own.cycle = Some(cycle);
-        let (plan, catalog, customer) = (own.plan.clone(), own.catalog, own.customer);
-        let credits = self.plan_of(&plan, catalog).credits;
-        let currency = self.subscriptions[subscription].currency;
+        let from = own.annual_from.unwrap_or(cycle.number);
+        for paid_by in 0..self.invoices.len() {
+            let of = &self.invoices[paid_by];
+            let is_of_the_year = of.subscription == Some(subscription) && from <= of.cycle;
+            let is_bought = of.bought != Bought::WithinYear && of.status == "paid" && of.credits > 0;
+            if is_of_the_year && is_bought && of.cycle < cycle.number {
+                self.open_part(subscription, cycle, paid_by);
+            }
+        }
+    }
+
+    /// What one invoice has paid for of it.
+    fn open_part(&mut self, subscription: usize, cycle: Cycle, paid_by: usize) {
+        let now = self.now;
+        let own = &self.subscriptions[subscription];
+        let (plan, catalog, customer, currency) = (own.plan.clone(), own.catalog, own.customer, own.currency);
+        let credits = self.invoices[paid_by].credits;
         let number = self.open_invoice(Invoice {
             customer,
             currency,
             subscription: Some(subscription),
             made: 0,
             bought: Bought::WithinYear,
+            paid_by: Some(paid_by),
             cycle: cycle.number,
             plan,
             catalog,
@@ -466,7 +480,7 @@ impl Model {
             created: now,
             expired_by: None,
         });
-        self.go_without(number);
+        self.go_without(number, paid_by);
     }
 
     /// A year whose money has all gone back, or is with a bank for good, pays for nothing more.
@@ -523,6 +537,7 @@ impl Model {
             subscription: Some(subscription),
             made: 0,
             bought: Bought::Renewal,
+            paid_by: None,
             cycle: cycle.number,
             plan,
             catalog,

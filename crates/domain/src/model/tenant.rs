@@ -190,6 +190,8 @@ pub struct Invoice {
     /// Its place among all that was bought or given.
     pub made: usize,
     pub bought: Bought,
+    /// What had paid for it, of a cycle within a year.
+    pub paid_by: Option<usize>,
     /// The cycle that it is for.
     pub cycle: u32,
     pub plan: String,
@@ -241,8 +243,8 @@ pub struct Dispute {
     pub invoice: usize,
     /// `open`, `won` or `lost`.
     pub state: &'static str,
-    /// The version of the transfer that took Credits for it, until they are given back.
-    pub revoked_by: Option<i64>,
+    /// The versions of the transfers that took Credits for it, until they are given back.
+    pub revoked_by: Vec<i64>,
 }
 
 /// What was found when a part of a payment went back.

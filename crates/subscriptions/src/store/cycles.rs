@@ -1,12 +1,12 @@
 //! One row a cycle: its key makes a rollover once-only.
 
-use db::schema::cycles;
+use db::schema::{cycle_grants, cycles};
 use db::{Connection, Error, Result};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use domain::Timestamp;
 use domain::calendar::Cycle;
-use domain::id::{CustomerId, GrantId, SubscriptionId, TenantId};
+use domain::id::{CustomerId, GrantId, PurchaseId, SubscriptionId, TenantId};
 use uuid::Uuid;
 
 use super::{to_i32, to_u32};
@@ -25,31 +25,49 @@ struct Row<'a> {
     plan_code: &'a str,
     opened_at: Timestamp,
     closed_at: Option<Timestamp>,
-    /// Its pool, where its year had paid for it.
-    grant_id: Option<Uuid>,
 }
 
-/// Opens a cycle with the subscription's plan, and with its pool where its year has paid for that.
+/// Opens a cycle with the subscription's plan.
 pub async fn open(
     tx: &mut Connection,
     tenant: TenantId,
     subscription: &Subscription,
     cycle: Cycle,
-    pool: Option<GrantId>,
     now: Timestamp,
 ) -> Result<()> {
-    insert(tx, tenant, subscription, &[cycle], ("open", pool), now).await
+    insert(tx, tenant, subscription, &[cycle], "open", now).await
 }
 
-/// The pool of the cycle of this number, where its year has paid for it.
-pub async fn pool(
+/// Notes the grant that a cycle has for what a purchase of an earlier one had paid for (R-22b).
+pub async fn granted(
     tx: &mut Connection,
     tenant: TenantId,
-    subscription: SubscriptionId,
-    number: u32,
+    (subscription, number): (SubscriptionId, u32),
+    purchase: PurchaseId,
+    grant: GrantId,
+) -> Result<()> {
+    diesel::insert_into(cycle_grants::table)
+        .values((
+            cycle_grants::tenant_id.eq(tenant.uuid()),
+            cycle_grants::subscription_id.eq(subscription.uuid()),
+            cycle_grants::cycle_number.eq(to_i32(number)?),
+            cycle_grants::purchase_id.eq(purchase.uuid()),
+            cycle_grants::grant_id.eq(grant.uuid()),
+        ))
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// The grant that a cycle has for what a purchase of an earlier one had paid for, if any.
+pub async fn grant_for(
+    tx: &mut Connection,
+    tenant: TenantId,
+    (subscription, number): (SubscriptionId, u32),
+    purchase: PurchaseId,
 ) -> Result<Option<GrantId>> {
-    let key = (tenant.uuid(), subscription.uuid(), to_i32(number)?);
-    let grant: Option<Uuid> = cycles::table.find(key).select(cycles::grant_id).first(tx).await?;
+    let key = (tenant.uuid(), subscription.uuid(), to_i32(number)?, purchase.uuid());
+    let grant = cycle_grants::table.find(key).select(cycle_grants::grant_id).first(tx).await.optional()?;
     Ok(grant.map(GrantId::from_uuid))
 }
 
@@ -61,7 +79,7 @@ pub async fn skip(
     cycles: &[Cycle],
     now: Timestamp,
 ) -> Result<()> {
-    insert(tx, tenant, subscription, cycles, ("skipped", None), now).await
+    insert(tx, tenant, subscription, cycles, "skipped", now).await
 }
 
 async fn insert(
@@ -69,7 +87,7 @@ async fn insert(
     tenant: TenantId,
     subscription: &Subscription,
     cycles: &[Cycle],
-    (state, pool): (&'static str, Option<GrantId>),
+    state: &'static str,
     now: Timestamp,
 ) -> Result<()> {
     let mut rows = Vec::new();
@@ -84,7 +102,6 @@ async fn insert(
             plan_code: &subscription.plan_code,
             opened_at: now,
             closed_at: (state != "open").then_some(now),
-            grant_id: pool.map(GrantId::uuid),
         });
     }
     diesel::insert_into(cycles::table).values(rows).execute(tx).await?;

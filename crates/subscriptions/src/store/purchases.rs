@@ -6,14 +6,12 @@ use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use domain::dispute::DisputeState;
-use domain::id::{CustomerId, GrantId, InvoiceId, PaymentId, PurchaseId, SubscriptionId, TenantId};
+use domain::id::{CustomerId, GrantId, InvoiceId, PurchaseId, SubscriptionId, TenantId};
 use domain::invoice::PaymentStatus;
-use domain::refund::YearPart;
 use domain::{Credits, Refusal, Timestamp};
 use uuid::Uuid;
 
 use super::{by_name, to_i32, to_u32};
-use crate::paid_for::PartPaid;
 use crate::subscription::{Purchase, PurchaseKind, PurchaseStatus};
 
 #[derive(Queryable, Selectable, Insertable)]
@@ -203,38 +201,52 @@ pub async fn applied_in_cycle(
     rows.into_iter().map(Purchase::try_from).collect()
 }
 
-/// What had paid for a cycle of a subscription's year, its upgrades included, when that cycle began: each payment with its
-/// part. `paid_with` is the cycle that the year was paid with.
+/// What a purchase of a year, or of an upgrade within it, gives each later cycle of the year (R-22b).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct YearPart {
+    pub purchase: PurchaseId,
+    pub invoice: InvoiceId,
+    /// Its part of the pool: a year's all of its plan's, an upgrade's the difference.
+    pub credits: Credits,
+    /// Whether some of its money has gone back, or is with the customer's bank for good.
+    pub is_less: bool,
+}
+
+/// What gives a cycle of a subscription's year its pool, oldest first. `paid_with` is the cycle that the year was paid with.
 pub async fn parts_of_year(
     tx: &mut Connection,
     tenant: TenantId,
     subscription: SubscriptionId,
     paid_with: u32,
     cycle: u32,
-) -> Result<Vec<PartPaid>> {
-    let rows: Vec<(Uuid, Uuid, i64, i64, i64)> = purchases::table
-        .inner_join(payments::table.on(
-            payments::tenant_id.eq(purchases::tenant_id).and(payments::invoice_id.eq(purchases::invoice_id)),
-        ))
+) -> Result<Vec<YearPart>> {
+    let has_gone_back = payments::table
+        .filter(payments::tenant_id.eq(purchases::tenant_id))
+        .filter(payments::invoice_id.eq(purchases::invoice_id))
+        .filter(payments::status.eq(PaymentStatus::Succeeded.name()))
+        .filter(payments::refunded_minor.gt(0));
+    let is_lost = disputes::table
+        .filter(disputes::tenant_id.eq(purchases::tenant_id))
+        .filter(disputes::invoice_id.eq(purchases::invoice_id))
+        .filter(disputes::state.eq(DisputeState::Lost.name()));
+    let rows: Vec<(Uuid, Uuid, i64, bool)> = purchases::table
         .filter(purchases::tenant_id.eq(tenant.uuid()))
         .filter(purchases::subscription_id.eq(subscription.uuid()))
         .filter(purchases::cycle_number.ge(to_i32(paid_with)?))
         .filter(purchases::cycle_number.lt(to_i32(cycle)?))
         .filter(purchases::status.eq(PurchaseStatus::Applied.name()))
-        .filter(payments::status.eq(PaymentStatus::Succeeded.name()))
         .select((
+            purchases::purchase_id,
             purchases::invoice_id,
-            payments::payment_id,
             purchases::credits,
-            payments::amount_minor,
-            payments::refunded_minor,
+            exists(has_gone_back).or(exists(is_lost)),
         ))
-        .order(purchases::invoice_id)
+        .order(purchases::purchase_id)
         .load(tx)
         .await?;
-    let part = |(invoice, payment, credits, paid_minor, refunded_minor)| {
-        let part = YearPart { credits: Credits::new(credits)?, paid_minor, refunded_minor };
-        Ok(PartPaid { invoice: InvoiceId::from_uuid(invoice), payment: PaymentId::from_uuid(payment), part })
+    let part = |(purchase, invoice, credits, is_less)| {
+        let (purchase, invoice) = (PurchaseId::from_uuid(purchase), InvoiceId::from_uuid(invoice));
+        Ok(YearPart { purchase, invoice, credits: Credits::new(credits)?, is_less })
     };
     rows.into_iter().map(part).collect()
 }
