@@ -265,7 +265,8 @@ async fn a_refund_that_fails_after_it_succeeded_gives_its_credits_back_and_can_b
     assert_eq!(client.available(&ada.customer).await, 0);
     for _ in 0..2 {
         told(&subscriptions, &world, ada.payment, &[failed(&ours), theirs.clone()]).await;
-        assert_eq!(client.available(&ada.customer).await, 18_000_000);
+        // The twelfth takes its 5,000,000 of them now: without the half it would have found them.
+        assert_eq!(client.available(&ada.customer).await, 13_000_000);
     }
     let view = invoice(client, &ada.invoice).await;
     assert_eq!(
@@ -277,6 +278,8 @@ async fn a_refund_that_fails_after_it_succeeded_gives_its_credits_back_and_can_b
         (&refund["status"], &refund["failure_code"], &refund["credits_revoked"]),
         (&json!("failed"), &json!("lost_or_stolen_card"), &json!(0))
     );
+    let refund = &view["refunds"][1];
+    assert_eq!((&refund["credits_revoked"], &refund["credits_short"]), (&json!(5_000_000), &json!(0)));
     let alerts = world.events("refund.failed").await;
     assert_eq!((alerts.len(), &alerts[0]["refund"]), (1, &half["id"]));
     // It never succeeds after all, whatever is told late; what it left is free to go back once more.
@@ -284,13 +287,42 @@ async fn a_refund_that_fails_after_it_succeeded_gives_its_credits_back_and_can_b
     let again = client.post(&path, json!({})).await.expect(201);
     assert_eq!(
         (&again["amount"]["amount_minor"], &again["credits_revoked"]),
-        (&json!(66), &json!(18_000_000))
+        (&json!(66), &json!(13_000_000))
     );
     // The note of what failed stays, and counts no longer: 0.06 and 0.66 are the 0.72.
     let notes = invoice(client, &ada.invoice).await["credit_notes"].clone();
     let totals: Vec<&Value> =
         notes.as_array().unwrap().iter().map(|note| &note["total"]["amount_minor"]).collect();
     assert_eq!(totals, [36, 6, 66]);
+    world.verify().await;
+}
+
+/// R-22a: what is revoked is the same part of the Credits as of the money that has gone back, to the last Credit.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_refunds_of_which_one_fails_the_others_take_what_they_would_have_taken_alone() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let subscriptions = world.subscriptions();
+    let available = async |customer: &str| client.available(customer).await;
+
+    // A cent of 72 three times: 833,333, 833,333 and 833,334 of 60,000,000. Two cents are 1,666,666.
+    let ada = bought(client, "ada", 0).await;
+    let [first, second, third] = ["re_1", "re_2", "re_3"].map(|name| listed(name, usd(1)));
+    told(&subscriptions, &world, ada.payment, &[first.clone(), second.clone(), third.clone()]).await;
+    assert_eq!(available(&ada.customer).await, 57_500_000);
+    told(&subscriptions, &world, ada.payment, &[failed(&first), second, third]).await;
+    assert_eq!(available(&ada.customer).await, 58_333_334);
+
+    // With 50,000,000 spent: of the half's 30,000,000 there were 10,000,000; the rest of the half took nothing more.
+    let bob = bought(client, "bob", 50_000_000).await;
+    let (half, rest) = (listed("re_half", usd(36)), listed("re_rest", usd(30)));
+    told(&subscriptions, &world, bob.payment, &[half.clone(), rest.clone()]).await;
+    told(&subscriptions, &world, bob.payment, &[failed(&half), rest.clone()]).await;
+    assert_eq!(available(&bob.customer).await, 0);
+    let refunds = invoice(client, &bob.invoice).await["refunds"].clone();
+    let of_rest = (&refunds[1]["credits_revoked"], &refunds[1]["credits_short"]);
+    assert_eq!(of_rest, (&json!(10_000_000), &json!(15_000_000)), "of 25,000,000");
     world.verify().await;
 }
 

@@ -129,10 +129,81 @@ impl PaidFor {
             invoices::note_taken(tx, tenant, &mut refund, taken).await?;
             all = all.plus(taken)?;
         }
-        for mut dispute in invoices::disputes(tx, tenant, invoice).await? {
+        Ok(all.plus(self.lose_to_all(tx, scope, invoice, account).await?)?)
+    }
+
+    /// Counts anew, where a refund has come to nothing and has given so much back that has not expired, what the refunds of
+    /// its payment after it take: each as much as it would have taken then. A lost dispute takes what that leaves. The caller
+    /// holds the locks of buyer and account, and writes the account.
+    pub(crate) async fn take_back_again(
+        self,
+        tx: &mut Connection,
+        scope: &TenantScope,
+        failed: &Refund,
+        given_back: Credits,
+        account: &mut Account,
+    ) -> Result<()> {
+        let (tenant, now) = (scope.tenant, scope.now);
+        let Some(grant) = self.grant.filter(|_| !given_back.is_zero()) else { return Ok(()) };
+        if account.bought(grant, now).is_none_or(|bought| bought.remaining.is_zero()) {
+            return Ok(());
+        }
+        let payment = invoices::payment(tx, tenant, failed.payment).await?;
+        let refunds = invoices::refunds(tx, tenant, failed.invoice).await?;
+        let mut refunded_minor = 0_i64;
+        let mut is_later = false;
+        let mut later = Vec::new();
+        for refund in refunds.into_iter().filter(|refund| refund.payment == failed.payment) {
+            if refund.id == failed.id {
+                is_later = true;
+            } else if refund.status == RefundStatus::Failed {
+                continue;
+            } else if is_later {
+                later.push(refund);
+            } else {
+                let amount_minor = refund.amount.amount_minor;
+                refunded_minor = refunded_minor.checked_add(amount_minor).ok_or(Refusal::AmountOverflow)?;
+            }
+        }
+        let mut had = Vec::new();
+        for refund in &later {
+            let of_refund = ledger::revoked(tx, tenant, account.customer(), of_refund(refund.id)).await?;
+            let mut credits = Credits::ZERO;
+            for revoked in of_refund.iter().filter(|revoked| revoked.grant == Some(grant)) {
+                account.reinstate(revoked, now)?;
+                credits = credits.plus(revoked.credits)?;
+            }
+            had.push(credits);
+        }
+        let mut rest = given_back;
+        for (refund, had) in later.iter_mut().zip(had) {
+            refunded_minor =
+                refunded_minor.checked_add(refund.amount.amount_minor).ok_or(Refusal::AmountOverflow)?;
+            let loss = self.loss(account, &payment, refunded_minor, now);
+            let taken = self.revoke(account, of_refund(refund.id), loss.revoke.min(had.plus(rest)?), now)?;
+            rest = rest.minus_floor_zero(taken.minus_floor_zero(had));
+            let missing = loss.revoke.plus(loss.short)?.minus_floor_zero(taken);
+            refund.credits_revoked = refund.credits_revoked.minus_floor_zero(had);
+            refund.credits_short = refund.credits_short.min(missing);
+            invoices::note_taken(tx, tenant, refund, taken).await?;
+        }
+        self.lose_to_all(tx, scope, failed.invoice, account).await?;
+        Ok(())
+    }
+
+    /// Has each lost dispute of an invoice take what is left, and says how much that was.
+    async fn lose_to_all(
+        self,
+        tx: &mut Connection,
+        scope: &TenantScope,
+        invoice: InvoiceId,
+        account: &mut Account,
+    ) -> Result<Credits> {
+        let mut all = Credits::ZERO;
+        for mut dispute in invoices::disputes(tx, scope.tenant, invoice).await? {
             if dispute.state == DisputeState::Lost {
-                all = all.plus(self.lose(account, &mut dispute, now)?)?;
-                invoices::note_revoked(tx, tenant, &dispute).await?;
+                all = all.plus(self.lose(account, &mut dispute, scope.now)?)?;
+                invoices::note_revoked(tx, scope.tenant, &dispute).await?;
             }
         }
         Ok(all)
@@ -165,6 +236,7 @@ impl PaidFor {
     }
 }
 
-fn of_refund(refund: RefundId) -> Cause {
+/// The cause of what a refund revokes.
+pub(crate) fn of_refund(refund: RefundId) -> Cause {
     Cause { kind: CauseKind::Refund, id: refund.uuid() }
 }

@@ -7,11 +7,11 @@
 
 use chrono::{TimeDelta, Utc};
 use db::{Connection, Error, Result};
-use domain::account::{Account, Cause, CauseKind};
+use domain::account::Account;
 use domain::id::{GrantId, InvoiceId, PaymentId, RefundId};
 use domain::invoice::{InvoiceStatus, PaymentStatus};
 use domain::refund::{RefundOrigin, RefundReport, RefundStatus, Revocation, amount};
-use domain::{Money, Refusal, TenantScope, Timestamp};
+use domain::{Credits, Money, Refusal, TenantScope, Timestamp};
 use idempotency::{Claim, RequestKey};
 use invoices::{Payment, Refund};
 use ledger::Accounts;
@@ -370,7 +370,7 @@ async fn settle(
     Ok((refund.status, accounts))
 }
 
-/// Gives back what a refund had revoked.
+/// Gives back what a refund had revoked. What later ones take is counted anew without it, and a lost dispute takes the rest.
 async fn reinstate(
     tx: &mut Connection,
     scope: &TenantScope,
@@ -378,16 +378,20 @@ async fn reinstate(
     refund: &mut Refund,
 ) -> Result<Accounts> {
     let (tenant, customer) = (scope.tenant, buyer.customer());
-    let cause = Cause { kind: CauseKind::Refund, id: refund.id.uuid() };
-    let revoked = ledger::revoked(tx, tenant, customer, cause).await?;
-    let grants: Vec<GrantId> = revoked.iter().filter_map(|revoked| revoked.grant).collect();
+    let paid_for = paid_for::find(tx, scope, buyer, refund.invoice).await?;
+    let revoked = ledger::revoked(tx, tenant, customer, paid_for::of_refund(refund.id)).await?;
+    let taken_from = revoked.iter().filter_map(|revoked| revoked.grant);
+    let grants: Vec<GrantId> = taken_from.chain(paid_for.grant).collect();
     let mut accounts = ledger::lock_for_void(tx, tenant, customer, &grants, scope.now).await?;
     let account = accounts.get_mut(customer)?;
     for revoked in &revoked {
         account.reinstate(revoked, scope.now)?;
     }
-    paid_for::refill(tx, scope, buyer, account).await?;
     invoices::note_reinstated(tx, tenant, refund).await?;
+    let of_grant = revoked.iter().filter(|revoked| revoked.grant == paid_for.grant);
+    let given_back = of_grant.map(|revoked| revoked.credits).try_fold(Credits::ZERO, Credits::plus)?;
+    paid_for.take_back_again(tx, scope, refund, given_back, account).await?;
+    paid_for::refill(tx, scope, buyer, account).await?;
     ledger::write(tx, tenant, &accounts, scope.now).await?;
     Ok(accounts)
 }

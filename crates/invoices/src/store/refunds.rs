@@ -149,6 +149,7 @@ pub async fn update_refund(tx: &mut Connection, tenant: TenantId, refund: &Refun
             refunds::failure_code.eq(&refund.failure_code),
             refunds::settled_at.eq(refund.settled_at),
             refunds::credits_revoked.eq(refund.credits_revoked.get()),
+            refunds::credits_short.eq(refund.credits_short.get()),
         ))
         .execute(tx)
         .await?;
