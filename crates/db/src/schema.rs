@@ -93,6 +93,7 @@ diesel::table! {
         top_up_at -> Nullable<BigInt>,
         top_up_blocked_until -> Nullable<Timestamptz>,
         suspended_at -> Nullable<Timestamptz>,
+        changes -> BigInt,
     }
 }
 

@@ -194,6 +194,9 @@ pub struct AccountHead {
     pub customer: CustomerId,
     /// The version of the last transfer; 0 before the first.
     pub version: i64,
+    /// How often something else that Redis is told of has changed: whether it may spend, when it refills, how it goes on
+    /// without Credits.
+    pub changes: i64,
     pub last_recorded_at: Timestamp,
     pub refills_at: Option<Timestamp>,
     pub books: Books,
@@ -216,6 +219,7 @@ impl AccountHead {
             tenant,
             customer,
             version: 0,
+            changes: 0,
             last_recorded_at: at,
             refills_at,
             books,
@@ -283,6 +287,17 @@ impl Account {
 
     pub fn version(&self) -> i64 {
         self.head.version
+    }
+
+    /// How often something of it has changed without a transfer, this time included.
+    pub fn changes(&self) -> i64 {
+        self.head.changes + i64::from(self.has_other_refill || self.has_other_standing)
+    }
+
+    /// Which of two copies of the account is newer: of transfers alone the version says it, and not of a
+    /// suspension.
+    pub fn revision(&self) -> i64 {
+        self.version() + self.changes()
     }
 
     pub fn last_recorded_at(&self) -> Timestamp {

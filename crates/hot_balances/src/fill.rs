@@ -25,7 +25,7 @@ pub enum Filled {
 }
 
 impl HotBalances {
-    /// Loads an account after a miss, with what is known of its holds. An older version than one that
+    /// Loads an account after a miss, with what is known of its holds. An older revision than one that
     /// is here, or was published a moment ago, changes nothing.
     pub async fn fill(
         &self,

@@ -52,7 +52,7 @@ pub(crate) enum Markers {
 
 /// Which layout of keys the scripts of this version know. Servers of two versions have markers of their own: what one of
 /// them has begun is lost to the other, and PostgreSQL decides for as long as both run.
-const LAYOUT: u32 = 3;
+const LAYOUT: u32 = 4;
 
 /// How many slots a cluster has.
 const SLOTS: usize = 16_384;

@@ -14,16 +14,16 @@
 //!   Young ones are put to them when there are some dozens, or one of them stops counting, and when they end;
 //! - `{..}:balance:EPOCH:live`: sorted set of those that count, `credits|:ID` by the instant until which they do;
 //! - `{..}:balance:EPOCH:kept`: sorted set of those that do not any more, by the instant at which they are forgotten;
-//! - `{..}:balance:EPOCH:floor`: the version published last, for a few seconds: nothing older is loaded;
+//! - `{..}:balance:EPOCH:floor`: the revision published last, for a few seconds: nothing older is loaded;
 //! - `tollgate:epoch:..`, the marker: the epoch that Redis is in. A cluster has one in each slot.
 //!
 //! A script changes nothing where the marker is missing or names another epoch: Redis was emptied, or
 //! left behind, and says so.
 //!
-//! The absolute balance is published with its version and taken unless it is older: deltas are never
+//! The absolute balance is published with its revision and taken unless it is older: deltas are never
 //! pushed, so there is nothing to drift. `valid_until` is the next instant at which the balance
 //! changes by itself; the scripts get the tenant's `now` as an argument, never Redis' clock. A MAC
-//! over epoch, account, version, balance and times is checked with every answer: a value that was set by
+//! over epoch, account, revision, balance and times is checked with every answer: a value that was set by
 //! hand is dropped and loaded anew.
 //!
 //! | call | round trips |

@@ -10,6 +10,8 @@ use crate::packed::{Packed, Unpacked};
 /// An account's balance as of a version, good until `valid_until`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Projection {
+    /// Says which of two is newer: the version, and each change without a transfer.
+    pub revision: i64,
     pub version: i64,
     /// What can be spent, holds not counted.
     pub available: Credits,
@@ -24,14 +26,16 @@ pub struct Projection {
 }
 
 impl Projection {
-    /// The numbers in the order in which the scripts read them, then the name of `exhaustion`, then the MAC.
+    /// The numbers in the order in which the scripts read them, then those that none reads and the name of `exhaustion`, then
+    /// the MAC: no more than the 64 bytes up to which Redis packs a small hash.
     pub(crate) fn write(&self, account: AccountKey, epoch: Epoch, mac_key: &MacKey) -> Vec<u8> {
         let body = Packed::default()
-            .number(self.version)
+            .number(self.revision)
             .credits(self.available)
             .instant_or_never(self.valid_until)
             .instant_or_never(self.cycle_ends_at)
             .instant_or_never(self.refills_at)
+            .number(self.version)
             .bytes(self.exhaustion.map_or("", Exhaustion::name).as_bytes());
         let signature = mac_key.sign(&signed_message(&body.0, account, epoch));
         body.bytes(&signature).0
@@ -42,11 +46,12 @@ impl Projection {
         let (body, _signature) = written.split_last_chunk::<{ size_of::<Signature>() }>()?;
         let mut body = Unpacked(body);
         Some(Projection {
-            version: body.number()?,
+            revision: body.number()?,
             available: body.credits()?,
             valid_until: body.instant_or_never()?,
             cycle_ends_at: body.instant_or_never()?,
             refills_at: body.instant_or_never()?,
+            version: body.number()?,
             exhaustion: match body.0 {
                 b"" => None,
                 name => Some(Exhaustion::ALL.into_iter().find(|known| known.name().as_bytes() == name)?),

@@ -26,12 +26,13 @@ fn life(account: &Account) -> Duration {
     LIFE - LIFE / 512 * u32::from(random)
 }
 
-/// An account as of `now`. The version says which is newer; `valid_until` says when this one ends
+/// An account as of `now`. The revision says which is newer; `valid_until` says when this one ends
 /// by itself.
 pub(crate) fn projection(account: &Account, now: Timestamp) -> Projection {
     let life_ends_at = now + life(account);
     let valid_until = account.valid_until(now).map_or(life_ends_at, |boundary| boundary.min(life_ends_at));
     Projection {
+        revision: account.revision(),
         version: account.version(),
         available: account.available(now),
         // An account that may not authorize is a miss by any server's clock: PostgreSQL says no.

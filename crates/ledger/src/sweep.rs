@@ -21,9 +21,9 @@ pub struct Swept {
     pub accounts: u64,
     /// Not in Redis, or past its time: the next use loads it.
     pub absent: u64,
-    /// Of an earlier version than PostgreSQL's: what was not told, or is just being told. Dropped.
+    /// Of an earlier revision than PostgreSQL's: what was not told, or is just being told. Dropped.
     pub stale: u64,
-    /// Of a later version, of another value at the same version, or not written by Tollgate. Dropped.
+    /// Of a later revision, of another value at the same one, or not written by Tollgate. Dropped.
     pub wrong: u64,
 }
 
@@ -112,13 +112,13 @@ impl Ledger {
 
 fn judge(peeked: &Peeked, due: &Due, now: Timestamp) -> Verdict {
     let projection = &peeked.projection;
-    if !peeked.is_signed || projection.version > due.version {
+    if !peeked.is_signed || projection.revision > due.revision {
         return Verdict::Wrong;
     }
     if projection.valid_until.is_some_and(|end| end <= now) {
         return Verdict::Absent;
     }
-    if projection.version < due.version {
+    if projection.revision < due.revision {
         return Verdict::Stale;
     }
     // One that was made after the next change, by a clock that is ahead of this one, has another value.

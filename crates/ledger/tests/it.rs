@@ -40,6 +40,7 @@ fn credits(count: i64) -> Credits {
 /// An account as of its first version, with 100 Credits.
 fn first_version() -> Projection {
     Projection {
+        revision: 1,
         version: 1,
         available: credits(100),
         valid_until: None,
@@ -472,6 +473,34 @@ async fn an_older_balance_never_replaces_a_newer_one() {
     given.charge(&given.scope, 70, None).await;
     given.ledger.publish(tenant, &old, given.scope.now).await.unwrap();
     assert_eq!(given.hold("a", 31, 31).await.map_err(remaining), Err(30));
+}
+
+/// no Credits move where an account is parked, so no version says that what was read before is older.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_balance_that_comes_late_lets_no_parked_account_spend() {
+    let given = given(Stores::fresh().await).await;
+    given.grant(100, None).await;
+    given.hold("warm", 0, 0).await.unwrap();
+    let tenant = given.scope.tenant;
+    let read = async || {
+        let lock = async |tx: &mut db::Connection| ledger::lock(tx, tenant, &[given.customer]).await;
+        given.db.transaction(tenant, lock).await.unwrap()
+    };
+    let before = read().await;
+    assert!(given.ledger.park(&given.scope, given.customer, "looked at").await.unwrap());
+    let parked = read().await;
+    given.ledger.publish(tenant, &before, given.scope.now).await.unwrap();
+    assert_eq!(given.hold("a", 10, 10).await.unwrap_err().code(), "account-parked");
+
+    // And the other way round.
+    assert!(given.ledger.unpark(&given.scope, given.customer).await.unwrap());
+    assert_eq!(given.hold("a", 10, 10).await, Ok(10));
+    given.ledger.publish(tenant, &parked, given.scope.now).await.unwrap();
+    // Without PostgreSQL's help: Redis alone has to know better.
+    let epoch = Epoch(1);
+    let key = AccountKey { tenant, customer: given.customer };
+    let here = given.hot().peek(epoch, &[key]).await.unwrap().remove(0).unwrap().projection;
+    assert!(here.valid_until > Some(given.scope.now), "{here:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -131,14 +131,14 @@ async fn a_projection_that_is_not_postgresqls_is_dropped_by_the_sweep() {
         (0, 33)
     );
 
-    // Signed, and of a version that PostgreSQL does not have.
+    // Signed, and of a revision that PostgreSQL does not have.
     services.authorize(cast.tenant, cast.ada, "again").await;
     let hot = HotBalances::new(&stores.redis_url, stores.database_url.as_bytes()).unwrap();
     let key = AccountKey { tenant: cast.tenant, customer: cast.ada };
     let epoch = Epoch(keys[0].rsplit(':').next().unwrap().parse().unwrap());
     let peeked = hot.peek(epoch, &[key]).await.unwrap().remove(0).unwrap();
     let mut later = peeked.projection.clone();
-    later.version += 1;
+    later.revision += 1;
     let news = hot_balances::News { account: key, projection: &later, ended: &[] };
     hot.publish(epoch, &[news], scope.now).await.unwrap();
     assert_eq!(sweep().await.wrong, 1);

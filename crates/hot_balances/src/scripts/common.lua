@@ -1,9 +1,9 @@
 -- What the scripts have in common; goes before each. KEYS names the marker and the balance of each account: its other
 -- keys are that name and a word more, and lie in the same slot.
 -- Numbers are packed into seven bytes, as all of them are below 2^53, where Lua's doubles are exact: so a value stays
--- below the 64 bytes up to which Redis packs a small hash, and nothing is written or read as text on the way.
+-- within the 64 bytes up to which Redis packs a small hash, and nothing is written or read as text on the way.
 -- Instants are microseconds; `never` stands for none.
--- `projection`: version, available, valid until, cycle ends at, refills at, then what no script reads.
+-- `projection`: revision, available, valid until, cycle ends at, refills at, then what no script reads.
 -- `state` of a balance: what the live holds come to; no later than the first instant at which one of them stops
 -- counting; how many of them are young. A young hold is a field ':ID' of the balance.
 -- Any other is such a field of `holds`, and lies in `live` while it counts and in `kept` once it does not any more.
@@ -26,12 +26,12 @@ end
 
 -- Of one that was dropped, or that nobody of ours has written, nil.
 local function read_projection(projection)
-    if projection and #projection > 35 then
+    if projection and #projection > 42 then
         return unpacked('<i7i7i7i7', projection)
     end
 end
 
-local function read_version(projection)
+local function read_revision(projection)
     return (read_projection(projection))
 end
 

@@ -10,9 +10,9 @@ local live, holds, kept = balance .. ':live', balance .. ':holds', balance .. ':
 if call('GET', KEYS[1]) ~= ARGV[1] then
     return 'lost'
 end
-local version = read_version(ARGV[3])
+local revision = read_revision(ARGV[3])
 local published = call('GET', balance .. ':floor')
-if published and tonumber(published) > version then
+if published and tonumber(published) > revision then
     return 'done'
 end
 local function count_live()
@@ -59,8 +59,8 @@ if ARGV[4] == 'more' then
     return 'done'
 end
 local held, next_end = count_live()
-local here_version = read_version(here[1])
-if not here_version or here_version <= version then
+local here_revision = read_revision(here[1])
+if not here_revision or here_revision <= revision then
     -- Before the state, so that it is found first.
     call('HSET', balance, 'projection', ARGV[3])
 end

@@ -28,7 +28,7 @@ for key = 2, #KEYS do
     end
     local held, next_end, young = read_state(here[2])
     local projection = held and here[1]
-    local version, available, valid_until, cycle_ends_at = read_projection(projection)
+    local revision, available, valid_until, cycle_ends_at = read_projection(projection)
     replies = replies + 1
     reply[replies] = projection or ''
 
@@ -41,7 +41,7 @@ for key = 2, #KEYS do
         local id, answer = ARGV[arg + 1], nil
         if not projection then
             answer = 'miss'
-        elseif not version or now >= valid_until then
+        elseif not revision or now >= valid_until then
             answer = 'out'
         else
             if now >= next_end then

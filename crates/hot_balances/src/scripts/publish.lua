@@ -47,10 +47,10 @@ for key = 2, #KEYS do
         call('PEXPIRE', balance .. ':kept', life, 'NX')
     end
 
-    local version = read_version(projection)
+    local revision = read_revision(projection)
     local published = call('GET', floor)
-    if not published or tonumber(published) < version then
-        call('SET', floor, format('%.0f', version), 'PX', floor_life)
+    if not published or tonumber(published) < revision then
+        call('SET', floor, format('%.0f', revision), 'PX', floor_life)
     end
 
     if held and has_freed then
@@ -59,8 +59,8 @@ for key = 2, #KEYS do
         end
         write_state(balance, held - freed, next_end, young)
     end
-    local here_version = read_version(here[1])
-    if here_version and here_version <= version then
+    local here_revision = read_revision(here[1])
+    if here_revision and here_revision <= revision then
         call('HSET', balance, 'projection', projection)
     end
 end

@@ -23,8 +23,8 @@ local credits, counts_until, granted_at, expires_at = unpacked('<i7i7i7i7', know
 if not is_live(known) or expires_at <= now then
     return {projection, 'ended', known}
 end
-local version, _, valid_until, cycle_ends_at = read_projection(projection)
-if not version or now >= valid_until then
+local revision, _, valid_until, cycle_ends_at = read_projection(projection)
+if not revision or now >= valid_until then
     return {projection, 'out', ''}
 end
 

@@ -233,8 +233,9 @@ async fn a_caller_that_goes_away_breaks_no_other(given: Given) {
         let asked = async move { hot.hold(account, FIRST, &request(&format!("h{n}"), 1, 1, 0)).await };
         if n % 2 == 0 {
             let mut asked = Box::pin(asked);
-            let gone = std::future::poll_fn(|context| std::task::Poll::Ready(asked.as_mut().poll(context)));
-            assert!(gone.await.is_pending());
+            // It may even have its answer by then.
+            std::future::poll_fn(|context| std::task::Poll::Ready(asked.as_mut().poll(context).is_ready()))
+                .await;
         } else {
             staying.push(tokio::spawn(asked));
         }

@@ -100,6 +100,7 @@ pub(crate) fn id(text: &str) -> ExternalId {
 /// Good for a minute.
 pub(crate) fn balance(version: i64, available: i64) -> Projection {
     Projection {
+        revision: version,
         version,
         available: credits(available),
         valid_until: Some(at(60)),

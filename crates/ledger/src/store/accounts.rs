@@ -17,7 +17,7 @@ use super::{by_name, uuids};
 /// The columns of an account, as they are read.
 macro_rules! account_columns {
     () => {
-        "a.customer_id, a.version, a.last_recorded_at, a.refills_at, a.issued, a.available, a.spent, a.expired,
+        "a.customer_id, a.version, a.changes, a.last_recorded_at, a.refills_at, a.issued, a.available, a.spent, a.expired,
              a.revoked, a.overage, a.chain, a.parked_at, a.exhaustion, a.payg_currency, a.spend_cap_minor,
              a.payg_accrued_pico::text, a.payg_due_at, a.top_up_at, a.top_up_blocked_until, a.suspended_at"
     };
@@ -25,6 +25,7 @@ macro_rules! account_columns {
 
 type AccountColumns = (
     SqlUuid,
+    BigInt,
     BigInt,
     Timestamptz,
     Nullable<Timestamptz>,
@@ -50,6 +51,7 @@ type AccountColumns = (
 struct AccountRow {
     customer_id: Uuid,
     version: i64,
+    changes: i64,
     last_recorded_at: Timestamp,
     refills_at: Option<Timestamp>,
     issued: i64,
@@ -78,6 +80,7 @@ impl AccountRow {
             tenant,
             customer: CustomerId::from_uuid(row.customer_id),
             version: row.version,
+            changes: row.changes,
             last_recorded_at: row.last_recorded_at,
             refills_at: row.refills_at,
             books: Books {
@@ -216,7 +219,11 @@ pub(crate) async fn park(
         .filter(credit_accounts::tenant_id.eq(tenant.uuid()))
         .filter(credit_accounts::customer_id.eq(customer.uuid()))
         .filter(credit_accounts::parked_at.is_null());
-    let parked = (credit_accounts::parked_at.eq(now), credit_accounts::parked_reason.eq(reason));
+    let parked = (
+        credit_accounts::parked_at.eq(now),
+        credit_accounts::parked_reason.eq(reason),
+        credit_accounts::changes.eq(credit_accounts::changes + 1),
+    );
     Ok(diesel::update(open).set(parked).execute(tx).await? > 0)
 }
 
@@ -226,8 +233,11 @@ pub(crate) async fn unpark(tx: &mut Connection, tenant: TenantId, customer: Cust
         .filter(credit_accounts::tenant_id.eq(tenant.uuid()))
         .filter(credit_accounts::customer_id.eq(customer.uuid()))
         .filter(credit_accounts::parked_at.is_not_null());
-    let open =
-        (credit_accounts::parked_at.eq(None::<Timestamp>), credit_accounts::parked_reason.eq(None::<String>));
+    let open = (
+        credit_accounts::parked_at.eq(None::<Timestamp>),
+        credit_accounts::parked_reason.eq(None::<String>),
+        credit_accounts::changes.eq(credit_accounts::changes + 1),
+    );
     Ok(diesel::update(parked).set(open).execute(tx).await? > 0)
 }
 
@@ -273,10 +283,11 @@ pub(crate) async fn update_accounts(
         "update credit_accounts a
          set version = n.version, last_recorded_at = n.recorded, refills_at = n.refills, issued = n.issued,
              available = n.available, spent = n.spent, expired = n.expired, revoked = n.revoked,
-             overage = n.overage, chain = n.chain
+             overage = n.overage, chain = n.chain, changes = n.changes
          from (select unnest($2) as customer_id, unnest($3) as version, unnest($4) as recorded,
                  unnest($5) as refills, unnest($6) as issued, unnest($7) as available, unnest($8) as spent,
-                 unnest($9) as expired, unnest($10) as revoked, unnest($11) as overage, unnest($12) as chain) n
+                 unnest($9) as expired, unnest($10) as revoked, unnest($11) as overage, unnest($12) as chain,
+                 unnest($13) as changes) n
          where a.tenant_id = $1 and a.customer_id = n.customer_id",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
@@ -291,6 +302,7 @@ pub(crate) async fn update_accounts(
     .bind::<Array<BigInt>, _>(column(|a| a.books().revoked))
     .bind::<Array<BigInt>, _>(column(|a| a.books().overage))
     .bind::<Array<Bytea>, _>(accounts.iter().map(|a| a.chain().0.to_vec()).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(column(Account::changes))
     .execute(&mut tx)
     .await?;
     Ok(())
@@ -338,6 +350,7 @@ pub(crate) async fn set_overflow(
     diesel::update(account)
         .set((
             credit_accounts::exhaustion.eq(set.exhaustion.map(Exhaustion::name)),
+            credit_accounts::changes.eq(credit_accounts::changes + 1),
             credit_accounts::payg_currency.eq(set.currency.code()),
             credit_accounts::spend_cap_minor.eq(set.spend_cap_minor),
             credit_accounts::top_up_at.eq(set.top_up_at.map(Credits::get)),

@@ -16,7 +16,7 @@ pub(crate) struct Due {
     #[diesel(sql_type = SqlUuid)]
     pub(crate) customer_id: Uuid,
     #[diesel(sql_type = BigInt)]
-    pub(crate) version: i64,
+    pub(crate) revision: i64,
     #[diesel(sql_type = BigInt)]
     pub(crate) available: i64,
     /// The next instant at which `available` changes by itself.
@@ -48,7 +48,7 @@ pub(crate) async fn customers_page(
     Ok(rows.into_iter().map(|row| CustomerId::from_uuid(row.customer_id)).collect())
 }
 
-/// In one statement, so that each account's version and value belong together.
+/// In one statement, so that each account's revision and value belong together.
 pub(crate) async fn due_projections(
     tx: &mut Connection,
     tenant: TenantId,
@@ -56,7 +56,7 @@ pub(crate) async fn due_projections(
     now: Timestamp,
 ) -> Result<Vec<Due>> {
     let rows = db::sql_query(
-        "select a.customer_id, a.version,
+        "select a.customer_id, a.version + a.changes as revision,
              coalesce(sum(g.remaining) filter (where g.effective_at <= $3
                  and (g.expires_at is null or g.expires_at > $3)), 0)::bigint as available,
              least(min(g.effective_at) filter (where g.effective_at > $3),
@@ -64,7 +64,7 @@ pub(crate) async fn due_projections(
          from credit_accounts a
          left join grants g on g.tenant_id = a.tenant_id and g.customer_id = a.customer_id and not g.is_used_up
          where a.tenant_id = $1 and a.customer_id = any ($2)
-         group by a.customer_id, a.version",
+         group by a.customer_id, a.version, a.changes",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
     .bind::<Array<SqlUuid>, _>(uuids(customers))

@@ -76,6 +76,17 @@ fn an_account_is_changed_by_a_refill_a_standing_or_a_transfer_and_by_nothing_els
 }
 
 #[test]
+fn whatever_is_told_of_an_account_makes_its_revision_a_later_one() {
+    let mut account = account_of(&[(GrantSource::Plan, 10, Some(100))]);
+    assert_eq!((account.version(), account.changes(), account.revision()), (1, 0, 1));
+    account.set_suspended(true);
+    assert_eq!((account.version(), account.changes(), account.revision()), (1, 1, 2));
+    charge(&mut account, 4, 1, 1);
+    account.set_refills_at(Some(after(300)));
+    assert_eq!((account.version(), account.changes(), account.revision()), (2, 1, 3), "stored once");
+}
+
+#[test]
 fn what_is_accrued_first_says_when_all_of_it_is_due() {
     let pico = |count| Pico::new(count).unwrap();
     let state = |account: &Account| (account.overflow().accrued.get(), account.overflow().due_at);
