@@ -545,6 +545,32 @@ async fn a_last_try_that_would_wait_for_its_customer_is_declined() {
 
 /// What is bought without a subscription meets the same provider, and the same states.
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rollover_is_done_once_the_top_up_is_there_that_another_one_buys() {
+    let shop = Shop::open().await;
+    let _worker = shop.world.work();
+    let client = shop.client();
+    let ada = client.customer("ada").await;
+    let set = json!({"exhaustion": "topup", "payment_method": shop.double.card("ada", Behaviour::Succeeds),
+        "auto_top_up": {"top_up": "topup-10m", "currency": "USD", "at_credits_left": 0, "per_cycle_max": 5}});
+    client.put(&format!("/v1/customers/{ada}/exhaustion"), set).await.expect(200);
+    shop.double.fault(Call::CreateIntent, Fault::Late(3_000));
+    let start = async || {
+        let run = client.post("/v1/rollovers", json!({})).await.expect(202);
+        format!("/v1/rollovers/{}", run["id"].as_str().unwrap())
+    };
+    let is_done = async |run: &str| client.get(run).await.expect(200)["state"] == "done";
+    let first = start().await;
+    eventually(Duration::from_secs(20), async || shop.double.calls(Call::CreateIntent) == 1).await;
+    let second = start().await;
+    eventually(Duration::from_secs(20), async || is_done(&second).await).await;
+    assert_eq!(client.available(&ada).await, 10_000_000);
+    assert!(!is_done(&first).await, "it waits for its late answer still");
+    eventually(Duration::from_secs(20), async || is_done(&first).await).await;
+    assert_eq!((client.available(&ada).await, shop.double.intents().len()), (10_000_000, 1));
+    shop.agree().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_top_up_waits_for_its_customer_and_is_parked_over_another_amount() {
     let shop = Shop::open().await;
     let _worker = shop.world.work();

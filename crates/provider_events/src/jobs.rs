@@ -27,22 +27,14 @@ pub const TICKS: [Tick; 2] = [
     Tick { kind: PRUNE, schedule: "0 45 * * * *", slot: Slot::Hour },
 ];
 
-/// All kinds with their handlers.
+/// All kinds with their handlers, but for [`rereading`].
 pub fn handlers(events: &Arc<ProviderEvents>) -> Vec<(&'static str, Handler)> {
-    let (applying, rereading, finding) = (events.clone(), events.clone(), events.clone());
-    let pruning = events.clone();
+    let (applying, finding, pruning) = (events.clone(), events.clone(), events.clone());
     let apply = handler(move |payload| {
         let events = applying.clone();
         async move {
             let OfEvent { tenant, event } = read(payload)?;
             events.apply(tenant, &event).await
-        }
-    });
-    let reread = handler(move |payload| {
-        let events = rereading.clone();
-        async move {
-            let OfTenant { tenant } = read(payload)?;
-            events.reread(tenant).await.map(drop)
         }
     });
     let find = handler(move |payload| {
@@ -56,7 +48,19 @@ pub fn handlers(events: &Arc<ProviderEvents>) -> Vec<(&'static str, Handler)> {
         let events = pruning.clone();
         async move { events.prune().await.map(drop) }
     });
-    vec![(APPLY, apply), (REREAD, reread), (FIND_ACCOUNTS, find), (PRUNE, prune)]
+    vec![(APPLY, apply), (FIND_ACCOUNTS, find), (PRUNE, prune)]
+}
+
+/// The kind that asks the provider, for each tenant once a minute.
+pub fn rereading(events: Arc<ProviderEvents>) -> (&'static str, Handler) {
+    let reread = handler(move |payload| {
+        let events = events.clone();
+        async move {
+            let OfTenant { tenant } = read(payload)?;
+            events.reread(tenant).await.map(drop)
+        }
+    });
+    (REREAD, reread)
 }
 
 /// A job for an event, due at once, once an event.

@@ -189,9 +189,19 @@ impl Services {
             async move { ledger.prune_holds(chrono::Utc::now()).await.map(drop) }
         });
         let worker = worker.on(PRUNE_IDEMPOTENCY_KEYS, prune).on(PRUNE_HOLDS, prune_holds);
-        tokio::join!(worker.run(stop.clone()), self.webhook_worker().run(stop));
+        tokio::join!(
+            worker.run(stop.clone()),
+            self.webhook_worker().run(stop.clone()),
+            self.rereading_worker().run(stop)
+        );
         ticker.stop().await?;
         Ok(())
+    }
+
+    /// All tenants' accounts are looked through at once, so where the provider does not answer no other job waits for that.
+    fn rereading_worker(&self) -> Worker {
+        let (kind, handler) = provider_events::jobs::rereading(Arc::new(self.provider_events.clone()));
+        Worker::new(self.db.clone(), scheduler::Options::default()).on(kind, handler)
     }
 
     /// Webhooks wait for other people's servers, so no other job waits for them.

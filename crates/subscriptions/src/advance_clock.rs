@@ -88,7 +88,7 @@ impl Subscriptions {
 
     /// Collects what was stored by now and not collected: another request may be ahead of this one, and what it has
     /// stored is not collected at an earlier instant. Whether the provider has decided any of it.
-    async fn collect_uncollected(&self, scope: &TenantScope) -> Result<bool> {
+    pub(crate) async fn collect_uncollected(&self, scope: &TenantScope) -> Result<bool> {
         let tenant = scope.tenant;
         let mut after = None;
         let mut any_decided = false;
@@ -101,13 +101,15 @@ impl Subscriptions {
                 .await?;
             let Some(last) = page.last() else { return Ok(any_decided) };
             after = Some(last.id);
-            let decided = stream::iter(&page)
-                .map(async |payment| match self.collect(scope, payment).await {
-                    Ok(status) => !status.is_undecided(),
-                    // Its job tries again.
-                    Err(error) => {
-                        tracing::warn!(payment = %payment.id, %error, "a payment was not collected yet");
-                        false
+            let decided = stream::iter(page)
+                .map(|payment| async move {
+                    match self.collect(scope, &payment).await {
+                        Ok(status) => !status.is_undecided(),
+                        // Its job tries again.
+                        Err(error) => {
+                            tracing::warn!(payment = %payment.id, %error, "a payment was not collected yet");
+                            false
+                        }
                     }
                 })
                 .buffer_unordered(COLLECTED_AT_ONCE);

@@ -7,6 +7,7 @@ use scheduler::NewJob;
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::auto_top_up::TopUps;
 use crate::roll_over::{BATCH, Progress};
 use crate::{Subscriptions, jobs, store};
 
@@ -66,13 +67,27 @@ impl Subscriptions {
         for locked in [Locked::Skip, Locked::Wait] {
             while !self.roll_batch(scope, BATCH, locked, Some(rollover)).await?.is_zero() {}
         }
-        self.top_up_all(scope).await?;
+        self.top_up_who_waits(scope).await?;
         self.db
             .transaction(tenant, async |tx| {
                 store::rollovers::finish(tx, tenant, rollover, now).await?;
                 Ok(store::rollovers::find(tx, tenant, rollover).await?.progress)
             })
             .await
+    }
+
+    /// Buys the top-ups that are waited for. One that another run, or a request, is buying is collected here as well, and may
+    /// not be enough.
+    async fn top_up_who_waits(&self, scope: &TenantScope) -> Result<()> {
+        loop {
+            let TopUps { in_flight, unavailable, .. } = self.top_up_all(scope).await?;
+            if let Some(error) = unavailable {
+                return Err(error);
+            }
+            if in_flight.is_empty() || !self.collect_uncollected(scope).await? {
+                return Ok(());
+            }
+        }
     }
 
     /// Refused: `not-found`.
