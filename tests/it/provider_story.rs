@@ -401,7 +401,6 @@ async fn canonical(shop: &Shop) -> Vec<String> {
     let tables = [
         ("subscriptions", "t.customer_id", "created_at"),
         ("cycles", "s.customer_id", "opened_at, closed_at, carried_grant_id"),
-        ("cycle_grants", "s.customer_id", "grant_id"),
         ("purchases", "t.customer_id", "created_at"),
         ("invoices", "t.customer_id", "created_at"),
         ("payments", "i.customer_id", "created_at"),
