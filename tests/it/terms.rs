@@ -23,6 +23,17 @@ fn path_of(bought: &Value) -> String {
     format!("/v1/subscriptions/{}", bought["subscription"]["id"].as_str().unwrap())
 }
 
+fn invoice_of(bought: &Value) -> String {
+    format!("/v1/invoices/{}", bought["invoice"]["id"].as_str().unwrap())
+}
+
+/// Gives so much of an invoice back: the Credits that this revokes, and those that were not there any more.
+async fn refund(client: &Client, bought: &Value, amount_minor: i64) -> (i64, i64) {
+    let path = format!("{}/refunds", invoice_of(bought));
+    let refund = client.post(&path, json!({"amount_minor": amount_minor})).await.expect(201);
+    (refund["credits_revoked"].as_i64().unwrap(), refund["credits_short"].as_i64().unwrap())
+}
+
 /// The plan, the cycle's number, and what can be spent.
 async fn state(client: &Client, customer: &str, path: &str) -> (String, i64, i64) {
     let view = client.get(path).await.expect(200);
@@ -361,11 +372,7 @@ async fn a_part_of_a_years_money_takes_that_part_of_the_running_cycle() {
         client.post("/v1/usage/events", json!(events)).await.expect(200);
     };
     // 60,000,000 a cycle for 60.00 a year: 1.00 is 1,000,000 of each.
-    let refund = async |bought: &Value, amount_minor: i64| {
-        let path = format!("/v1/invoices/{}/refunds", bought["invoice"]["id"].as_str().unwrap());
-        let refund = client.post(&path, json!({"amount_minor": amount_minor})).await.expect(201);
-        (refund["credits_revoked"].as_i64().unwrap(), refund["credits_short"].as_i64().unwrap())
-    };
+    let refund = async |bought: &Value, amount_minor| refund(client, bought, amount_minor).await;
     let buy = async |name: &str| {
         let customer = client.customer(name).await;
         (client.post("/v1/subscriptions", by_the_year(&customer, "lite")).await.expect(201), customer)
@@ -421,16 +428,12 @@ async fn a_part_of_an_upgrades_money_takes_its_part_of_the_years_cycles() {
     let path = path_of(&year);
     // (160.00 - 60.00) x 12 / 12 for 140,000,000 more a cycle.
     let upgraded = client.post(&format!("{path}/upgrade"), json!({"plan": "standard"})).await.expect(200);
-    let refund = async |of: &Value, amount_minor: i64| {
-        let path = format!("/v1/invoices/{}/refunds", of["invoice"]["id"].as_str().unwrap());
-        client.post(&path, json!({"amount_minor": amount_minor})).await.expect(201)["credits_revoked"].clone()
-    };
     client.advance_to("2026-02-28T10:00:00Z").await;
     assert_eq!(client.available(&ada).await, 200_000_000);
     // A quarter of 100.00 is a quarter of 140,000,000, a third of 60.00 a third of 60,000,000.
-    assert_eq!(refund(&upgraded, 2_500).await, 35_000_000);
+    assert_eq!(refund(client, &upgraded, 2_500).await, (35_000_000, 0));
     assert_eq!(client.available(&ada).await, 165_000_000);
-    assert_eq!(refund(&year, 2_000).await, 20_000_000);
+    assert_eq!(refund(client, &year, 2_000).await, (20_000_000, 0));
     assert_eq!(client.available(&ada).await, 145_000_000);
     client.advance_to("2026-03-31T10:00:00Z").await;
     assert_eq!(client.available(&ada).await, 145_000_000);
@@ -449,29 +452,23 @@ async fn a_lost_dispute_of_an_upgrade_takes_its_part_of_the_years_cycles() {
     let path = path_of(&year);
     // 60,000,000 a cycle for 60.00, and 140,000,000 more for 100.00.
     let upgraded = client.post(&format!("{path}/upgrade"), json!({"plan": "standard"})).await.expect(200);
-    let path_of_invoice = |of: &Value| format!("/v1/invoices/{}", of["invoice"]["id"].as_str().unwrap());
-    let refund = async |of: &Value, amount_minor: i64| {
-        let path = format!("{}/refunds", path_of_invoice(of));
-        let refund = client.post(&path, json!({"amount_minor": amount_minor})).await.expect(201);
-        (refund["credits_revoked"].as_i64().unwrap(), refund["credits_short"].as_i64().unwrap())
-    };
     let hundred = Money { amount_minor: 10_000, currency: Currency::Usd };
     let dispute = async |report| {
-        let invoice = client.get(&path_of_invoice(&upgraded)).await.expect(200);
+        let invoice = client.get(&invoice_of(&upgraded)).await.expect(200);
         let payment = invoice["payments"][0]["id"].as_str().unwrap().parse().unwrap();
         let (subscriptions, scope) = (world.subscriptions(), world.scope().await);
         subscriptions.apply_dispute(&scope, payment, "dp_ada", report, hundred, scope.now).await.unwrap();
-        let invoice = client.get(&path_of_invoice(&upgraded)).await.expect(200);
+        let invoice = client.get(&invoice_of(&upgraded)).await.expect(200);
         invoice["disputes"][0]["credits_revoked"].as_i64().unwrap()
     };
     client.advance_to("2026-02-28T10:00:00Z").await;
     // A quarter of the upgrade goes back, and then the bank takes all of it: the other three quarters, not the year's.
-    assert_eq!(refund(&upgraded, 2_500).await, (35_000_000, 0));
+    assert_eq!(refund(client, &upgraded, 2_500).await, (35_000_000, 0));
     assert_eq!(dispute(DisputeReport::Lost).await, 105_000_000);
     assert_eq!(client.available(&ada).await, 60_000_000);
     client.post(&format!("{path}/resume"), json!({})).await.expect(200);
     // A third of the year is a third of its own 60,000,000, though more than that is gone of the pool.
-    assert_eq!(refund(&year, 2_000).await, (20_000_000, 0));
+    assert_eq!(refund(client, &year, 2_000).await, (20_000_000, 0));
     assert_eq!(client.available(&ada).await, 40_000_000);
     world.verify().await;
 

@@ -120,6 +120,20 @@ pub fn revocation(bought: Bought, paid_minor: i64, refunded_minor: i64) -> Revoc
     Revocation { revoke, short: missing.minus_floor_zero(revoke) }
 }
 
+/// What a refund takes once one before it has come to nothing, of a grant that what this one had taken is back in: as much as
+/// it would have taken then, and no more than it `had` and that one has `given_back`. `loss` is by all that has gone back up
+/// to it, `short` what it had found missing.
+pub fn revocation_anew(
+    loss: Revocation,
+    had: Credits,
+    given_back: Credits,
+    short: Credits,
+) -> Result<Revocation, Refusal> {
+    let revoke = loss.revoke.min(had.plus(given_back)?);
+    let missing = loss.revoke.plus(loss.short)?.minus_floor_zero(revoke);
+    Ok(Revocation { revoke, short: short.min(missing) })
+}
+
 /// floor(granted x refunded / paid).
 fn lost(granted: Credits, paid_minor: i64, refunded_minor: i64) -> Credits {
     if paid_minor <= 0 {
@@ -159,6 +173,19 @@ mod tests {
         assert_eq!(two_thirds.revoke, credits(33), "66 in all");
         assert_eq!(revocation(bought(100, 66, 34), 3, 3).revoke, credits(34), "and all of it in the end");
         assert_eq!(revocation(bought(100, 0, 100), 0, 0), Revocation::default(), "nothing was paid");
+    }
+
+    #[test]
+    fn without_one_before_it_a_refund_takes_what_that_had_taken_of_its_part() {
+        // Grant 100, spent 70: a half took the 30, the other half found nothing. Without the first: 30, and 20 are missing.
+        let loss = revocation(bought(100, 0, 30), 600, 300);
+        let anew = |had, given_back, short| {
+            revocation_anew(loss, credits(had), credits(given_back), credits(short)).unwrap()
+        };
+        assert_eq!(anew(0, 30, 70), Revocation { revoke: credits(30), short: credits(20) });
+        // What has come back to the grant by itself since is not taken: 10 of it the first had, and 5 this one.
+        assert_eq!(anew(5, 10, 45), Revocation { revoke: credits(15), short: credits(35) });
+        assert_eq!(anew(5, 10, 20).short, credits(20), "what was never missing does not become so");
     }
 
     #[test]

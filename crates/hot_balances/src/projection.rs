@@ -84,3 +84,34 @@ fn signed_message(body: &[u8], account: AccountKey, epoch: Epoch) -> Vec<u8> {
     message.extend_from_slice(body);
     message
 }
+
+#[cfg(test)]
+mod tests {
+    use domain::id::{CustomerId, TenantId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_is_small_enough_to_be_packed() {
+        let account = AccountKey {
+            tenant: TenantId::from_uuid(Uuid::from_u128(1)),
+            customer: CustomerId::from_uuid(Uuid::from_u128(2)),
+        };
+        let mac_key = MacKey::new(b"secret");
+        for exhaustion in Exhaustion::ALL.into_iter().map(Some).chain([None]) {
+            let projection = Projection {
+                revision: 9,
+                version: 7,
+                available: Credits::MAX,
+                valid_until: Some(Timestamp::UNIX_EPOCH),
+                refills_at: None,
+                cycle_ends_at: None,
+                exhaustion,
+            };
+            let written = projection.write(account, Epoch(1), &mac_key);
+            assert!(written.len() <= 64, "{exhaustion:?}: {}", written.len());
+            assert_eq!(Projection::read_signed(&written, account, Epoch(1), &mac_key), Some(projection));
+        }
+    }
+}

@@ -10,10 +10,9 @@ use db::{Locked, Result};
 use domain::scope::TenantMode;
 use domain::time::truncate_to_micros;
 use domain::{Refusal, TenantScope, Timestamp};
-use futures_util::{StreamExt, stream};
 
 use crate::auto_top_up::TopUps;
-use crate::roll_over::{BATCH, COLLECTED_AT_ONCE, Progress};
+use crate::roll_over::Progress;
 use crate::{Subscriptions, store};
 
 /// The furthest that one call advances a clock: two years, 24 cycles of each subscription.
@@ -83,37 +82,6 @@ impl Subscriptions {
                 return Ok(total);
             }
             were_in_flight = in_flight;
-        }
-    }
-
-    /// Collects what was stored by now and not collected: another request may be ahead of this one, and what it has
-    /// stored is not collected at an earlier instant. Whether the provider has decided any of it.
-    pub(crate) async fn collect_uncollected(&self, scope: &TenantScope) -> Result<bool> {
-        let tenant = scope.tenant;
-        let mut after = None;
-        let mut any_decided = false;
-        loop {
-            let page = self
-                .db
-                .transaction(tenant, async |tx| {
-                    invoices::uncollected(tx, tenant, scope.now, after, BATCH).await
-                })
-                .await?;
-            let Some(last) = page.last() else { return Ok(any_decided) };
-            after = Some(last.id);
-            let decided = stream::iter(page)
-                .map(|payment| async move {
-                    match self.collect(scope, &payment).await {
-                        Ok(status) => !status.is_undecided(),
-                        // Its job tries again.
-                        Err(error) => {
-                            tracing::warn!(payment = %payment.id, %error, "a payment was not collected yet");
-                            false
-                        }
-                    }
-                })
-                .buffer_unordered(COLLECTED_AT_ONCE);
-            any_decided |= decided.fold(false, async |any, is_decided| any | is_decided).await;
         }
     }
 }

@@ -4,11 +4,13 @@ use db::{Connection, Error, Result};
 use domain::id::{CustomerId, InvoiceId};
 use domain::invoice::{PaymentReport, PaymentStatus};
 use domain::{Refusal, TenantScope};
+use futures_util::{StreamExt, stream};
 use invoices::Payment;
 use ledger::Accounts;
 use payments::{Collect, Collected, ProviderError};
 
 use crate::Subscriptions;
+use crate::roll_over::{BATCH, COLLECTED_AT_ONCE};
 
 impl Subscriptions {
     /// What all methods of a card have in common, where the provider tells. Refused:
@@ -56,6 +58,37 @@ impl Subscriptions {
                 Ok(true)
             }
             answer => answer.map(|_| true),
+        }
+    }
+
+    /// Collects what was stored by now and not collected: another request may be ahead of this one, and what it has
+    /// stored is not collected at an earlier instant. Whether the provider has decided any of it.
+    pub(crate) async fn collect_uncollected(&self, scope: &TenantScope) -> Result<bool> {
+        let tenant = scope.tenant;
+        let mut after = None;
+        let mut any_decided = false;
+        loop {
+            let page = self
+                .db
+                .transaction(tenant, async |tx| {
+                    invoices::uncollected(tx, tenant, scope.now, after, BATCH).await
+                })
+                .await?;
+            let Some(last) = page.last() else { return Ok(any_decided) };
+            after = Some(last.id);
+            let decided = stream::iter(page)
+                .map(|payment| async move {
+                    match self.collect(scope, &payment).await {
+                        Ok(status) => !status.is_undecided(),
+                        // Its job tries again.
+                        Err(error) => {
+                            tracing::warn!(payment = %payment.id, %error, "a payment was not collected yet");
+                            false
+                        }
+                    }
+                })
+                .buffer_unordered(COLLECTED_AT_ONCE);
+            any_decided |= decided.fold(false, async |any, is_decided| any | is_decided).await;
         }
     }
 

@@ -166,8 +166,7 @@ pub fn grant_within_year(
         effective_at: cycle.start,
         expires_at: Some(cycle.end),
     };
-    account.issue(new, Cause { kind: CauseKind::Cycle, id: grant.uuid() }, now)?;
-    Ok(())
+    account.issue(new, Cause { kind: CauseKind::Cycle, id: grant.uuid() }, now)
 }
 
 /// Renews a subscription: it moves into the next cycle, at list price, and a year begins with it.

@@ -7,9 +7,9 @@ use domain::account::{Account, Cause, CauseKind};
 use domain::dispute::DisputeState;
 use domain::id::{GrantId, InvoiceId, RefundId};
 use domain::invoice::PaymentStatus;
-use domain::refund::{RefundStatus, Revocation, revocation};
+use domain::refund::{RefundStatus, Revocation, revocation, revocation_anew};
 use domain::{Credits, Refusal, TenantScope, Timestamp};
-use invoices::{Dispute, Payment, Refund};
+use invoices::{Dispute, InvoiceView, Payment, Refund};
 
 use crate::buyer::Buyer;
 use crate::cancel::refills_at;
@@ -34,10 +34,13 @@ pub(crate) async fn find(
         && let (Some(cycle), Some(paid_with)) = (subscription.cycle(), subscription.annual_from)
     {
         let bought = store::purchases::of_invoice(tx, tenant, invoice).await?;
-        if (paid_with..cycle.number).contains(&bought.cycle_number) {
-            let cycle = (subscription.id, cycle.number);
-            return Ok(PaidFor { grant: store::cycles::grant_for(tx, tenant, cycle, bought.id).await? });
-        }
+        let is_earlier = (paid_with..cycle.number).contains(&bought.cycle_number);
+        let cycle = (subscription.id, cycle.number);
+        let grant = match is_earlier {
+            true => store::cycles::grant_for(tx, tenant, cycle, bought.id).await?,
+            false => Some(bought.grant()),
+        };
+        return Ok(PaidFor { grant });
     }
     Ok(PaidFor { grant: Some(store::purchases::grant_of_invoice(tx, tenant, invoice).await?) })
 }
@@ -95,8 +98,7 @@ impl PaidFor {
     ) -> std::result::Result<Vec<Credits>, Refusal> {
         let (mut refunded_minor, mut taken) = (0_i64, Vec::new());
         for refund in refunds {
-            refunded_minor =
-                refunded_minor.checked_add(refund.amount.amount_minor).ok_or(Refusal::AmountOverflow)?;
+            refunded_minor = with(refunded_minor, refund)?;
             let loss = self.loss(account, payment, refunded_minor, now);
             let missing = loss.revoke.plus(loss.short)?.minus_floor_zero(refund.credits_short);
             taken.push(self.revoke(account, of_refund(refund.id), missing.min(loss.revoke), now)?);
@@ -116,18 +118,18 @@ impl PaidFor {
     ) -> Result<Credits> {
         let (tenant, now) = (scope.tenant, scope.now);
         let (mut refunded_minor, mut all) = (0_i64, Credits::ZERO);
-        for mut refund in invoices::refunds(tx, tenant, invoice).await? {
-            let payment = invoices::payment(tx, tenant, refund.payment).await?;
-            // Another that was given back had paid for nothing.
-            if refund.status == RefundStatus::Failed || payment.status != PaymentStatus::Succeeded {
-                continue;
+        let InvoiceView { payments, refunds, .. } = invoices::read(tx, tenant, invoice).await?;
+        // Another that was given back had paid for nothing.
+        if let Some(payment) = payments.iter().find(|payment| payment.status == PaymentStatus::Succeeded) {
+            let stay =
+                |refund: &Refund| refund.payment == payment.id && refund.status != RefundStatus::Failed;
+            for mut refund in refunds.into_iter().filter(stay) {
+                refunded_minor = with(refunded_minor, &refund)?;
+                let loss = self.loss(account, payment, refunded_minor, now);
+                let taken = self.revoke(account, of_refund(refund.id), loss.revoke, now)?;
+                invoices::note_taken(tx, tenant, &mut refund, taken).await?;
+                all = all.plus(taken)?;
             }
-            refunded_minor =
-                refunded_minor.checked_add(refund.amount.amount_minor).ok_or(Refusal::AmountOverflow)?;
-            let loss = self.loss(account, &payment, refunded_minor, now);
-            let taken = self.revoke(account, of_refund(refund.id), loss.revoke, now)?;
-            invoices::note_taken(tx, tenant, &mut refund, taken).await?;
-            all = all.plus(taken)?;
         }
         Ok(all.plus(self.lose_to_all(tx, scope, invoice, account).await?)?)
     }
@@ -149,43 +151,38 @@ impl PaidFor {
             return Ok(());
         }
         let payment = invoices::payment(tx, tenant, failed.payment).await?;
-        let refunds = invoices::refunds(tx, tenant, failed.invoice).await?;
-        let mut refunded_minor = 0_i64;
-        let mut is_later = false;
-        let mut later = Vec::new();
-        for refund in refunds.into_iter().filter(|refund| refund.payment == failed.payment) {
-            if refund.id == failed.id {
-                is_later = true;
-            } else if refund.status == RefundStatus::Failed {
-                continue;
-            } else if is_later {
-                later.push(refund);
-            } else {
-                let amount_minor = refund.amount.amount_minor;
-                refunded_minor = refunded_minor.checked_add(amount_minor).ok_or(Refusal::AmountOverflow)?;
-            }
-        }
+        let mut earlier = invoices::refunds(tx, tenant, failed.invoice).await?;
+        let is_failed = |refund: &Refund| refund.id == failed.id;
+        earlier.retain(|refund| {
+            let stays = refund.status != RefundStatus::Failed;
+            refund.payment == failed.payment && (stays || is_failed(refund))
+        });
+        let place = earlier.iter().position(is_failed).unwrap_or(earlier.len());
+        let mut later = earlier.split_off(place);
+        later.retain(|refund| !is_failed(refund));
         let mut had = Vec::new();
         for refund in &later {
-            let of_refund = ledger::revoked(tx, tenant, account.customer(), of_refund(refund.id)).await?;
+            let cause = of_refund(refund.id);
             let mut credits = Credits::ZERO;
-            for revoked in of_refund.iter().filter(|revoked| revoked.grant == Some(grant)) {
-                account.reinstate(revoked, now)?;
-                credits = credits.plus(revoked.credits)?;
+            for revoked in ledger::revoked(tx, tenant, account.customer(), cause).await? {
+                if revoked.grant == Some(grant) {
+                    account.reinstate(&revoked, now)?;
+                    credits = credits.plus(revoked.credits)?;
+                }
             }
             had.push(credits);
         }
-        let mut rest = given_back;
+        let mut refunded_minor = earlier.iter().try_fold(0, with)?;
+        let mut given_back = given_back;
         for (refund, had) in later.iter_mut().zip(had) {
-            refunded_minor =
-                refunded_minor.checked_add(refund.amount.amount_minor).ok_or(Refusal::AmountOverflow)?;
+            refunded_minor = with(refunded_minor, refund)?;
             let loss = self.loss(account, &payment, refunded_minor, now);
-            let taken = self.revoke(account, of_refund(refund.id), loss.revoke.min(had.plus(rest)?), now)?;
-            rest = rest.minus_floor_zero(taken.minus_floor_zero(had));
-            let missing = loss.revoke.plus(loss.short)?.minus_floor_zero(taken);
+            let Revocation { revoke, short } = revocation_anew(loss, had, given_back, refund.credits_short)?;
+            self.revoke(account, of_refund(refund.id), revoke, now)?;
+            given_back = given_back.minus_floor_zero(revoke.minus_floor_zero(had));
             refund.credits_revoked = refund.credits_revoked.minus_floor_zero(had);
-            refund.credits_short = refund.credits_short.min(missing);
-            invoices::note_taken(tx, tenant, refund, taken).await?;
+            refund.credits_short = short;
+            invoices::note_taken(tx, tenant, refund, revoke).await?;
         }
         self.lose_to_all(tx, scope, failed.invoice, account).await?;
         Ok(())
@@ -234,6 +231,11 @@ impl PaidFor {
         let revoked = account.revoke(grant, credits, cause, now)?;
         Ok(revoked.map_or(Credits::ZERO, |draw| draw.credits))
     }
+}
+
+/// What has gone back of a payment with this refund.
+fn with(refunded_minor: i64, refund: &Refund) -> std::result::Result<i64, Refusal> {
+    refunded_minor.checked_add(refund.amount.amount_minor).ok_or(Refusal::AmountOverflow)
 }
 
 /// The cause of what a refund revokes.

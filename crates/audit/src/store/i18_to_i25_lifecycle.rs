@@ -103,7 +103,7 @@ pub(crate) const I20_CYCLES: Check = Check::new(
     20,
     "cycles",
     "with parts as (
-         select s.customer_id, c.subscription_id, c.number, c.ends_at, q.purchase_id, q.credits
+         select s.customer_id, s.term, c.subscription_id, c.number, c.ends_at, q.purchase_id, q.credits
          from cycles c
          join subscriptions s on s.tenant_id = c.tenant_id and s.subscription_id = c.subscription_id
          cross join lateral (select max(b.cycle_number) as paid_with from purchases b
@@ -134,7 +134,8 @@ pub(crate) const I20_CYCLES: Check = Check::new(
              || ' for pur_' || translate(coalesce(p.purchase_id, g.purchase_id)::text, '-', '') as expected
      from parts p
      full join granted g on g.subscription_id = p.subscription_id and g.number = p.number and g.purchase_id = p.purchase_id
-     where p.purchase_id is null or g.purchase_id is null or g.customer_id is distinct from p.customer_id
+     where p.purchase_id is null or p.term <> 'annual' or g.purchase_id is null
+         or g.customer_id is distinct from p.customer_id
          or g.source is distinct from 'plan' or g.amount is distinct from p.credits
          or g.expires_at is distinct from p.ends_at
      union all
