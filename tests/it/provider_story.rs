@@ -390,7 +390,8 @@ fn word(value: &Value) -> Option<String> {
 
 /// All rows that say how the customers stand, but for ids that were made up and instants of recording. A success
 /// counts from the clock of a test tenant, so instants are compared by the hour: what was told late was told within
-/// the same one.
+/// the same one. How many changes an account has seen on the way is no part of it: where a dispute is won before it is told
+/// to be lost, nothing is suspended in between.
 async fn canonical(shop: &Shop) -> Vec<String> {
     #[derive(diesel::QueryableByName)]
     struct Row {
@@ -408,7 +409,7 @@ async fn canonical(shop: &Shop) -> Vec<String> {
         ("disputes", "i.customer_id", "dispute_id, opened_at, closed_at"),
         ("credit_notes", "i.customer_id", "credit_note_id, refund_id, number, created_at"),
         ("grants", "t.customer_id", "grant_id, created_at, expiry_version"),
-        ("credit_accounts", "t.customer_id", "version, chain, last_recorded_at, refills_at"),
+        ("credit_accounts", "t.customer_id", "version, changes, chain, last_recorded_at, refills_at"),
         ("dunnings", "s.customer_id", "started_at, ended_at"),
         ("promotion_uses", "t.customer_id", "used_at"),
         ("saved_methods", "t.customer_id", "saved_at, detached_at"),
