@@ -62,6 +62,23 @@ fn every_crate_imports_what_the_table_allows_and_the_table_lists_every_crate() {
 }
 
 #[test]
+fn no_test_is_left_unrun() {
+    for name in actual().keys() {
+        let manifest = std::fs::read_to_string(crates().join(name).join("Cargo.toml")).unwrap();
+        let library_is_untested = manifest.split("\n\n").any(|section| {
+            section.starts_with("[lib]") && section.lines().any(|line| line == "test = false")
+        });
+        for (path, text) in sources(&crates().join(name).join("src")) {
+            assert!(
+                !library_is_untested || !text.contains("#[cfg(test)]"),
+                "{} is never run",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
 fn sql_lives_in_store_files_only() {
     for (path, text) in sources(&crates()) {
         let name = path.to_str().unwrap();
