@@ -25,7 +25,8 @@ pub(crate) async fn answer(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let id = Uuid::now_v7().to_string();
+    let mut id = Uuid::encode_buffer();
+    let id: &str = Uuid::now_v7().hyphenated().encode_lower(&mut id);
     let span = tracing::info_span!(
         "request",
         id,
@@ -48,14 +49,14 @@ pub(crate) async fn answer(
     if !span.is_disabled() {
         span.record("route", response.request().match_pattern().unwrap_or_default());
     }
-    let mut response = match replacement(&response, &id) {
+    let mut response = match replacement(&response, id) {
         Some(answer) => response.into_response(answer),
         None => response,
     };
     span.record("status", response.status().as_u16());
     tracing::debug!("answered");
     let headers = response.headers_mut();
-    if let Ok(id) = HeaderValue::from_str(&id) {
+    if let Ok(id) = HeaderValue::from_str(id) {
         headers.insert(HEADER, id);
     }
     if is_kept_out_of_caches {

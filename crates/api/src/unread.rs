@@ -2,7 +2,7 @@
 //!
 //! The web server closes a connection soon after an answer that did not wait for the whole body. It
 //! makes one exception: a chunked body that was dropped it reads on, in search of the next request,
-//! for as long as the client likes and without a limit. So no body is dropped before its answer is
+//! for as long as the client likes and without a limit. So no chunked body is dropped before its answer is
 //! written. The request only borrows it, and the answer keeps it.
 
 use std::cell::RefCell;
@@ -14,6 +14,7 @@ use actix_web::HttpMessage;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::PayloadError;
+use actix_web::http::header::TRANSFER_ENCODING;
 use actix_web::web::Bytes;
 use futures_util::Stream;
 
@@ -22,8 +23,11 @@ use futures_util::Stream;
 pub(crate) struct RequestBody(Rc<RefCell<Payload>>);
 
 impl RequestBody {
-    /// Takes the body of a request and lends it back; `None` where there is none.
+    /// Takes the chunked body of a request and lends it back; `None` where there is none.
     pub(crate) fn lend_to(request: &mut ServiceRequest) -> Option<RequestBody> {
+        if !request.headers().contains_key(TRANSFER_ENCODING) {
+            return None;
+        }
         let body = match request.take_payload() {
             Payload::None => return None,
             payload => RequestBody(Rc::new(RefCell::new(payload))),

@@ -1,6 +1,7 @@
 //! Holds: Credits set aside for a request that was allowed to start.
 
 use chrono::Duration;
+use uuid::Uuid;
 
 use crate::id::{CustomerId, ExternalId};
 use crate::usage::{LengthPrefixed, TokenCounts, TokenKind};
@@ -108,7 +109,7 @@ pub fn request_fingerprint(
     prompt: &TokenCounts,
     output_tokens_max: Option<u64>,
 ) -> String {
-    let mut text = LengthPrefixed::default();
+    let mut text = LengthPrefixed::new();
     text.field(customer.uuid().as_bytes());
     text.field(model.as_bytes());
     for kind in TokenKind::ALL {
@@ -116,7 +117,7 @@ pub fn request_fingerprint(
     }
     text.field(&output_tokens_max.map(u64::to_be_bytes).unwrap_or_default());
     text.field(&[u8::from(output_tokens_max.is_some())]);
-    format!("{:032x}", u128::from_be_bytes(text.digest()))
+    Uuid::from_bytes(text.digest()).simple().encode_lower(&mut Uuid::encode_buffer()).to_owned()
 }
 
 /// The longest life of a hold, with renewals: usage that captures one was authorized no longer ago.

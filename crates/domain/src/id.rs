@@ -1,8 +1,11 @@
 //! Typed ids. Ours print as a prefix and 32 hex digits (`sub_0192...`); those that clients make
 //! follow one published grammar. Two ids are equal only byte for byte.
 
+use std::marker::PhantomData;
 use std::str::FromStr;
+use std::sync::Arc;
 
+use serde::de::Visitor;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -58,13 +61,30 @@ macro_rules! ids {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(|_| {
-                    serde::de::Error::custom(concat!("not an id of the form ", $prefix, "_<32 hex digits>"))
-                })
+                let form = concat!("not an id of the form ", $prefix, "_<32 hex digits>");
+                deserializer.deserialize_str(OfText { otherwise: form, id: PhantomData })
             }
         }
     )+};
+}
+
+/// Reads an id from a text where it stands: no copy of it is made on the way.
+struct OfText<Id> {
+    /// What is said of a text that is none.
+    otherwise: &'static str,
+    id: PhantomData<Id>,
+}
+
+impl<Id: FromStr> Visitor<'_> for OfText<Id> {
+    type Value = Id;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Id, E> {
+        text.parse().map_err(|_| E::custom(self.otherwise))
+    }
 }
 
 /// One spelling an id: 32 lower-case hex digits.
@@ -108,10 +128,9 @@ ids! {
     QuarantineId = "qua";
 }
 
-/// An id made by a client: 1 to 128 of `[A-Za-z0-9._:-]`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct ExternalId(String);
+/// An id made by a client: 1 to 128 of `[A-Za-z0-9._:-]`. Shared by its clones: a hold's goes to many hands.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExternalId(Arc<str>);
 
 impl ExternalId {
     pub fn as_str(&self) -> &str {
@@ -125,14 +144,20 @@ impl FromStr for ExternalId {
     fn from_str(text: &str) -> Result<Self, MalformedId> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-');
         let is_valid = (1..=128).contains(&text.len()) && text.bytes().all(allowed);
-        is_valid.then(|| ExternalId(text.to_owned())).ok_or(MalformedId)
+        is_valid.then(|| ExternalId(text.into())).ok_or(MalformedId)
+    }
+}
+
+impl Serialize for ExternalId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 
 impl<'de> Deserialize<'de> for ExternalId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(|_| serde::de::Error::custom("an id is 1 to 128 of [A-Za-z0-9._:-]"))
+        let otherwise = "an id is 1 to 128 of [A-Za-z0-9._:-]";
+        deserializer.deserialize_str(OfText { otherwise, id: PhantomData })
     }
 }
 

@@ -169,7 +169,7 @@ pub struct EventContent<'a> {
 impl EventContent<'_> {
     /// A digest of the canonical content: equal exactly when the content is.
     pub fn digest(&self) -> [u8; 16] {
-        let mut text = LengthPrefixed::default();
+        let mut text = LengthPrefixed::new();
         text.field(self.customer.uuid().as_bytes());
         text.field(self.model.as_bytes());
         text.counts(&self.usage);
@@ -204,7 +204,7 @@ pub struct RawContent<'a> {
 impl RawContent<'_> {
     /// A digest of the content. Spaces and the order of an object's fields are none.
     pub fn digest(&self) -> [u8; 16] {
-        let mut text = LengthPrefixed::default();
+        let mut text = LengthPrefixed::new();
         text.field(self.customer.uuid().as_bytes());
         text.field(self.model.as_bytes());
         text.field(self.usage_format.name().as_bytes());
@@ -224,7 +224,7 @@ impl RawContent<'_> {
 
 /// An event's identity: a digest of (tenant, source, id).
 pub fn event_identity(tenant: crate::id::TenantId, source: &str, id: &str) -> [u8; 16] {
-    let mut text = LengthPrefixed::default();
+    let mut text = LengthPrefixed::new();
     text.field(tenant.uuid().as_bytes());
     text.field(source.as_bytes());
     text.field(id.as_bytes());
@@ -232,10 +232,14 @@ pub fn event_identity(tenant: crate::id::TenantId, source: &str, id: &str) -> [u
 }
 
 /// Fields with their lengths before them, so that no two lists of fields read alike.
-#[derive(Default)]
 pub(crate) struct LengthPrefixed(Vec<u8>);
 
 impl LengthPrefixed {
+    pub(crate) fn new() -> LengthPrefixed {
+        // What most come to fits in.
+        LengthPrefixed(Vec::with_capacity(256))
+    }
+
     pub(crate) fn field(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
         self.0.extend_from_slice(bytes);

@@ -103,7 +103,7 @@ impl HotBalances {
                 let HoldRequest { id, full, prompt_only, now, expires_at, fingerprint } = request;
                 // No call has more than fit into two bytes.
                 let [low, high, ..] = (of_account.len() - index).to_le_bytes();
-                let numbers = Packed::default()
+                let numbers = Packed::with_capacity(30)
                     .instant(*now)
                     .credits(*full)
                     .credits(*prompt_only)

@@ -54,7 +54,7 @@ pub(crate) fn write(
     end: Option<HoldEnd>,
     fingerprint: &str,
 ) -> Vec<u8> {
-    Packed::default()
+    Packed::with_capacity(29 + fingerprint.len())
         .credits(credits)
         .instant(counts_until)
         .instant(granted_at)
@@ -74,5 +74,5 @@ pub(crate) fn letter(end: HoldEnd) -> &'static str {
 
 /// A hold's name: of a field, and in the sorted sets.
 pub(crate) fn name(id: &ExternalId) -> String {
-    format!(":{id}")
+    [":", id.as_str()].concat()
 }

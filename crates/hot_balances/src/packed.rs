@@ -7,10 +7,14 @@ use domain::{Credits, Timestamp};
 const NEVER: i64 = 1 << 53;
 
 /// Packs numbers below 2^53 one after the other.
-#[derive(Default)]
 pub(crate) struct Packed(pub(crate) Vec<u8>);
 
 impl Packed {
+    /// With room for so many bytes.
+    pub(crate) fn with_capacity(bytes: usize) -> Packed {
+        Packed(Vec::with_capacity(bytes))
+    }
+
     pub(crate) fn number(mut self, number: i64) -> Packed {
         self.0.extend_from_slice(&number.to_le_bytes()[..7]);
         self
@@ -70,7 +74,7 @@ mod tests {
     #[test]
     fn what_was_packed_is_unpacked() {
         let numbers = [0, 1, -1, 255, 256, -256, NEVER - 1, 1 - NEVER];
-        let packed = numbers.into_iter().fold(Packed::default(), Packed::number);
+        let packed = numbers.into_iter().fold(Packed::with_capacity(56), Packed::number);
         assert_eq!(packed.0.len(), 56);
         let mut unpacked = Unpacked(&packed.0);
         assert_eq!(numbers.map(|_| unpacked.number().unwrap()), numbers);

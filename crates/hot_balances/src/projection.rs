@@ -29,7 +29,7 @@ impl Projection {
     /// The numbers in the order in which the scripts read them, then those that none reads and the name of `exhaustion`, then
     /// the MAC: no more than the 64 bytes up to which Redis packs a small hash.
     pub(crate) fn write(&self, account: AccountKey, epoch: Epoch, mac_key: &MacKey) -> Vec<u8> {
-        let body = Packed::default()
+        let body = Packed::with_capacity(64)
             .number(self.revision)
             .credits(self.available)
             .instant_or_never(self.valid_until)
