@@ -11,7 +11,7 @@
 //!   holds, and no later than the first instant at which one stops counting), and the *young* holds, `:ID`: a hold is
 //!   granted by one reading and one writing of this key;
 //! - `{..}:balance:EPOCH:holds`: hash of the other holds, kept past their end so that a repeated request finds them.
-//!   Young ones are put to them when there are some dozens, or one of them stops counting, and when they end;
+//!   Young ones are put to them when there are some hundreds, or one of them stops counting, and when they end;
 //! - `{..}:balance:EPOCH:live`: sorted set of those that count, `credits|:ID` by the instant until which they do;
 //! - `{..}:balance:EPOCH:kept`: sorted set of those that do not any more, by the instant at which they are forgotten;
 //! - `{..}:balance:EPOCH:floor`: the revision published last, for a few seconds: nothing older is loaded;

@@ -7,7 +7,7 @@
 -- 'short' and what is unheld, 'out' (loaded, and run out) or 'miss'. Nothing at all where the epoch is another one.
 
 -- Past so many, young holds are put to the others: what has to be looked through stays short.
-local young_max = 64
+local young_max = 250
 
 if call('GET', KEYS[1]) ~= ARGV[1] then
     return {}

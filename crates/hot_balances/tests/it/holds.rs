@@ -87,32 +87,32 @@ async fn a_release_frees_the_hold_once(given: Given) {
 }
 
 async fn many_holds_of_an_account_are_as_good_as_few(given: Given) {
-    given.publish(&balance(2, 1_000), &[]).await;
-    for n in 0..150 {
-        assert_eq!(given.hold_at(n / 30, &format!("h{n}"), 2, 2).await, Ok(2));
-        assert_eq!(given.hold_at(n / 30, &format!("h{n}"), 2, 2).await, Ok(2), "the same once more");
+    given.publish(&balance(2, 2_000), &[]).await;
+    for n in 0..600 {
+        assert_eq!(given.hold_at(n / 120, &format!("h{n}"), 2, 2).await, Ok(2));
+        assert_eq!(given.hold_at(n / 120, &format!("h{n}"), 2, 2).await, Ok(2), "the same once more");
     }
-    assert_eq!(given.held().await, 300);
-    assert_eq!(given.hold_at(5, "too-many", 701, 701).await, Err(700));
+    assert_eq!(given.held().await, 1_200);
+    assert_eq!(given.hold_at(5, "too-many", 801, 801).await, Err(800));
     let live = given.hot.live(FIRST, &[given.account]).await.unwrap();
     let ids: BTreeSet<String> = live.iter().map(|known| known.hold.id.to_string()).collect();
-    assert_eq!((live.len(), ids.len()), (150, 150));
+    assert_eq!((live.len(), ids.len()), (600, 600));
 
     // The first and the last; and one that is renewed runs on.
-    given.end(&balance(3, 1_000), &["h0", "h149"], HoldEnd::Released).await;
-    assert_eq!(given.held().await, 296);
+    given.end(&balance(3, 2_000), &["h0", "h599"], HoldEnd::Released).await;
+    assert_eq!(given.held().await, 1_196);
     assert_eq!(given.find("h0").await.unwrap().end, Some(HoldEnd::Released));
-    assert_eq!(given.find("h149").await.unwrap().end, Some(HoldEnd::Released));
-    for hold in ["h1", "h148"] {
+    assert_eq!(given.find("h599").await.unwrap().end, Some(HoldEnd::Released));
+    for hold in ["h1", "h598"] {
         assert_eq!(times(renew(&given, hold, 40, 5).await), (at(40), at(40)));
     }
-    // 30 a second began at 0 to 4, and run for 15: of those of second 0 only h1 is left.
+    // 120 a second began at 0 to 4, and run for 15: of those of second 0 only h1 is left.
     let held_at =
         async |second| given.hot.held(given.account, FIRST, at(second)).await.unwrap().unwrap().get();
-    assert_eq!((held_at(14).await, held_at(15).await, held_at(19).await), (296, 240, 4));
-    assert_eq!(given.hold_at(15, "x", 761, 761).await, Err(760));
-    assert_eq!(given.hold_at(19, "x", 997, 997).await, Err(996));
-    assert_eq!(given.hold_at(40, "x", 1_000, 1_000).await, Ok(1_000));
+    assert_eq!((held_at(14).await, held_at(15).await, held_at(19).await), (1_196, 960, 4));
+    assert_eq!(given.hold_at(15, "x", 1_041, 1_041).await, Err(1_040));
+    assert_eq!(given.hold_at(19, "x", 1_997, 1_997).await, Err(1_996));
+    assert_eq!(given.hold_at(40, "x", 2_000, 2_000).await, Ok(2_000));
 }
 
 async fn an_ended_hold_is_forgotten_two_hours_past_its_expiry(given: Given) {
