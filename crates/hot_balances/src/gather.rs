@@ -18,7 +18,7 @@ use crate::{AccountKey, Away, CALL_MAX, Epoch, HotBalances};
 /// The most holds in one call: past a dozen a hold costs no less, and everybody waits for the whole call.
 const HOLDS_A_CALL: usize = 64;
 /// How many calls are under way at once: with one, Redis is idle while its answers are given out.
-const CALLS_MAX: usize = 2;
+const CALLS_MAX: usize = 4;
 
 /// One hold that is asked for, and who waits for its answer.
 pub(crate) struct Asked {
