@@ -513,8 +513,17 @@ async fn end_in_the_same_state(customers: usize, orders: usize) {
     }
 }
 
+/// As the provider does: where it could not be stored, since the machine has too much to do, it is told again.
 async fn is_told(shop: &Shop, event: &Value) {
-    shop.tell(event).await.expect(200);
+    let mut told = shop.tell(event).await;
+    for _ in 0..20 {
+        if told.status != 503 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        told = shop.tell(event).await;
+    }
+    told.expect(200);
 }
 
 async fn nothing_is_parked(shop: &Shop) {
