@@ -515,15 +515,15 @@ async fn end_in_the_same_state(customers: usize, orders: usize) {
 
 /// As the provider does: where it could not be stored, since the machine has too much to do, it is told again.
 async fn is_told(shop: &Shop, event: &Value) {
-    let mut told = shop.tell(event).await;
-    for _ in 0..20 {
-        if told.status != 503 {
-            break;
+    eventually(Duration::from_secs(10), async || {
+        let told = shop.tell(event).await;
+        let is_stored = told.status != 503;
+        if is_stored {
+            told.expect(200);
         }
-        tokio::time::sleep(Duration::from_millis(250)).await;
-        told = shop.tell(event).await;
-    }
-    told.expect(200);
+        is_stored
+    })
+    .await;
 }
 
 async fn nothing_is_parked(shop: &Shop) {

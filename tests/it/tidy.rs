@@ -68,12 +68,11 @@ fn no_test_is_left_unrun() {
         let library_is_untested = manifest.split("\n\n").any(|section| {
             section.starts_with("[lib]") && section.lines().any(|line| line == "test = false")
         });
+        if !library_is_untested {
+            continue;
+        }
         for (path, text) in sources(&crates().join(name).join("src")) {
-            assert!(
-                !library_is_untested || !text.contains("#[cfg(test)]"),
-                "{} is never run",
-                path.display()
-            );
+            assert!(!text.contains("#[cfg(test)]"), "{} is never run", path.display());
         }
     }
 }

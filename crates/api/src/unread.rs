@@ -171,6 +171,19 @@ mod tests {
         send_until_closed(connection, &chunk, Duration::ZERO).await;
     }
 
+    /// The web server sees to it by itself.
+    #[actix_web::test]
+    async fn a_body_of_an_announced_length_is_not_read_on_after_its_answer() {
+        let address = serve();
+        let head = head("/refuses").replace("transfer-encoding: chunked", "content-length: 1000000000000");
+        for pause in [Duration::from_millis(50), Duration::ZERO] {
+            let mut connection = TcpStream::connect(address).await.unwrap();
+            connection.write_all(head.as_bytes()).await.unwrap();
+            assert_eq!(status(&mut connection).await, "HTTP/1.1 404 Not Found");
+            send_until_closed(connection, &[b' '; 1 << 10], pause).await;
+        }
+    }
+
     #[actix_web::test]
     async fn a_connection_goes_on_after_a_body_that_was_read() {
         let mut connection = begin(serve(), "/reads").await;

@@ -28,6 +28,17 @@ struct HoldDbRow {
     ended_as: Option<String>,
 }
 
+/// What is read of holds, that are called `h`.
+macro_rules! select_holds {
+    ($from:literal) => {
+        concat!(
+            "select h.customer_id, h.hold_id, h.credits, h.fingerprint, h.granted_at, h.expires_at,
+                 h.counts_until, h.ended_as ",
+            $from
+        )
+    };
+}
+
 impl TryFrom<HoldDbRow> for KnownHold {
     type Error = Error;
 
@@ -77,12 +88,10 @@ pub(crate) async fn holds_named(
     if named.is_empty() {
         return Ok(Vec::new());
     }
-    let rows: Vec<HoldDbRow> = db::sql_query(
-        "select h.customer_id, h.hold_id, h.credits, h.fingerprint, h.granted_at, h.expires_at,
-             h.counts_until, h.ended_as
-         from unnest($2, $3) as n(customer_id, hold_id)
-         join holds h on h.tenant_id = $1 and h.customer_id = n.customer_id and h.hold_id = n.hold_id",
-    )
+    let rows: Vec<HoldDbRow> = db::sql_query(select_holds!(
+        "from unnest($2, $3) as n(customer_id, hold_id)
+         join holds h on h.tenant_id = $1 and h.customer_id = n.customer_id and h.hold_id = n.hold_id"
+    ))
     .bind::<SqlUuid, _>(tenant.uuid())
     .bind::<Array<SqlUuid>, _>(named.iter().map(|(customer, _)| customer.uuid()).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(named.iter().map(|(_, id)| id.as_str()).collect::<Vec<_>>())
@@ -98,12 +107,10 @@ pub(crate) async fn holds_by_id(
     tenant: TenantId,
     ids: &[&str],
 ) -> Result<Vec<KnownHold>> {
-    let rows: Vec<HoldDbRow> = db::sql_query(
-        "select h.customer_id, h.hold_id, h.credits, h.fingerprint, h.granted_at, h.expires_at,
-             h.counts_until, h.ended_as
-         from unnest($2) as n(hold_id)
-         cross join lateral (select * from holds where tenant_id = $1 and hold_id = n.hold_id offset 0) h",
-    )
+    let rows: Vec<HoldDbRow> = db::sql_query(select_holds!(
+        "from unnest($2) as n(hold_id)
+         cross join lateral (select * from holds where tenant_id = $1 and hold_id = n.hold_id offset 0) h"
+    ))
     .bind::<SqlUuid, _>(tenant.uuid())
     .bind::<Array<Text>, _>(ids)
     .load(tx)
@@ -139,16 +146,14 @@ pub(crate) async fn holds_ended_early(
     now: Timestamp,
     each_max: i64,
 ) -> Result<Vec<KnownHold>> {
-    let rows: Vec<HoldDbRow> = db::sql_query(
-        "select h.customer_id, h.hold_id, h.credits, h.fingerprint, h.granted_at, h.expires_at,
-             h.counts_until, h.ended_as
-         from unnest($2) as c(customer_id)
+    let rows: Vec<HoldDbRow> = db::sql_query(select_holds!(
+        "from unnest($2) as c(customer_id)
          cross join lateral (
              select * from holds
              where tenant_id = $1 and customer_id = c.customer_id and ended_as is not null and expires_at > $3
              order by expires_at desc limit $4
-         ) h",
-    )
+         ) h"
+    ))
     .bind::<SqlUuid, _>(tenant.uuid())
     .bind::<Array<SqlUuid>, _>(uuids(customers))
     .bind::<Timestamptz, _>(now)
