@@ -102,13 +102,37 @@ pub fn capture(hold: &Hold, end: Option<HoldEnd>, now: Timestamp) -> Capture {
     }
 }
 
-/// Tells one authorization request from another under the same id, in hex.
+/// Tells one authorization request from another under the same id; as a text in hex.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fingerprint(Uuid);
+
+impl Fingerprint {
+    pub fn from_bytes(bytes: [u8; 16]) -> Fingerprint {
+        Fingerprint(Uuid::from_bytes(bytes))
+    }
+
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// As a text.
+    pub fn hex<'b>(&self, buffer: &'b mut [u8; 32]) -> &'b str {
+        self.0.as_simple().encode_lower(buffer)
+    }
+
+    /// Reads a text; none where it is no fingerprint.
+    pub fn from_hex(text: &str) -> Option<Fingerprint> {
+        Uuid::try_parse(text).ok().map(Fingerprint)
+    }
+}
+
+/// The fingerprint of an authorization request.
 pub fn request_fingerprint(
     customer: CustomerId,
     model: &str,
     prompt: &TokenCounts,
     output_tokens_max: Option<u64>,
-) -> String {
+) -> Fingerprint {
     let mut text = LengthPrefixed::new();
     text.field(customer.uuid().as_bytes());
     text.field(model.as_bytes());
@@ -117,7 +141,7 @@ pub fn request_fingerprint(
     }
     text.field(&output_tokens_max.map(u64::to_be_bytes).unwrap_or_default());
     text.field(&[u8::from(output_tokens_max.is_some())]);
-    Uuid::from_bytes(text.digest()).simple().encode_lower(&mut Uuid::encode_buffer()).to_owned()
+    Fingerprint::from_bytes(text.digest())
 }
 
 /// The longest life of a hold, with renewals: usage that captures one was authorized no longer ago.
@@ -250,9 +274,10 @@ mod tests {
             of(customer(1), "pro", prompt(7), Some(0)),
             of(customer(1), "pro", prompt(7), None),
         ];
-        let all: std::collections::BTreeSet<&String> = others.iter().chain([&one]).collect();
+        let all: std::collections::BTreeSet<&Fingerprint> = others.iter().chain([&one]).collect();
         assert_eq!(all.len(), 7, "{all:?}");
-        assert!(all.iter().all(|hex| hex.len() == 32));
+        assert_eq!(Fingerprint::from_hex(one.hex(&mut [0; 32])), Some(one));
+        assert_eq!(Fingerprint::from_hex("f"), None);
     }
 
     #[test]

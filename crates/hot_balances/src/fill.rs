@@ -56,9 +56,8 @@ impl HotBalances {
         projection: &Projection,
         (brought, holds): (&str, &[KnownHold]),
     ) -> Result<Filled, Away> {
-        let names = [self.0.markers.of(account).to_owned(), account.balance(epoch)];
-        let mut call = self.0.scripts.fill.on(&names);
-        call.arg(epoch.0).arg(ms(LIFE)).arg(projection.write(account, epoch, &self.0.mac_key)).arg(brought);
+        let mut call = self.0.scripts.fill.on([account].into_iter(), epoch, &self.0.markers);
+        call.arg(ms(LIFE)).arg(projection.write(account, epoch, &self.0.mac_key)).arg(brought);
         call.arg(micros(KEEP_ENDED));
         for known in holds {
             call.arg(name(&known.hold.id)).arg(known.write());

@@ -1,7 +1,9 @@
 //! Holds Credits, once per hold id.
 
+use std::slice;
+
 use domain::exhaustion::Exhaustion;
-use domain::hold::{Hold, counts_until};
+use domain::hold::{Fingerprint, Hold, counts_until};
 use domain::id::{CustomerId, ExternalId};
 use domain::{Credits, Timestamp};
 use redis::Value;
@@ -24,7 +26,7 @@ pub struct HoldRequest {
     pub now: Timestamp,
     pub expires_at: Timestamp,
     /// Tells the same request from another one under the same id.
-    pub fingerprint: String,
+    pub fingerprint: Fingerprint,
 }
 
 /// What came of asking for a hold.
@@ -69,9 +71,7 @@ impl HoldRequest {
 impl HotBalances {
     /// Sends holds of one epoch in one call and answers each. The error is theirs already, and says that
     /// others need not try.
-    pub(crate) async fn send(&self, epoch: Epoch, mut asked: Vec<Asked>) -> Result<(), Away> {
-        // Those of one account lie together, in the order in which they came.
-        asked.sort_by_key(|asked| asked.account);
+    pub(crate) async fn send(&self, epoch: Epoch, asked: Vec<Asked>) -> Result<(), Away> {
         let call = self.call_of(epoch, &asked);
         match self.run(|connection| call.run::<Vec<Value>>(connection)).await {
             Ok(reply) if reply.is_empty() => {
@@ -90,59 +90,42 @@ impl HotBalances {
         }
     }
 
-    /// The script's call; `asked` lie together by account.
+    /// The script's call.
     fn call_of(&self, epoch: Epoch, asked: &[Asked]) -> ScriptCall {
-        let marker = self.0.markers.of(asked[0].account).to_owned();
-        let accounts = || asked.chunk_by(|one, next| one.account == next.account);
-        let balances = accounts().map(|of_account| of_account[0].account.balance(epoch));
-        let names: Vec<String> = [marker].into_iter().chain(balances).collect();
-        let mut call = self.0.scripts.hold.on(&names);
-        call.arg(epoch.0).arg(ms(LIFE)).arg(micros(KEEP_ENDED));
-        for of_account in accounts() {
-            for (index, Asked { request, .. }) in of_account.iter().enumerate() {
-                let HoldRequest { id, full, prompt_only, now, expires_at, fingerprint } = request;
-                // No call has more than fit into two bytes.
-                let [low, high, ..] = (of_account.len() - index).to_le_bytes();
-                let numbers = Packed::with_capacity(30)
-                    .instant(*now)
-                    .credits(*full)
-                    .credits(*prompt_only)
-                    .instant(*expires_at)
-                    .bytes(&[low, high]);
-                let in_full = write(*full, *expires_at, (*now, *expires_at), None, fingerprint);
-                call.arg(numbers.0).arg(name(id)).arg(in_full);
-            }
+        let accounts = asked.iter().map(|asked| asked.account);
+        let mut call = self.0.scripts.hold.on(accounts, epoch, &self.0.markers);
+        let prompts = Packed::with_capacity(7 * asked.len());
+        let prompts = asked.iter().fold(prompts, |prompts, asked| prompts.credits(asked.request.prompt_only));
+        call.arg(ms(LIFE)).arg(micros(KEEP_ENDED)).arg(prompts.0);
+        for Asked { request: HoldRequest { id, full, now, expires_at, fingerprint, .. }, .. } in asked {
+            let in_full = write(*full, *expires_at, (*now, *expires_at), None, *fingerprint);
+            call.arg(name(id)).arg(in_full);
         }
         call
     }
 
-    /// Gives each its part of the reply: of each account its projection, then an answer each.
+    /// Gives each its part of the reply: its account's projection, then the answer.
     async fn answer(
         &self,
         epoch: Epoch,
         asked: Vec<Asked>,
         mut reply: impl Iterator<Item = Value>,
     ) -> Result<(), Away> {
-        let mut asked = asked.into_iter().peekable();
-        while let Some(Asked { account, .. }) = asked.peek() {
-            let account = *account;
-            let Some(Value::BulkString(written)) = reply.next() else { break };
-            // Checked once for all of the account's.
+        for asked in asked {
+            let (Some(Value::BulkString(written)), Some(answer)) = (reply.next(), reply.next()) else {
+                break;
+            };
+            let account = asked.account;
             let projection = Projection::read_signed(&written, account, epoch, &self.0.mac_key);
-            let mut unread = Vec::new();
-            while let Some(one) = asked.next_if(|next| next.account == account) {
-                let answer = reply.next().unwrap_or(Value::Nil);
-                match read_answer(&answer, projection.as_ref(), written.is_empty(), &one) {
-                    Some(answer) => one.answer(Ok(answer)),
-                    None => unread.push((one, answer)),
-                }
-            }
-            if !unread.is_empty() {
-                let given = unread.iter().filter(|(_, answer)| matches!(answer, Value::Int(_)));
-                let given: Vec<ExternalId> = given.map(|(one, _)| one.request.id.clone()).collect();
-                let dropped = self.drop_forged(account, epoch, &written, &given).await;
-                for (one, _) in unread {
-                    one.answer(dropped.clone().map(|()| HoldAnswer::Miss { is_loaded: true }));
+            match read_answer(&answer, projection, written.is_empty(), &asked) {
+                Some(answer) => asked.answer(Ok(answer)),
+                None => {
+                    let given = match answer {
+                        Value::Int(_) => slice::from_ref(&asked.request.id),
+                        _ => &[],
+                    };
+                    let dropped = self.drop_forged(account, epoch, &written, given).await;
+                    asked.answer(dropped.map(|()| HoldAnswer::Miss { is_loaded: true }));
                 }
             }
         }
@@ -153,7 +136,7 @@ impl HotBalances {
 /// Reads one answer of the script; `None` where it rests on a projection that Tollgate did not write.
 fn read_answer(
     answer: &Value,
-    projection: Option<&Projection>,
+    projection: Option<Projection>,
     is_dropped: bool,
     asked: &Asked,
 ) -> Option<HoldAnswer> {
@@ -167,7 +150,7 @@ fn read_answer(
         b"out" if is_dropped => return Some(HoldAnswer::Miss { is_loaded: true }),
         _ => {}
     }
-    let Projection { version, refills_at, cycle_ends_at, exhaustion, valid_until, .. } = *projection?;
+    let Projection { version, refills_at, cycle_ends_at, exhaustion, valid_until, .. } = projection?;
     if let Value::Int(credits) = answer {
         let hold = request.hold(account.customer, Credits::new(*credits).ok()?, cycle_ends_at);
         return Some(HoldAnswer::Held { hold, version, valid_until });

@@ -1,6 +1,6 @@
 //! A hold as Redis knows it.
 
-use domain::hold::{Hold, HoldEnd};
+use domain::hold::{Fingerprint, Hold, HoldEnd};
 use domain::id::{CustomerId, ExternalId};
 use domain::{Credits, Timestamp};
 
@@ -10,7 +10,7 @@ use crate::packed::{Packed, Unpacked};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownHold {
     pub hold: Hold,
-    pub fingerprint: String,
+    pub fingerprint: Fingerprint,
     pub end: Option<HoldEnd>,
 }
 
@@ -22,7 +22,7 @@ impl KnownHold {
 
     pub(crate) fn write(&self) -> Vec<u8> {
         let Hold { credits, counts_until, granted_at, expires_at, .. } = self.hold;
-        write(credits, counts_until, (granted_at, expires_at), self.end, &self.fingerprint)
+        write(credits, counts_until, (granted_at, expires_at), self.end, self.fingerprint)
     }
 
     /// Reads what [`write`] wrote.
@@ -39,7 +39,7 @@ impl KnownHold {
             b'r' => Some(HoldEnd::Released),
             _ => return None,
         };
-        let fingerprint = String::from_utf8(fingerprint.to_vec()).ok()?;
+        let fingerprint = Fingerprint::from_bytes(fingerprint.try_into().ok()?);
         let hold = Hold { id: id.clone(), customer, credits, granted_at, expires_at, counts_until };
         Some(KnownHold { hold, fingerprint, end })
     }
@@ -52,9 +52,9 @@ pub(crate) fn write(
     counts_until: Timestamp,
     (granted_at, expires_at): (Timestamp, Timestamp),
     end: Option<HoldEnd>,
-    fingerprint: &str,
+    fingerprint: Fingerprint,
 ) -> Vec<u8> {
-    Packed::with_capacity(29 + fingerprint.len())
+    Packed::with_capacity(45)
         .credits(credits)
         .instant(counts_until)
         .instant(granted_at)

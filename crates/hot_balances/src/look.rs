@@ -126,9 +126,8 @@ impl HotBalances {
         epoch: Epoch,
         now: Timestamp,
     ) -> Result<Option<Credits>, Away> {
-        let names = [self.0.markers.of(account).to_owned(), account.balance(epoch)];
-        let mut call = self.0.scripts.held.on(&names);
-        call.arg(epoch.0).arg(now.timestamp_micros());
+        let mut call = self.0.scripts.held.on([account].into_iter(), epoch, &self.0.markers);
+        call.arg(now.timestamp_micros());
         Ok(match self.run(|connection| call.run(connection)).await? {
             Value::Int(held) => Credits::new(held).ok(),
             _ => None,

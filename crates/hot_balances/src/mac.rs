@@ -15,20 +15,23 @@ impl MacKey {
         MacKey(Hmac::new_from_slice(secret).unwrap_or_else(|_| unreachable!("HMAC takes any key")))
     }
 
-    pub(crate) fn sign(&self, message: &[u8]) -> Signature {
+    /// The parts of a message one after the other.
+    pub(crate) fn sign(&self, message: &[&[u8]]) -> Signature {
         let mut signature = Signature::default();
         let length = signature.len();
         signature.copy_from_slice(&self.of(message).finalize().into_bytes()[..length]);
         signature
     }
 
-    pub(crate) fn is_signed(&self, message: &[u8], signature: &Signature) -> bool {
+    pub(crate) fn is_signed(&self, message: &[&[u8]], signature: &Signature) -> bool {
         self.of(message).verify_truncated_left(signature).is_ok()
     }
 
-    fn of(&self, message: &[u8]) -> Hmac<Sha256> {
+    fn of(&self, message: &[&[u8]]) -> Hmac<Sha256> {
         let mut mac = self.0.clone();
-        mac.update(message);
+        for part in message {
+            mac.update(part);
+        }
         mac
     }
 }

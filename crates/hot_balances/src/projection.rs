@@ -37,7 +37,7 @@ impl Projection {
             .instant_or_never(self.refills_at)
             .number(self.version)
             .bytes(self.exhaustion.map_or("", Exhaustion::name).as_bytes());
-        let signature = mac_key.sign(&signed_message(&body.0, account, epoch));
+        let signature = mac_key.sign(&[&whose(account, epoch), &body.0]);
         body.bytes(&signature).0
     }
 
@@ -72,17 +72,16 @@ impl Projection {
 
 pub(crate) fn is_signed(written: &[u8], account: AccountKey, epoch: Epoch, mac_key: &MacKey) -> bool {
     let Some((body, signature)) = written.split_last_chunk() else { return false };
-    mac_key.is_signed(&signed_message(body, account, epoch), signature)
+    mac_key.is_signed(&[&whose(account, epoch), body], signature)
 }
 
-/// What the MAC is over.
-fn signed_message(body: &[u8], account: AccountKey, epoch: Epoch) -> Vec<u8> {
-    let mut message = Vec::with_capacity(96);
-    message.extend_from_slice(&epoch.0.to_be_bytes());
-    message.extend_from_slice(account.tenant.uuid().as_bytes());
-    message.extend_from_slice(account.customer.uuid().as_bytes());
-    message.extend_from_slice(body);
-    message
+/// What the MAC is over besides the numbers: so those of one account, or of an earlier epoch, are none of another.
+fn whose(account: AccountKey, epoch: Epoch) -> [u8; 40] {
+    let mut whose = [0; 40];
+    whose[..8].copy_from_slice(&epoch.0.to_be_bytes());
+    whose[8..24].copy_from_slice(account.tenant.uuid().as_bytes());
+    whose[24..].copy_from_slice(account.customer.uuid().as_bytes());
+    whose
 }
 
 #[cfg(test)]

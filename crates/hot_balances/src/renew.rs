@@ -34,10 +34,8 @@ impl HotBalances {
         expires_at: Timestamp,
         now: Timestamp,
     ) -> Result<RenewAnswer, Away> {
-        let names = [self.0.markers.of(account).to_owned(), account.balance(epoch)];
-        let mut call = self.0.scripts.renew.on(&names);
-        call.arg(epoch.0)
-            .arg(now.timestamp_micros())
+        let mut call = self.0.scripts.renew.on([account].into_iter(), epoch, &self.0.markers);
+        call.arg(now.timestamp_micros())
             .arg(name(id))
             .arg(expires_at.timestamp_micros())
             .arg(micros(KEEP_ENDED));

@@ -3,6 +3,7 @@
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisResult, ServerErrorKind, ToRedisArgs, Value};
 
 use crate::connection::Connection;
+use crate::keys::{AccountKey, Epoch, Markers};
 
 /// A script and its digest.
 pub(crate) struct Script {
@@ -15,10 +16,27 @@ impl Script {
         Script { digest: redis::Script::new(code).get_hash().to_owned(), code }
     }
 
-    /// A call on these keys; the arguments follow.
-    pub(crate) fn on(&self, keys: &[String]) -> ScriptCall {
-        let mut command = Cmd::with_capacity(3 + 4 * keys.len(), 128 * keys.len());
-        command.arg("EVALSHA").arg(&self.digest).arg(keys.len()).arg(keys);
+    /// A call on accounts that have one marker: its keys are that and their balances, its first argument is the epoch; the
+    /// others follow.
+    pub(crate) fn on(
+        &self,
+        accounts: impl ExactSizeIterator<Item = AccountKey>,
+        epoch: Epoch,
+        markers: &Markers,
+    ) -> ScriptCall {
+        let count = accounts.len();
+        let mut command = Cmd::with_capacity(5 + 3 * count, 128 + 192 * count);
+        command.arg("EVALSHA").arg(&self.digest).arg(1 + count);
+        let mut name = String::new();
+        for (index, account) in accounts.enumerate() {
+            if index == 0 {
+                command.arg(markers.of(account));
+            }
+            name.clear();
+            account.write_balance(epoch, &mut name);
+            command.arg(&name);
+        }
+        command.arg(epoch.0);
         ScriptCall { code: self.code, command }
     }
 }

@@ -58,14 +58,9 @@ impl HotBalances {
 
     /// The script's call; all accounts go with one marker.
     fn news(&self, epoch: Epoch, news: &[News<'_>], now: Timestamp) -> ScriptCall {
-        let mut names = vec![self.0.markers.of(news[0].account).to_owned()];
-        names.extend(news.iter().map(|one| one.account.balance(epoch)));
-        let mut call = self.0.scripts.publish.on(&names);
-        call.arg(epoch.0)
-            .arg(ms(MARK_LIFE))
-            .arg(ms(LIFE))
-            .arg(micros(KEEP_ENDED))
-            .arg(now.timestamp_micros());
+        let accounts = news.iter().map(|one| one.account);
+        let mut call = self.0.scripts.publish.on(accounts, epoch, &self.0.markers);
+        call.arg(ms(MARK_LIFE)).arg(ms(LIFE)).arg(micros(KEEP_ENDED)).arg(now.timestamp_micros());
         for News { account, projection, ended } in news {
             call.arg(projection.write(*account, epoch, &self.0.mac_key)).arg(ended.len());
             for (id, end) in *ended {
@@ -101,9 +96,8 @@ impl HotBalances {
         projection: &[u8],
         given: &[ExternalId],
     ) -> Result<Told, Away> {
-        let names = [self.0.markers.of(account).to_owned(), account.balance(epoch)];
-        let mut call = self.0.scripts.drop.on(&names);
-        call.arg(epoch.0).arg(projection);
+        let mut call = self.0.scripts.drop.on([account].into_iter(), epoch, &self.0.markers);
+        call.arg(projection);
         for id in given {
             call.arg(name(id));
         }

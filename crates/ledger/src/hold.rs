@@ -151,14 +151,13 @@ impl Ledger {
         match answer {
             HoldAnswer::Held { hold, version, valid_until } => {
                 self.retell_in_time(key, valid_until, request.now);
-                self.journal.record_later(scope.tenant, epoch, hold.clone(), request.fingerprint.clone());
+                self.journal.record_later(scope.tenant, epoch, hold.clone(), request.fingerprint);
                 Ok(Hot::Decided(HoldOutcome::New(Granted { hold, version })))
             }
             HoldAnswer::Known { known, version } => {
                 // Its grant may never have been answered: then it is not recorded either.
                 if known.is_live(request.now) {
-                    let fingerprint = known.fingerprint.clone();
-                    self.journal.record_later(scope.tenant, epoch, known.hold.clone(), fingerprint);
+                    self.journal.record_later(scope.tenant, epoch, known.hold.clone(), known.fingerprint);
                 }
                 Ok(Hot::Decided(HoldOutcome::Known { known, version }))
             }
@@ -243,7 +242,7 @@ impl Ledger {
         }
         let named = [(customer, request.id.clone())];
         if let Some(known) = self.left_behind(tenant, (epoch, left), &named, now).await.pop() {
-            store::insert_holds(tx, tenant, &[(known.hold.clone(), known.fingerprint.clone())]).await?;
+            store::insert_holds(tx, tenant, &[(known.hold.clone(), known.fingerprint)]).await?;
             return Ok(Some((HoldOutcome::Known { known, version }, epoch)));
         }
         let held = store::held(tx, tenant, customer, now).await?;
@@ -253,7 +252,7 @@ impl Ledger {
             return Ok(Some((HoldOutcome::Short(short), epoch)));
         };
         let hold = request.hold(customer, credits, account.cycle_ends_at(now));
-        store::insert_holds(tx, tenant, &[(hold.clone(), request.fingerprint.clone())]).await?;
+        store::insert_holds(tx, tenant, &[(hold.clone(), request.fingerprint)]).await?;
         Ok(Some((HoldOutcome::New(Granted { hold, version }), epoch)))
     }
 }

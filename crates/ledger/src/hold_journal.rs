@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use db::{Db, Error, Result};
-use domain::hold::Hold;
+use domain::hold::{Fingerprint, Hold};
 use domain::id::{CustomerId, ExternalId, TenantId};
 use hot_balances::{Epoch, KnownHold};
 use tokio::sync::{Notify, watch};
@@ -28,7 +28,7 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 struct Waiting {
     epoch: Epoch,
-    granted: (Hold, String),
+    granted: (Hold, Fingerprint),
 }
 
 type Key = (TenantId, CustomerId, ExternalId);
@@ -52,7 +52,7 @@ pub(crate) struct HoldJournal {
 
 impl HoldJournal {
     /// Takes over a hold that Redis granted or renewed in `epoch`.
-    pub(crate) fn record_later(&self, tenant: TenantId, epoch: Epoch, hold: Hold, fingerprint: String) {
+    pub(crate) fn record_later(&self, tenant: TenantId, epoch: Epoch, hold: Hold, fingerprint: Fingerprint) {
         let key = (tenant, hold.customer, hold.id.clone());
         let mut unrecorded = self.unrecorded();
         unrecorded.waiting.insert(key, Waiting { epoch, granted: (hold, fingerprint) });
@@ -68,9 +68,7 @@ impl HoldJournal {
             let key = (tenant, *customer, id.clone());
             unrecorded.waiting.get(&key).or_else(|| unrecorded.writing.get(&key))
         });
-        found
-            .map(|w| KnownHold { hold: w.granted.0.clone(), fingerprint: w.granted.1.clone(), end: None })
-            .collect()
+        found.map(|w| KnownHold { hold: w.granted.0.clone(), fingerprint: w.granted.1, end: None }).collect()
     }
 
     /// Refuses to go on while recorded holds lag too far behind granted ones.
@@ -102,7 +100,7 @@ impl HoldJournal {
     async fn flush_in_turn(&self, db: &Db) -> Result<()> {
         let _flushing = self.flushing.lock().await;
         let taken = self.take_all();
-        let mut batches: BTreeMap<(TenantId, i64), Vec<&(Hold, String)>> = BTreeMap::new();
+        let mut batches: BTreeMap<(TenantId, i64), Vec<&(Hold, Fingerprint)>> = BTreeMap::new();
         for ((tenant, ..), waiting) in taken.iter() {
             batches.entry((*tenant, waiting.epoch.0)).or_default().push(&waiting.granted);
         }
@@ -143,14 +141,14 @@ async fn record(
     tx: &mut db::Connection,
     tenant: TenantId,
     epoch: i64,
-    granted: &[&(Hold, String)],
+    granted: &[&(Hold, Fingerprint)],
 ) -> Result<()> {
     let Some(expires_max) = granted.iter().map(|(hold, _)| hold.expires_at).max() else { return Ok(()) };
     let packed = packed::pack(granted.iter().copied())?;
     if store::insert_hold_batch(tx, tenant, epoch, &packed, expires_max).await? {
         return Ok(());
     }
-    let granted: Vec<(Hold, String)> = granted.iter().copied().cloned().collect();
+    let granted: Vec<(Hold, Fingerprint)> = granted.iter().copied().cloned().collect();
     store::insert_holds(tx, tenant, &granted).await
 }
 

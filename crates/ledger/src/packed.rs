@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use chrono::DateTime;
 use db::{Error, Result};
-use domain::hold::Hold;
+use domain::hold::{Fingerprint, Hold};
 use domain::id::CustomerId;
 use domain::{Credits, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -26,8 +26,9 @@ struct Packed<'a> {
 const FORMAT: u8 = 1;
 
 /// Packs holds, each with the fingerprint of its request.
-pub(crate) fn pack<'a>(holds: impl Iterator<Item = &'a (Hold, String)>) -> Result<Vec<u8>> {
+pub(crate) fn pack<'a>(holds: impl Iterator<Item = &'a (Hold, Fingerprint)>) -> Result<Vec<u8>> {
     let mut bytes = vec![FORMAT];
+    let mut hex = [0; 32];
     for (hold, fingerprint) in holds {
         let packed = Packed {
             customer: *hold.customer.uuid().as_bytes(),
@@ -36,7 +37,7 @@ pub(crate) fn pack<'a>(holds: impl Iterator<Item = &'a (Hold, String)>) -> Resul
             granted_at: hold.granted_at.timestamp_micros(),
             expires_at: hold.expires_at.timestamp_micros(),
             counts_until: hold.counts_until.timestamp_micros(),
-            fingerprint: Cow::Borrowed(fingerprint),
+            fingerprint: Cow::Borrowed(fingerprint.hex(&mut hex)),
         };
         bytes = postcard::to_extend(&packed, bytes).map_err(|error| Error::Fault(Box::new(error)))?;
     }
@@ -44,7 +45,7 @@ pub(crate) fn pack<'a>(holds: impl Iterator<Item = &'a (Hold, String)>) -> Resul
 }
 
 /// Unpacks what [`pack`] made; anything else is a fault.
-pub(crate) fn unpack(bytes: &[u8]) -> Result<Vec<(Hold, String)>> {
+pub(crate) fn unpack(bytes: &[u8]) -> Result<Vec<(Hold, Fingerprint)>> {
     let Some((&FORMAT, mut rest)) = bytes.split_first() else {
         return Err(Error::broken("packed holds of an unknown format"));
     };
@@ -61,7 +62,8 @@ pub(crate) fn unpack(bytes: &[u8]) -> Result<Vec<(Hold, String)>> {
             expires_at: instant(packed.expires_at)?,
             counts_until: instant(packed.counts_until)?,
         };
-        holds.push((hold, packed.fingerprint.into_owned()));
+        let fingerprint = Fingerprint::from_hex(&packed.fingerprint);
+        holds.push((hold, fingerprint.ok_or_else(|| Error::broken("a packed hold's fingerprint is none"))?));
     }
     Ok(holds)
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use db::{Connection, Result};
 use domain::Timestamp;
-use domain::hold::Hold;
+use domain::hold::{Fingerprint, Hold};
 use domain::id::{CustomerId, ExternalId, TenantId};
 use hot_balances::{AccountKey, Epoch, KnownHold};
 
@@ -95,7 +95,7 @@ impl Ledger {
             return Ok(());
         }
         let earlier = self.recovered.before(tx, tenant, epoch, now).await?.of(customer, now);
-        let rows: Vec<(Hold, String)> =
+        let rows: Vec<(Hold, Fingerprint)> =
             earlier.into_iter().map(|known| (known.hold, known.fingerprint)).collect();
         if rows.is_empty() { Ok(()) } else { store::insert_holds(tx, tenant, &rows).await }
     }

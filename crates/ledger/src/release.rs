@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use db::{Connection, Error, Result};
-use domain::hold::{Hold, HoldEnd};
+use domain::hold::{Fingerprint, Hold, HoldEnd};
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{Refusal, TenantScope, Timestamp};
 use hot_balances::{AccountKey, Away, Epoch, KnownHold};
@@ -192,7 +192,7 @@ fn add(found: &mut FoundHolds, known: impl Fn(CustomerId, &ExternalId) -> Option
 pub async fn end_holds(
     tx: &mut Connection,
     tenant: TenantId,
-    holds: &[(Hold, String)],
+    holds: &[(Hold, Fingerprint)],
     end: HoldEnd,
     now: Timestamp,
 ) -> Result<()> {
@@ -253,7 +253,7 @@ impl Ledger {
             None if known.hold.expires_at <= now => return Err(Refusal::AuthorizationEnded.into()),
             Some(HoldEnd::Released) => {}
             None => {
-                let hold = (known.hold.clone(), known.fingerprint.clone());
+                let hold = (known.hold.clone(), known.fingerprint);
                 store::end_holds(tx, tenant, &[hold], HoldEnd::Released, now).await?;
             }
         }

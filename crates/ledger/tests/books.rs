@@ -10,6 +10,7 @@ use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use domain::account::{Cause, CauseKind, EventCost, NewGrant};
 use domain::calendar::Zone;
 use domain::grant::GrantSource;
+use domain::hold::Fingerprint;
 use domain::id::{CustomerId, GrantId, TenantId};
 use domain::scope::TenantMode;
 use domain::{Credits, Refusal, TenantScope, Timestamp};
@@ -161,7 +162,7 @@ async fn a_parked_account_gets_no_hold_whoever_decides() {
         prompt_only: credits(5),
         now: at(1),
         expires_at: at(100),
-        fingerprint: "f".to_owned(),
+        fingerprint: Fingerprint::from_bytes([0; 16]),
     };
     let scope = TenantScope { now: at(1), ..given.scope.clone() };
     let hold = async |id: &str| match ledger.hold(&scope, given.customer, &request(id)).await? {

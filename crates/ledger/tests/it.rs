@@ -8,7 +8,7 @@ use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use domain::account::{Cause, CauseKind, EventCost, NewGrant};
 use domain::calendar::Zone;
 use domain::grant::GrantSource;
-use domain::hold::{Hold, HoldEnd};
+use domain::hold::{Fingerprint, Hold, HoldEnd};
 use domain::id::{CustomerId, ExternalId, GrantId, TenantId};
 use domain::scope::TenantMode;
 use domain::{Credits, Refusal, TenantScope, Timestamp};
@@ -160,7 +160,7 @@ impl Given {
                 ledger::write(tx, tenant, &accounts, now).await?;
                 for found in found.values() {
                     let FoundHold::Own(known) = found else { panic!("{found:?}") };
-                    let ended = [(known.hold.clone(), known.fingerprint.clone())];
+                    let ended = [(known.hold.clone(), known.fingerprint)];
                     ledger::end_holds(tx, tenant, &ended, HoldEnd::Captured, now).await?;
                 }
                 Ok(accounts)
@@ -172,6 +172,10 @@ impl Given {
             .publish_ended(tenant, &accounts, &EndedHolds::from([(customer, captured)]), now)
             .await
             .unwrap();
+    }
+
+    fn account(&self) -> AccountKey {
+        AccountKey { tenant: self.scope.tenant, customer: self.customer }
     }
 
     /// Rises whenever the store that decides about holds has changed.
@@ -200,7 +204,9 @@ fn request(scope: &TenantScope, id: &str, full: i64, prompt_only: i64) -> HoldRe
         prompt_only: credits(prompt_only),
         now: scope.now,
         expires_at: scope.now + Duration::minutes(15),
-        fingerprint: format!("{full}-{prompt_only}"),
+        fingerprint: Fingerprint::from_bytes(
+            ((i128::from(full) << 64) + i128::from(prompt_only)).to_be_bytes(),
+        ),
     }
 }
 
@@ -498,7 +504,7 @@ async fn a_balance_that_comes_late_lets_no_parked_account_spend() {
     given.ledger.publish(tenant, &parked, given.scope.now).await.unwrap();
     // Without PostgreSQL's help: Redis alone has to know better.
     let epoch = Epoch(1);
-    let key = AccountKey { tenant, customer: given.customer };
+    let key = given.account();
     let here = given.hot().peek(epoch, &[key]).await.unwrap().remove(0).unwrap().projection;
     assert!(here.valid_until > Some(given.scope.now), "{here:?}");
 }
@@ -510,8 +516,7 @@ async fn a_balance_set_by_hand_is_found_and_dropped() {
     given.hold("warm", 10, 10).await.unwrap();
     let client = redis::Client::open(given.stores.redis_url.as_str()).unwrap();
     let mut redis = client.get_multiplexed_async_connection().await.unwrap();
-    let key =
-        format!("{{{}:{}}}:balance:1", given.scope.tenant.uuid().simple(), given.customer.uuid().simple());
+    let key = format!("{}:balance:1", given.account().tag());
     let mut forged: Vec<u8> =
         redis::cmd("HGET").arg(&key).arg("projection").query_async(&mut redis).await.unwrap();
     // The second number is what is available.
@@ -604,8 +609,7 @@ async fn a_hold_whose_grant_was_never_heard_of_is_recorded_when_it_is_asked_for_
 async fn what_was_read_before_a_change_is_not_loaded_after_it() {
     let given = given(Stores::fresh().await).await;
     given.grant(100, None).await;
-    let tenant = given.scope.tenant;
-    let key = hot_balances::AccountKey { tenant, customer: given.customer };
+    let key = given.account();
     let hot = HotBalances::new(&given.stores.redis_url, &given.stores.secret()).unwrap();
     let epoch = hot_balances::Epoch(1);
     let old = first_version();
@@ -620,7 +624,7 @@ async fn redis_is_told_of_an_account_in_use_anew_before_its_projection_runs_out(
     let given = given(Stores::fresh().await).await;
     given.grant(100, None).await;
     given.hold("a", 10, 10).await.unwrap();
-    let account = AccountKey { tenant: given.scope.tenant, customer: given.customer };
+    let account = given.account();
     let (hot, epoch) = (given.hot(), Epoch(given.epoch().await));
     let projection = async || hot.peek(epoch, &[account]).await.unwrap().pop().unwrap().unwrap().projection;
     let first = projection().await;
@@ -695,7 +699,7 @@ async fn the_id_of_a_hold_that_ended_before_its_account_was_loaded_is_kept_as_lo
     let given = given(Stores::fresh().await).await;
     given.grant(100, None).await;
     assert_eq!(given.hold("a", 10, 10).await, Ok(10));
-    let account = format!("{{{}:{}}}", given.scope.tenant.uuid().simple(), given.customer.uuid().simple());
+    let account = given.account().tag();
     let client = redis::Client::open(given.stores.redis_url.as_str()).unwrap();
     let mut redis = client.get_multiplexed_async_connection().await.unwrap();
     let keys: Vec<String> =
@@ -731,8 +735,7 @@ async fn a_redis_that_was_restarted_while_nobody_looked_is_not_believed() {
     given.hold("warm", 0, 0).await.unwrap();
     // What an old dump would bring back: the balance and the epoch of before.
     let client = redis::Client::open(given.stores.redis_url.as_str()).unwrap();
-    let key =
-        format!("{{{}:{}}}:balance:1", given.scope.tenant.uuid().simple(), given.customer.uuid().simple());
+    let key = format!("{}:balance:1", given.account().tag());
     let mut redis = client.get_multiplexed_async_connection().await.unwrap();
     let dump: Vec<(String, Vec<u8>)> = redis::cmd("HGETALL").arg(&key).query_async(&mut redis).await.unwrap();
     given.charge(&given.scope, 95, None).await;
@@ -877,7 +880,7 @@ async fn redis_is_told_in_an_epoch_that_has_not_settled_for_whoever_tells() {
     lone.servers().stop_redis().unwrap();
     lone.servers().start_redis().unwrap();
     let (server, hot) = (given.other_ledger(), given.hot());
-    let account = AccountKey { tenant: given.scope.tenant, customer: given.customer };
+    let account = given.account();
     let old = first_version();
     // As soon as an epoch has begun with Redis, another server loads the account in it.
     let loading = async {

@@ -20,7 +20,7 @@ pub struct AuthorizeRequest {
     /// Made by the client: the same id and request answer the same hold.
     pub id: ExternalId,
     pub customer: CustomerId,
-    pub model: String,
+    pub model: ExternalId,
     /// The prompt, by kind; its output counts are not looked at.
     pub prompt: TokenCounts,
     /// What the request asks for at most; none if it does not say.
@@ -44,7 +44,7 @@ impl Usage {
     /// `subscription-suspended`, `not-found`.
     pub async fn authorize(&self, scope: &TenantScope, request: AuthorizeRequest) -> Result<Authorized> {
         let asked = Asked {
-            model: &request.model,
+            model: request.model.as_str(),
             prompt: &request.prompt,
             output_tokens_max: request.output_tokens_max,
             estimate_output_tokens_max: scope.policies.estimate_output_tokens_max,
@@ -57,7 +57,7 @@ impl Usage {
             estimate => Some(estimate?),
         };
         let fingerprint =
-            request_fingerprint(request.customer, &request.model, &request.prompt, request.output_tokens_max);
+            request_fingerprint(request.customer, asked.model, &request.prompt, request.output_tokens_max);
         let wanted = HoldRequest {
             id: request.id,
             full: estimate.as_ref().map_or(Credits::ZERO, |estimate| estimate.full),

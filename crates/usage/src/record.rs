@@ -9,7 +9,7 @@ use domain::account::Draw;
 use domain::catalog::CatalogHistory;
 use domain::credits::RateMilli;
 use domain::cycle_rates::{Used, cost_in_force, depends_on_cycle};
-use domain::hold::{self, Capture, Hold, HoldEnd, NoHold, capture};
+use domain::hold::{self, Capture, Fingerprint, Hold, HoldEnd, NoHold, capture};
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::policy::{DearerRates, LateRules};
 use domain::rating::{NoCost, Rated, Unrated};
@@ -579,8 +579,8 @@ fn captured(item: &Item<'_>, hold: Option<&FoundHold>) -> Capture {
 /// The holds that a batch ends, each once.
 #[derive(Default)]
 struct HoldEnds {
-    captured: Vec<(Hold, String)>,
-    released: Vec<(Hold, String)>,
+    captured: Vec<(Hold, Fingerprint)>,
+    released: Vec<(Hold, Fingerprint)>,
     seen: BTreeMap<(CustomerId, ExternalId), HoldEnd>,
 }
 
@@ -603,7 +603,7 @@ impl HoldEnds {
             return;
         }
         self.seen.insert((known.hold.customer, known.hold.id.clone()), end);
-        let hold = (known.hold.clone(), known.fingerprint.clone());
+        let hold = (known.hold.clone(), known.fingerprint);
         match end {
             HoldEnd::Captured => self.captured.push(hold),
             HoldEnd::Released => self.released.push(hold),

@@ -236,7 +236,7 @@ impl From<NewAuthorization> for AuthorizeRequest {
         AuthorizeRequest {
             id: new.id,
             customer: new.customer,
-            model: new.model.as_str().to_owned(),
+            model: new.model,
             prompt: new.prompt.into(),
             output_tokens_max: new.max_output_tokens.map(|count| count.0),
         }

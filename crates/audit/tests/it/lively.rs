@@ -164,7 +164,7 @@ impl Services {
         let request = AuthorizeRequest {
             id: id.parse().unwrap(),
             customer,
-            model: PRO.to_owned(),
+            model: PRO.parse().unwrap(),
             prompt: tokens(1_000, 0),
             output_tokens_max: Some(100),
         };

@@ -119,7 +119,8 @@ async fn a_projection_that_is_not_postgresqls_is_dropped_by_the_sweep() {
     // Raised by hand: the check of its MAC fails.
     let client = redis::Client::open(stores.redis_url.as_str()).unwrap();
     let mut redis = client.get_multiplexed_async_connection().await.unwrap();
-    let pattern = format!("*{}:{}*:balance:?", cast.tenant.uuid().simple(), cast.ada.uuid().simple());
+    let key = AccountKey { tenant: cast.tenant, customer: cast.ada };
+    let pattern = format!("{}:balance:?", key.tag());
     let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.unwrap();
     let raise = "local p = redis.call('HGET', KEYS[1], 'projection')
         local forged = p:sub(1, 7) .. struct.pack('<i7', 999999999) .. p:sub(15)
@@ -134,7 +135,6 @@ async fn a_projection_that_is_not_postgresqls_is_dropped_by_the_sweep() {
     // Signed, and of a revision that PostgreSQL does not have.
     services.authorize(cast.tenant, cast.ada, "again").await;
     let hot = HotBalances::new(&stores.redis_url, stores.database_url.as_bytes()).unwrap();
-    let key = AccountKey { tenant: cast.tenant, customer: cast.ada };
     let epoch = Epoch(keys[0].rsplit(':').next().unwrap().parse().unwrap());
     let peeked = hot.peek(epoch, &[key]).await.unwrap().remove(0).unwrap();
     let mut later = peeked.projection.clone();

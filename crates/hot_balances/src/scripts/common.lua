@@ -5,7 +5,7 @@
 -- Instants are microseconds; `never` stands for none.
 -- `projection`: revision, available, valid until, cycle ends at, refills at, then what no script reads.
 -- `state` of a balance: what the live holds come to; no later than the first instant at which one of them stops
--- counting; how many of them are young. A young hold is a field ':ID' of the balance.
+-- counting; how many of them are young; and 1 where there may be any others. A young hold is a field ':ID' of the balance.
 -- Any other is such a field of `holds`, and lies in `live` while it counts and in `kept` once it does not any more.
 -- A hold: Credits, counts until, granted at, expires at, a letter for its state, and its fingerprint.
 
@@ -15,13 +15,13 @@ local never = 2 ^ 53
 
 -- Of an account that is not loaded the first is nil.
 local function read_state(state)
-    if state and #state == 16 then
-        return unpacked('<i7i7i2', state)
+    if state and #state == 17 then
+        return unpacked('<i7i7i2i1', state)
     end
 end
 
-local function write_state(balance, held, next_end, young, ...)
-    call('HSET', balance, 'state', packed('<i7i7i2', held, next_end, young), ...)
+local function write_state(balance, held, next_end, young, others, ...)
+    call('HSET', balance, 'state', packed('<i7i7i2i1', held, next_end, young, others), ...)
 end
 
 -- Of one that was dropped, or that nobody of ours has written, nil.
@@ -45,7 +45,7 @@ local function member(credits, id)
     return format('%.0f|%s', credits, id)
 end
 
--- Puts the young holds to the others.
+-- Puts the young holds to the others; the state has to say so.
 local function settle(balance)
     local fields = call('HGETALL', balance)
     local names, texts, ends = {}, {}, {}

@@ -11,7 +11,7 @@ local here = call('HMGET', balance, 'projection', 'state')
 if here[1] and (ARGV[2] == '' or here[1] == ARGV[2]) then
     call('HSET', balance, 'projection', '')
 end
-local held, next_end, young = read_state(here[2])
+local held, next_end, young, others = read_state(here[2])
 if not held then
     return 'done'
 end
@@ -32,5 +32,5 @@ for index = 3, #ARGV do
         end
     end
 end
-write_state(balance, held, next_end, young)
+write_state(balance, held, next_end, young, others)
 return 'done'

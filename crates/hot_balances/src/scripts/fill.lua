@@ -26,7 +26,11 @@ end
 
 local here = call('HMGET', balance, 'projection', 'state')
 settle(balance)
-if ARGV[4] == 'besides' and read_state(here[2]) ~= count_live() then
+local held_here, next_end_here = read_state(here[2])
+if held_here then
+    write_state(balance, held_here, next_end_here, 0, 1)
+end
+if ARGV[4] == 'besides' and held_here ~= count_live() then
     -- Live holds were lost here (evicted, say): the next miss says that all of them have to come along.
     call('DEL', balance)
     return 'done'
@@ -64,6 +68,6 @@ if not here_revision or here_revision <= revision then
     -- Before the state, so that it is found first.
     call('HSET', balance, 'projection', ARGV[3])
 end
-write_state(balance, held, next_end, 0)
+write_state(balance, held, next_end, 0, call('EXISTS', holds))
 call('PEXPIRE', balance, ARGV[2])
 return 'done'

@@ -17,7 +17,7 @@ for key = 2, #KEYS do
 
     local here = call('HMGET', balance, 'projection', 'state')
     local held, next_end, young = read_state(here[2])
-    local freed, has_freed = 0, false
+    local freed = 0
     for _ = 1, ended do
         local id, how = ARGV[arg], ARGV[arg + 1]
         arg = arg + 2
@@ -26,7 +26,7 @@ for key = 2, #KEYS do
         if not known then
             -- Marked, so that a fill under way does not bring it back, and for as long as any ended hold: no fill writes
             -- over it, and its id is not free again before.
-            call('HSET', holds, id, packed('<i7i7i7i7', 0, 0, 0, 0) .. how .. '-')
+            call('HSET', holds, id, packed('<i7i7i7i7', 0, 0, 0, 0) .. how .. string.rep('\0', 16))
             keep(balance, id, tonumber(now), keep_for)
         elseif is_live(known) then
             local credits, _, _, expires_at = unpacked('<i7i7i7i7', known)
@@ -35,7 +35,7 @@ for key = 2, #KEYS do
                 young = young and young - 1
             end
             if is_young or call('ZREM', live, member(credits, id)) == 1 then
-                freed, has_freed = freed + credits, true
+                freed = freed + credits
             end
             call('HSET', holds, id, sub(known, 1, 28) .. how .. sub(known, 30))
             keep(balance, id, expires_at, keep_for)
@@ -53,11 +53,11 @@ for key = 2, #KEYS do
         call('SET', floor, format('%.0f', revision), 'PX', floor_life)
     end
 
-    if held and has_freed then
+    if held and ended > 0 then
         if young == 0 and call('EXISTS', live) == 0 then
             next_end = never
         end
-        write_state(balance, held - freed, next_end, young)
+        write_state(balance, held - freed, next_end, young, 1)
     end
     local here_revision = read_revision(here[1])
     if here_revision and here_revision <= revision then

@@ -14,6 +14,7 @@ on_one_redis_and_on_a_cluster! {
     a_balance_that_has_run_out_is_a_miss_that_keeps_its_holds
     a_fill_brings_the_holds_along
     a_fill_brings_many_holds_as_well
+    a_hold_is_known_while_its_account_is_filled_anew
     a_fill_does_not_bring_back_what_has_ended_meanwhile
     a_newer_balance_is_taken_and_an_older_one_is_not
     many_accounts_are_told_at_once_each_of_its_own_change
@@ -47,6 +48,8 @@ async fn a_balance_that_has_run_out_is_a_miss_that_keeps_its_holds(given: Given)
     let filled = given.hot.fill(given.account, FIRST, &again, FillHolds::Besides(&[])).await.unwrap();
     assert_eq!(filled, Filled::Done);
     assert_eq!(given.hold_at(60, "b", 41, 41).await, Err(40), "a is there still");
+    assert_eq!(given.hold_at(60, "a", 60, 60).await, Ok(60), "and is known");
+    assert_eq!(given.held().await, 60, "held once");
 }
 
 /// A hold as PostgreSQL knows it: of this many Credits, granted at second 0.
@@ -73,6 +76,20 @@ async fn a_fill_brings_many_holds_as_well(mut given: Given) {
     given.fill(&balance(1, 1_201), &many).await;
     assert_eq!(given.hold("more", 2, 2).await, Err(1), "1,200 of 1,201 are held");
     assert_eq!(given.hold("one", 1, 1).await, Ok(1));
+}
+
+async fn a_hold_is_known_while_its_account_is_filled_anew(given: Given) {
+    assert_eq!(given.hold("a", 60, 60).await, Ok(60));
+    // In ten calls.
+    let many: Vec<KnownHold> = (0..5_000).map(|n| recorded(&given, &format!("h{n}"), 0, None)).collect();
+    let projection = balance(1, 100);
+    let asking = async {
+        for _ in 0..100 {
+            assert_eq!(given.hold("a", 60, 60).await, Ok(60));
+        }
+    };
+    tokio::join!(given.fill(&projection, &many), asking);
+    assert_eq!(given.held().await, 60, "held once");
 }
 
 async fn a_fill_does_not_bring_back_what_has_ended_meanwhile(mut given: Given) {

@@ -7,7 +7,9 @@ use domain::exhaustion::Exhaustion;
 use domain::hold::HoldEnd;
 use hot_balances::{HoldAnswer, News, Projection, RenewAnswer};
 
-use crate::support::{FIRST, Given, at, balance, credits, id, on_one_redis_and_on_a_cluster, request};
+use crate::support::{
+    FIRST, Given, at, balance, credits, fingerprint, id, on_one_redis_and_on_a_cluster, request,
+};
 
 on_one_redis_and_on_a_cluster! {
     a_hold_takes_the_estimate_or_all_that_is_left_or_nothing
@@ -44,7 +46,7 @@ async fn the_same_id_answers_the_same_hold(given: Given) {
     // Another request under the same id, when nothing is left for it: the ledger tells them apart.
     given.publish(&balance(2, 60), &[]).await;
     let HoldAnswer::Known { known, version: 2 } = given.ask(&request("a", 61, 61, 1)).await else { panic!() };
-    assert_eq!((known.hold, known.fingerprint.as_str(), known.end), (hold, "60-50", None));
+    assert_eq!((known.hold, known.fingerprint, known.end), (hold, fingerprint(60, 50), None));
     assert_eq!(given.held().await, 60, "held once");
 }
 
@@ -149,6 +151,12 @@ async fn a_hold_runs_out_by_the_askers_time(given: Given) {
     assert_eq!(given.hold_at(5, "b", 40, 40).await, Ok(40), "until second 20");
     assert_eq!(given.hold_at(14, "c", 1, 1).await, Err(0));
     assert_eq!(given.hold_at(15, "c", 61, 61).await, Err(60));
+    for known in ["a", "b"] {
+        let HoldAnswer::Known { known, .. } = given.ask(&request(known, 1, 1, 15)).await else {
+            panic!("{known}")
+        };
+        assert_eq!(known.is_live(at(15)), known.hold.id == id("b"));
+    }
     assert_eq!(given.hold_at(20, "c", 101, 101).await, Err(100));
     assert_eq!(given.hold_at(20, "c", 100, 100).await, Ok(100));
 }

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use chrono::{DateTime, Duration};
 use domain::exhaustion::Exhaustion;
-use domain::hold::HoldEnd;
+use domain::hold::{Fingerprint, HoldEnd};
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{Credits, Timestamp};
 use hot_balances::{
@@ -74,8 +74,8 @@ pub(crate) fn new_account() -> AccountKey {
 }
 
 /// The name of one of an account's keys.
-pub(crate) fn key_of(AccountKey { tenant, customer }: AccountKey, part: &str) -> String {
-    format!("{{{}:{}}}:{part}", tenant.uuid().simple(), customer.uuid().simple())
+pub(crate) fn key_of(account: AccountKey, part: &str) -> String {
+    format!("{}:{part}", account.tag())
 }
 
 /// What was written, with another available balance: the second of its numbers, of seven bytes each.
@@ -110,6 +110,10 @@ pub(crate) fn balance(version: i64, available: i64) -> Projection {
     }
 }
 
+pub(crate) fn fingerprint(full: i64, prompt_only: i64) -> Fingerprint {
+    Fingerprint::from_bytes(((i128::from(full) << 64) + i128::from(prompt_only)).to_be_bytes())
+}
+
 /// Asks for `full` Credits or at least `prompt_only`, for 15 seconds.
 pub(crate) fn request(id: &str, full: i64, prompt_only: i64, second: i64) -> HoldRequest {
     HoldRequest {
@@ -118,7 +122,7 @@ pub(crate) fn request(id: &str, full: i64, prompt_only: i64, second: i64) -> Hol
         prompt_only: credits(prompt_only),
         now: at(second),
         expires_at: at(second) + Duration::seconds(15),
-        fingerprint: format!("{full}-{prompt_only}"),
+        fingerprint: fingerprint(full, prompt_only),
     }
 }
 

@@ -7,7 +7,7 @@ use db::{Connection, Error, Result};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bytea, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
-use domain::hold::{Hold, HoldEnd};
+use domain::hold::{Fingerprint, Hold, HoldEnd};
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{Credits, Timestamp};
 use hot_balances::KnownHold;
@@ -56,7 +56,8 @@ impl TryFrom<HoldDbRow> for KnownHold {
                 expires_at: row.expires_at,
                 counts_until: row.counts_until,
             },
-            fingerprint: row.fingerprint,
+            fingerprint: Fingerprint::from_hex(&row.fingerprint)
+                .ok_or_else(|| Error::broken("a hold's fingerprint is none"))?,
             end,
         })
     }
@@ -236,7 +237,7 @@ pub(crate) async fn prune_hold_batches_all_tenants(tx: &mut Connection, now: Tim
 pub(crate) async fn insert_holds(
     tx: &mut Connection,
     tenant: TenantId,
-    granted: &[(Hold, String)],
+    granted: &[(Hold, Fingerprint)],
 ) -> Result<()> {
     let HoldColumns { customers, ids, credits, granted_at, expires_at, counts_until, fingerprints } =
         hold_columns(granted);
@@ -265,7 +266,7 @@ pub(crate) async fn insert_holds(
 pub(crate) async fn end_holds(
     tx: &mut Connection,
     tenant: TenantId,
-    ended: &[(Hold, String)],
+    ended: &[(Hold, Fingerprint)],
     end: HoldEnd,
     now: Timestamp,
 ) -> Result<()> {
@@ -309,8 +310,8 @@ struct HoldColumns {
 
 /// Always in the same order: two statements that touch the same rows do not wait for each other in
 /// a circle.
-fn hold_columns(all: &[(Hold, String)]) -> HoldColumns {
-    let mut all: Vec<&(Hold, String)> = all.iter().collect();
+fn hold_columns(all: &[(Hold, Fingerprint)]) -> HoldColumns {
+    let mut all: Vec<&(Hold, Fingerprint)> = all.iter().collect();
     all.sort_by(|(a, _), (b, _)| (a.customer, &a.id).cmp(&(b.customer, &b.id)));
     HoldColumns {
         customers: all.iter().map(|(hold, _)| hold.customer.uuid()).collect(),
@@ -319,6 +320,6 @@ fn hold_columns(all: &[(Hold, String)]) -> HoldColumns {
         granted_at: all.iter().map(|(hold, _)| hold.granted_at).collect(),
         expires_at: all.iter().map(|(hold, _)| hold.expires_at).collect(),
         counts_until: all.iter().map(|(hold, _)| hold.counts_until).collect(),
-        fingerprints: all.iter().map(|(_, fingerprint)| fingerprint.clone()).collect(),
+        fingerprints: all.iter().map(|(_, fingerprint)| fingerprint.hex(&mut [0; 32]).to_owned()).collect(),
     }
 }
