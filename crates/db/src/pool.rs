@@ -68,6 +68,8 @@ impl Db {
         let wait_max = options.deadline.min(Duration::from_secs(1));
         let pool = Pool::builder(manager)
             .max_size(options.connections_max)
+            // The one that was used last: what its backend has in memory is the warmest.
+            .queue_mode(deadpool::managed::QueueMode::Lifo)
             .wait_timeout(Some(wait_max))
             .create_timeout(Some(wait_max))
             .runtime(deadpool::Runtime::Tokio1)
