@@ -48,9 +48,9 @@ for key = 2, #KEYS do
     end
 
     local revision = read_revision(projection)
-    local published = call('GET', floor)
-    if not published or tonumber(published) < revision then
-        call('SET', floor, format('%.0f', revision), 'PX', floor_life)
+    local published = call('SET', floor, format('%.0f', revision), 'PX', floor_life, 'GET')
+    if published and tonumber(published) > revision then
+        call('SET', floor, published, 'PX', floor_life)
     end
 
     if held and ended > 0 then

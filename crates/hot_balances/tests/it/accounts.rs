@@ -137,10 +137,14 @@ async fn many_accounts_are_told_at_once_each_of_its_own_change(mut given: Given)
 
 async fn what_was_read_before_a_change_is_not_loaded_after_it(mut given: Given) {
     given.account = new_account();
-    given.publish(&balance(2, 10), &[]).await;
-    given.fill(&balance(1, 100), &[]).await;
-    assert_eq!(given.ask(&request("a", 50, 50, 0)).await, UNLOADED);
-    given.fill(&balance(2, 10), &[]).await;
+    // The later of two changes is told first.
+    given.publish(&balance(3, 10), &[]).await;
+    given.publish(&balance(2, 60), &[]).await;
+    for (version, available) in [(1, 100), (2, 60)] {
+        given.fill(&balance(version, available), &[]).await;
+        assert_eq!(given.ask(&request("a", 50, 50, 0)).await, UNLOADED);
+    }
+    given.fill(&balance(3, 10), &[]).await;
     assert_eq!(given.hold("a", 50, 50).await, Err(10));
 }
 
