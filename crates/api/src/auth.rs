@@ -36,7 +36,7 @@ pub(crate) async fn authenticate(
 fn bearer(request: &HttpRequest) -> Option<&str> {
     let mut headers = request.headers().get_all(AUTHORIZATION);
     let (Some(header), None) = (headers.next(), headers.next()) else { return None };
-    let (scheme, credential) = str::from_utf8(header.as_bytes()).ok()?.split_once(' ')?;
+    let (scheme, credential) = header.to_str().ok()?.split_once(' ')?;
     let credential = credential.trim_start_matches(' ');
     (scheme.eq_ignore_ascii_case("bearer") && !credential.is_empty()).then_some(credential)
 }

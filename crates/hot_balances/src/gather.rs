@@ -1,5 +1,5 @@
-//! Holds that are asked for at the same time, or while calls are under way, share the next one, and what they have in
-//! common: the call, and of one account the reading, the check and the writing of its balance.
+//! Holds that are asked for at the same time, or while calls are under way, share the next one: what a call
+//! costs by itself is paid once.
 //!
 //! The holds of each runtime are gathered by themselves, so that no answer has to wake another thread of the web
 //! server; those of each epoch as well, and on a cluster those of each slot.

@@ -1,6 +1,6 @@
 //! Holds Credits, once per hold id.
 
-use std::slice;
+use std::collections::BTreeMap;
 
 use domain::exhaustion::Exhaustion;
 use domain::hold::{Fingerprint, Hold, counts_until};
@@ -13,7 +13,7 @@ use crate::known_hold::{KnownHold, name, write};
 use crate::packed::{Packed, Unpacked};
 use crate::projection::Projection;
 use crate::scripts::ScriptCall;
-use crate::{Away, Epoch, HotBalances, KEEP_ENDED, LIFE, micros, ms};
+use crate::{AccountKey, Away, Epoch, HotBalances, KEEP_ENDED, LIFE, micros, ms};
 
 /// What an authorization asks for.
 #[derive(Debug, Clone)]
@@ -111,6 +111,7 @@ impl HotBalances {
         asked: Vec<Asked>,
         mut reply: impl Iterator<Item = Value>,
     ) -> Result<(), Away> {
+        let mut forged: BTreeMap<AccountKey, Forged> = BTreeMap::new();
         for asked in asked {
             let (Some(Value::BulkString(written)), Some(answer)) = (reply.next(), reply.next()) else {
                 break;
@@ -120,17 +121,32 @@ impl HotBalances {
             match read_answer(&answer, projection, written.is_empty(), &asked) {
                 Some(answer) => asked.answer(Ok(answer)),
                 None => {
-                    let given = match answer {
-                        Value::Int(_) => slice::from_ref(&asked.request.id),
-                        _ => &[],
-                    };
-                    let dropped = self.drop_forged(account, epoch, &written, given).await;
-                    asked.answer(dropped.map(|()| HoldAnswer::Miss { is_loaded: true }));
+                    let of_account = forged.entry(account).or_default();
+                    if matches!(answer, Value::Int(_)) {
+                        of_account.given.push(asked.request.id.clone());
+                    }
+                    of_account.projection = written;
+                    of_account.asked.push(asked);
                 }
+            }
+        }
+        // All of an account's at once: nobody who asks again is to be answered one that is about to be taken back.
+        for (account, Forged { projection, asked, given }) in forged {
+            let dropped = self.drop_forged(account, epoch, &projection, &given).await;
+            for asked in asked {
+                asked.answer(dropped.clone().map(|()| HoldAnswer::Miss { is_loaded: true }));
             }
         }
         Ok(())
     }
+}
+
+/// What was asked of an account whose projection Tollgate did not write, and the holds that were given on it.
+#[derive(Default)]
+struct Forged {
+    projection: Vec<u8>,
+    asked: Vec<Asked>,
+    given: Vec<ExternalId>,
 }
 
 /// Reads one answer of the script; `None` where it rests on a projection that Tollgate did not write.

@@ -73,7 +73,8 @@ pub(crate) enum Markers {
 }
 
 /// Which layout of keys the scripts of this version know. Servers of two versions have markers of their own: what one of
-/// them has begun is lost to the other, and PostgreSQL decides for as long as both run.
+/// them has begun is lost to the other, and PostgreSQL decides for as long as both run. What a killed server of an earlier
+/// version had granted and not recorded, no later one finds.
 const LAYOUT: u32 = 5;
 
 /// How many slots a cluster has.

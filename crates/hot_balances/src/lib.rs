@@ -6,10 +6,10 @@
 //!
 //! Every key carries the [`Epoch`] it belongs to, so what a late call of an earlier one writes is
 //! never looked at, and goes by its time to live. Keys of one account share the hash tag
-//! `{tenant:customer}`, so that a cluster keeps them in one slot:
+//! `{tenant:customer}`, both in base64, so that a cluster keeps them in one slot:
 //! - `{..}:balance:EPOCH`: hash of `projection` (signed, empty once it was dropped), `state` (the sum of the live
-//!   holds, and no later than the first instant at which one stops counting), and the *young* holds, `:ID`: a hold is
-//!   granted by one reading and one writing of this key;
+//!   holds, no later than the first instant at which one stops counting, and whether there may be others than young ones),
+//!   and the *young* holds, `:ID`: a hold is granted by one reading and one writing of this key;
 //! - `{..}:balance:EPOCH:holds`: hash of the other holds, kept past their end so that a repeated request finds them.
 //!   Young ones are put to them when there are some hundreds, or one of them stops counting, and when they end;
 //! - `{..}:balance:EPOCH:live`: sorted set of those that count, `credits|:ID` by the instant until which they do;

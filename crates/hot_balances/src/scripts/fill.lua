@@ -26,9 +26,11 @@ end
 
 local here = call('HMGET', balance, 'projection', 'state')
 settle(balance)
-local held_here, next_end_here = read_state(here[2])
+local held_here, next_end_here, young_here, others = read_state(here[2])
+others = math.max(others or 0, math.min(young_here or 0, 1))
 if held_here then
-    write_state(balance, held_here, next_end_here, 0, 1)
+    -- Whatever comes of this call, what was young is found among the others.
+    write_state(balance, held_here, next_end_here, 0, others)
 end
 if ARGV[4] == 'besides' and held_here ~= count_live() then
     -- Live holds were lost here (evicted, say): the next miss says that all of them have to come along.
@@ -68,6 +70,6 @@ if not here_revision or here_revision <= revision then
     -- Before the state, so that it is found first.
     call('HSET', balance, 'projection', ARGV[3])
 end
-write_state(balance, held, next_end, 0, call('EXISTS', holds))
+write_state(balance, held, next_end, 0, math.max(others, call('EXISTS', holds)))
 call('PEXPIRE', balance, ARGV[2])
 return 'done'
