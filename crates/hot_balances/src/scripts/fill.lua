@@ -27,8 +27,9 @@ end
 local here = call('HMGET', balance, 'projection', 'state')
 settle(balance)
 local held_here, next_end_here, young_here, others = read_state(here[2])
-others = math.max(others or 0, math.min(young_here or 0, 1))
-if held_here then
+others = others or 0
+if held_here and young_here > 0 then
+    others = 1
     -- Whatever comes of this call, what was young is found among the others.
     write_state(balance, held_here, next_end_here, 0, others)
 end
