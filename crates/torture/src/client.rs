@@ -93,7 +93,10 @@ impl Client {
             "prompt": {"input": event.tokens.input, "cache_read": event.tokens.cache_read},
             "max_output_tokens": event.tokens.output,
         });
-        let (request, path) = (Request::Authorize { hold }, "/v1/authorizations".to_owned());
+        // Of a model without a rate nothing is held.
+        let estimate = event.model.cost(event.tokens).unwrap_or(0);
+        let request = Request::Authorize { hold, estimate };
+        let path = "/v1/authorizations".to_owned();
         let sendable = self.sendable(request, event.account, hold.to_string(), path);
         Sendable { has_header: false, body: Some(body.to_string()), ..sendable }
     }

@@ -112,16 +112,28 @@ impl Operation {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
     Usage(Vec<SentEvent>),
-    Authorize { hold: Name },
-    Release { hold: Name },
-    Subscribe { plan: &'static str },
-    Upgrade { plan: &'static str },
+    /// `estimate` is what the whole request would cost, in Credits: no more is held.
+    Authorize {
+        hold: Name,
+        estimate: i64,
+    },
+    Release {
+        hold: Name,
+    },
+    Subscribe {
+        plan: &'static str,
+    },
+    Upgrade {
+        plan: &'static str,
+    },
     CancelAtOnce,
     CancelAtEnd,
     WithdrawCancel,
     Balance,
     List(List),
-    CreateCustomer { tenant: usize },
+    CreateCustomer {
+        tenant: usize,
+    },
 }
 
 /// A list that is paged to its end.

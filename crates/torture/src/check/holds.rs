@@ -21,10 +21,12 @@ const OBSERVER: u32 = 0;
 #[derive(Debug, Clone)]
 struct Life {
     account: AccountIndex,
-    /// `None` where no answer came.
+    /// `None` where no grant was answered, but a try without an answer may have been granted.
     credits: Option<i64>,
+    /// No more than these, then.
+    estimate: i64,
     sent: Micros,
-    /// When its grant was first answered.
+    /// When its grant, or the last answer, came.
     answered: Micros,
     /// When somebody began to end it.
     ending: Micros,
@@ -57,17 +59,24 @@ pub(crate) fn check(
 fn lives(evidence: &Evidence<'_>, findings: &mut Findings) -> HashMap<Name, Life> {
     let mut lives: HashMap<Name, Life> = HashMap::new();
     for operation in evidence.operations {
-        let (Request::Authorize { hold }, Some(account)) = (&operation.request, operation.account) else {
+        let (Request::Authorize { hold, estimate }, Some(account)) = (&operation.request, operation.account)
+        else {
             continue;
         };
         let credits = match &operation.answer {
             Some(Answer::Held { credits, .. }) => Some(*credits),
             None => None,
+            // A try that was given up may be granted after a later one was refused: Credits were bought since.
+            Some(_) if operation.was_unknown() => None,
             Some(_) => continue,
         };
         let (sent, answered) = (operation.started(), operation.ended());
-        let new = Life { account, credits, sent, answered, ending: Micros::MAX, ended: Micros::MAX };
-        lives.entry(*hold).or_insert(new);
+        let (ending, ended) = (Micros::MAX, Micros::MAX);
+        let new = Life { account, credits, estimate: *estimate, sent, answered, ending, ended };
+        let life = lives.entry(*hold).or_insert_with(|| new.clone());
+        if life.credits.is_none() && credits.is_some() {
+            *life = Life { sent: life.sent, ..new };
+        }
     }
     for operation in evidence.operations {
         let (started, ended) = (operation.started(), operation.ended());
@@ -219,10 +228,9 @@ fn check_at_rest(
         let (start, end) = (operation.started(), operation.ended());
         let sure = holds.iter().filter(|life| life.surely_counts(start, end, cancels));
         let least: i64 = sure.filter_map(|life| life.credits).sum();
-        let possible: Vec<&&Life> = holds.iter().filter(|life| life.may_count(start, end)).collect();
-        let is_known = possible.iter().all(|life| life.credits.is_some());
-        let most: i64 = possible.iter().filter_map(|life| life.credits).sum();
-        findings.expect(HELD, held >= least && (held <= most || !is_known), || {
+        let possible = holds.iter().filter(|life| life.may_count(start, end));
+        let most: i64 = possible.map(|life| life.credits.unwrap_or(life.estimate)).sum();
+        findings.expect(HELD, (least..=most).contains(&held), || {
             format!("account {account}: {held} are held, where clients know of {least} to {most}")
         });
     }

@@ -277,7 +277,8 @@ fn an_authorization_beyond_what_was_left_is_found() {
     // Each fits alone, and the first still runs.
     lie(OVER_GRANTED, |story| {
         let other = Answer::Held { credits: 1_999_900, version: 2, digest: 1 };
-        let held_for_long = operation(2, "c1-8", Request::Authorize { hold: name(8) }, other);
+        let held_for_long =
+            operation(2, "c1-8", Request::Authorize { hold: name(8), estimate: 1_999_900 }, other);
         story.operations.insert(2, held_for_long);
     });
 }
@@ -298,5 +299,35 @@ fn an_authorization_that_is_forgotten_is_found() {
     lie(HELD, |story| {
         story.operations.remove(3);
         story.operations[3].client = 0;
+    });
+}
+
+#[test]
+fn what_is_held_by_a_try_that_was_given_up_may_be_its_estimate_and_no_more() {
+    // The client heard nothing of its first try, and 402 of the next; the first was granted after that.
+    let with_held = |held: i64| {
+        let mut story = Story::true_one();
+        let refused = Answer::Refused { status: 402, code: "insufficient_quota".to_owned() };
+        let mut authorize = operation(9, "c1-8", Request::Authorize { hold: name(8), estimate: 70 }, refused);
+        authorize.tries.insert(0, Try { invoked: 8_900_000, ended: 8_950_000, ..unknown() });
+        let available = 1_999_850 - held;
+        let read = Answer::Balance { version: 3, settled: 1_999_850, held, available };
+        let mut observed = operation(10, "", Request::Balance, read);
+        observed.client = 0;
+        story.operations.extend([authorize, observed]);
+        story.findings()
+    };
+    for held in [0, 70] {
+        assert_eq!(found(&with_held(held)), []);
+    }
+    assert_eq!(with_held(71).violations_of(HELD), 1);
+    // Of one whose tries were all answered nothing is held.
+    lie(HELD, |story| {
+        let refused = Answer::Refused { status: 402, code: "insufficient_quota".to_owned() };
+        let authorize = operation(9, "c1-8", Request::Authorize { hold: name(8), estimate: 70 }, refused);
+        let read = Answer::Balance { version: 3, settled: 1_999_850, held: 1, available: 1_999_849 };
+        let mut observed = operation(10, "", Request::Balance, read);
+        observed.client = 0;
+        story.operations.extend([authorize, observed]);
     });
 }

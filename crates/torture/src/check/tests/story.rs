@@ -117,7 +117,7 @@ impl Story {
             operation(
                 3,
                 "c1-4",
-                Request::Authorize { hold: name(4) },
+                Request::Authorize { hold: name(4), estimate: 60 },
                 Answer::Held { credits: 60, version: 2, digest: 9 },
             ),
             operation(4, "c1-6", usage(vec![event(5, 50, Some(name(4)))]), accepted(second)),
