@@ -314,6 +314,7 @@ diesel::table! {
         run_at -> Timestamptz,
         state -> Text,
         attempts -> Integer,
+        failures -> Integer,
         leased_until -> Nullable<Timestamptz>,
         last_error -> Nullable<Text>,
         created_at -> Timestamptz,

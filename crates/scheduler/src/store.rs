@@ -28,6 +28,9 @@ pub(crate) struct Claimed {
     /// This one included. Also what tells our claim from a later one.
     #[diesel(sql_type = Integer)]
     pub(crate) attempts: i32,
+    /// How many of those before failed; the others were interrupted.
+    #[diesel(sql_type = Integer)]
+    pub(crate) failures: i32,
 }
 
 pub(crate) async fn insert(tx: &mut Connection, id: Uuid, job: NewJob, now: DateTime<Utc>) -> Result<bool> {
@@ -62,7 +65,7 @@ pub(crate) async fn claim_due_all_tenants(
              order by run_at limit $2 for update skip locked) \
          update jobs set attempts = attempts + 1, leased_until = now() + $3 \
          from due where jobs.job_id = due.job_id \
-         returning jobs.job_id, kind, key, payload, attempts",
+         returning jobs.job_id, kind, key, payload, attempts, failures",
     )
     .bind::<Array<Text>, _>(kinds)
     .bind::<BigInt, _>(jobs_max)
@@ -105,16 +108,18 @@ pub(crate) async fn requeue_all_tenants(
     tx: &mut Connection,
     job: &Claimed,
     after: Duration,
+    failures: i32,
     error: &str,
 ) -> Result<bool> {
     let changed = db::sql_query(
-        "update jobs set leased_until = null, last_error = $3, run_at = now() + $4 \
+        "update jobs set leased_until = null, last_error = $3, run_at = now() + $4, failures = $5 \
          where job_id = $1 and attempts = $2 and state = 'queued'",
     )
     .bind::<SqlUuid, _>(job.job_id)
     .bind::<Integer, _>(job.attempts)
     .bind::<Text, _>(error)
     .bind::<Interval, _>(interval(after)?)
+    .bind::<Integer, _>(failures)
     .execute(tx)
     .await?;
     Ok(changed == 1)

@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::claim::{claim, renew};
 use crate::prune::prune;
-use crate::settle::{Outcome, outcome, settle};
+use crate::settle::{Ended, Outcome, outcome, settle};
 use crate::store::Claimed;
 
 /// Does a job, given its payload. May run more than once for one job, even at once.
@@ -38,8 +38,11 @@ pub struct Options {
     pub poll_every: Duration,
     /// How long a job stays a dead worker's. A live one renews it in time.
     pub lease: Duration,
-    /// Attempts before a job is parked.
-    pub attempts_max: i32,
+    /// Attempts that failed before a job is parked.
+    pub failures_max: i32,
+    /// The same of those that were interrupted, as the worker died or a store was away: an outage parks nothing that
+    /// a working day does not see, and a job that kills its worker every time is not tried for ever.
+    pub interruptions_max: i32,
 }
 
 impl Default for Options {
@@ -48,7 +51,8 @@ impl Default for Options {
             jobs_max: 4,
             poll_every: Duration::from_millis(500),
             lease: Duration::from_secs(60),
-            attempts_max: 8,
+            failures_max: 8,
+            interruptions_max: 32,
         }
     }
 }
@@ -125,23 +129,23 @@ fn is_stopped(stop: &watch::Receiver<bool>) -> bool {
 
 /// Runs a claimed job and writes what became of it.
 async fn attempt(db: Db, options: Options, handler: Handler, job: Claimed) {
-    let result = if job.attempts > options.attempts_max {
+    let ended = if job.attempts - job.failures > options.interruptions_max {
         // The last attempt ended without a word: a job that kills its worker must not go on so.
-        Err("the worker died, or lost the database, in the last attempt".to_owned())
+        Ended::Interrupted("the worker died, or lost the database, in the last attempt".to_owned())
     } else {
         run_leased(&db, options.lease, handler, &job).await
     };
-    let outcome = outcome(job.attempts, options.attempts_max, result);
+    let outcome = outcome(&job, &options, ended);
     match &outcome {
         Outcome::Done => {}
-        Outcome::Again { after, error } => {
+        Outcome::Again { after, error, .. } => {
             tracing::warn!(
                 kind = job.kind,
                 key = job.key,
                 attempt = job.attempts,
                 ?after,
                 error,
-                "job failed"
+                "job did not end well"
             );
         }
         Outcome::Parked { error } => {
@@ -160,7 +164,7 @@ async fn attempt(db: Db, options: Options, handler: Handler, job: Claimed) {
 
 /// Runs the handler in a task of its own, so that a panic ends that and nothing else, and renews
 /// the job's lease as long as it takes.
-async fn run_leased(db: &Db, lease: Duration, handler: Handler, job: &Claimed) -> Result<(), String> {
+async fn run_leased(db: &Db, lease: Duration, handler: Handler, job: &Claimed) -> Ended {
     let payload = job.payload.clone();
     // The handler is called in the task too: what it does before its first await may panic as well.
     let mut work = tokio::spawn(async move { handler(payload).await });
@@ -170,8 +174,10 @@ async fn run_leased(db: &Db, lease: Duration, handler: Handler, job: &Claimed) -
         tokio::select! {
             ended = &mut work => {
                 return match ended {
-                    Ok(result) => result.map_err(|error| with_sources(&error)),
-                    Err(lost) => Err(panic_message(lost)),
+                    Ok(Ok(())) => Ended::Well,
+                    Ok(Err(error @ Error::Unavailable(_))) => Ended::Interrupted(with_sources(&error)),
+                    Ok(Err(error)) => Ended::Failed(with_sources(&error)),
+                    Err(lost) => Ended::Failed(panic_message(lost)),
                 };
             }
             _ = renewals.tick() => {

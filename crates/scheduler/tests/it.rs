@@ -20,8 +20,13 @@ use tokio::task::JoinHandle;
 const LONG_LEASE: Duration = Duration::from_secs(600);
 const SHORT_LEASE: Duration = Duration::from_millis(600);
 
-const OPTIONS: Options =
-    Options { jobs_max: 4, poll_every: Duration::from_millis(20), lease: LONG_LEASE, attempts_max: 2 };
+const OPTIONS: Options = Options {
+    jobs_max: 4,
+    poll_every: Duration::from_millis(20),
+    lease: LONG_LEASE,
+    failures_max: 2,
+    interruptions_max: 3,
+};
 
 fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()
@@ -321,8 +326,8 @@ async fn who_finishes_late_does_not_write_over_who_took_the_job_over() {
 
     quick.open();
     quick_worker.stop().await;
-    let parked = the_job(&stores, "work").await;
-    assert_eq!((parked.state.as_str(), parked.last_error.as_deref()), ("parked", Some("disk full")));
+    let failed = the_job(&stores, "work").await;
+    assert_eq!((failed.is_leased, failed.last_error.as_deref()), (false, Some("disk full")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -330,10 +335,40 @@ async fn a_job_that_kills_its_worker_every_time_is_parked_at_last() {
     let stores = Stores::fresh().await;
     let runs = Arc::new(AtomicU32::new(0));
     add(&stores.db(), "deadly", "1").await;
-    change(&stores, "update jobs set attempts = 2, leased_until = now() - interval '1 second'").await;
+    change(&stores, "update jobs set attempts = 3, leased_until = now() - interval '1 second'").await;
     let worker = start(Worker::new(stores.db(), OPTIONS).on("deadly", counting(&runs)));
     job_in(&stores, "deadly", "parked").await;
-    assert_eq!(runs.load(Ordering::Relaxed), 0, "not tried a third time");
+    assert_eq!(runs.load(Ordering::Relaxed), 0, "not tried a fourth time");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_interrupts_a_job_does_not_use_up_the_failures_it_may_have() {
+    let stores = Stores::fresh().await;
+    let runs = Arc::new(AtomicU32::new(0));
+    add(&stores.db(), "work", "1").await;
+    // A store is away, the work fails, a store is away again, and then all is well; two failures would park it.
+    let work = {
+        let runs = runs.clone();
+        handler(move |_| {
+            let run = runs.fetch_add(1, Ordering::Relaxed);
+            async move {
+                match run {
+                    0 | 2 => Err(Error::Unavailable("away".to_owned())),
+                    1 => Err(Error::broken("no")),
+                    _ => Ok(()),
+                }
+            }
+        })
+    };
+    let worker = start(Worker::new(stores.db(), OPTIONS).on("work", work));
+    for attempts in 1..=3 {
+        let waits = async || Some(the_job(&stores, "work").await).filter(|job| !job.is_leased);
+        until(async || waits().await.filter(|job| job.attempts == attempts)).await;
+        change(&stores, "update jobs set run_at = now()").await;
+    }
+    let done = job_in(&stores, "work", "done").await;
+    assert_eq!((done.attempts, runs.load(Ordering::Relaxed)), (4, 4));
     worker.stop().await;
 }
 

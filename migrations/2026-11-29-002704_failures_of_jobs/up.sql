@@ -1,0 +1,4 @@
+-- Which of a job's attempts failed: the others were interrupted, as their worker died or a store was away, and say nothing
+-- against it.
+
+alter table jobs add column failures integer not null default 0 check (failures between 0 and attempts);
