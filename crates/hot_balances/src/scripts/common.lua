@@ -42,7 +42,7 @@ end
 
 -- A hold in `live`.
 local function member(credits, id)
-    return format('%.0f|%s', credits, id)
+    return format('%d|%s', credits, id)
 end
 
 -- Puts the young holds to the others; the state has to say so.
@@ -55,7 +55,7 @@ local function settle(balance)
             local credits, counts_until = unpacked('<i7i7', hold)
             names[#names + 1] = id
             texts[#texts + 1], texts[#texts + 2] = id, hold
-            ends[#ends + 1], ends[#ends + 2] = format('%.0f', counts_until), member(credits, id)
+            ends[#ends + 1], ends[#ends + 2] = format('%d', counts_until), member(credits, id)
         end
     end
     if #names > 0 then
@@ -67,7 +67,7 @@ end
 
 -- Remembers a hold that does not count any more for a while past its expiry: its id is not free again before.
 local function keep(balance, id, expires_at, keep_for)
-    call('ZADD', balance .. ':kept', format('%.0f', expires_at + keep_for), id)
+    call('ZADD', balance .. ':kept', format('%d', expires_at + keep_for), id)
 end
 
 -- Forgets what was kept long enough: no more than some, so that nobody waits for long.

@@ -52,7 +52,7 @@ for base = 6, #ARGV, 2 do
         end
         if is_live(hold) then
             call('ZREM', kept, id)
-            call('ZADD', live, format('%.0f', counts_until), member(credits, id))
+            call('ZADD', live, format('%d', counts_until), member(credits, id))
         else
             keep(balance, id, expires_at, ARGV[5])
         end

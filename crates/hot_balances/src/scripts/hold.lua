@@ -12,12 +12,21 @@ if call('GET', KEYS[1]) ~= ARGV[1] then
     return {}
 end
 local prompts, reply = ARGV[4], {}
+-- What was read last, kept up to date: requests of one account that come together read it once.
+local balance, projection, held, next_end, young, others, revision, available, valid_until, cycle_ends_at
 for index = 1, #KEYS - 1 do
-    local balance, id, hold = KEYS[index + 1], ARGV[index * 2 + 3], ARGV[index * 2 + 4]
-    local here = call('HMGET', balance, 'projection', 'state', id)
-    local held, next_end, young, others = read_state(here[2])
-    local projection = held and here[1]
-    local revision, available, valid_until, cycle_ends_at = read_projection(projection)
+    local id, hold = ARGV[index * 2 + 3], ARGV[index * 2 + 4]
+    local known
+    if KEYS[index + 1] == balance then
+        known = held and call('HGET', balance, id)
+    else
+        balance = KEYS[index + 1]
+        local here = call('HMGET', balance, 'projection', 'state', id)
+        held, next_end, young, others = read_state(here[2])
+        projection = held and here[1]
+        revision, available, valid_until, cycle_ends_at = read_projection(projection)
+        known = here[3]
+    end
     local full, expires_at, now = unpacked('<i7i7i7', hold)
     local answer
     if not projection then
@@ -28,7 +37,7 @@ for index = 1, #KEYS - 1 do
         local is_changed = false
         if now >= next_end then
             settle(balance)
-            local live, until_now = balance .. ':live', format('%.0f', now)
+            local live, until_now = balance .. ':live', format('%d', now)
             for _, ended in ipairs(call('ZRANGEBYSCORE', live, '-inf', until_now)) do
                 local credits, ended_id = string.match(ended, '^(%d+)|(.*)')
                 held = held - tonumber(credits)
@@ -43,7 +52,7 @@ for index = 1, #KEYS - 1 do
             next_end = tonumber(call('ZRANGE', live, 0, 0, 'WITHSCORES')[2]) or never
             young, others, is_changed = 0, 1, true
         end
-        local known = here[3] or others > 0 and call('HGET', balance .. ':holds', id)
+        known = known or others > 0 and call('HGET', balance .. ':holds', id)
         local unheld = math.max(0, available - held)
         if known then
             answer = 'known' .. known

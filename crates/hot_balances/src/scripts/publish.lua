@@ -49,7 +49,7 @@ for key = 2, #KEYS do
 
     local revision = read_revision(projection)
     -- The last one comes along in the same command; seldom is it the later of the two.
-    local published = call('SET', floor, format('%.0f', revision), 'PX', floor_life, 'GET')
+    local published = call('SET', floor, format('%d', revision), 'PX', floor_life, 'GET')
     if published and tonumber(published) > revision then
         call('SET', floor, published, 'PX', floor_life)
     end

@@ -50,7 +50,7 @@ if counts then
         -- It has run out for somebody whose clock is a little ahead.
         return {projection, 'ended', known}
     end
-    call('ZADD', live, format('%.0f', counts_until), member(credits, id))
+    call('ZADD', live, format('%d', counts_until), member(credits, id))
 elseif call('ZSCORE', balance .. ':kept', id) then
     keep(balance, id, renewed_until, ARGV[5])
 end
