@@ -164,7 +164,8 @@ impl Ours<'_> {
                     };
                     accounts.get_mut(*customer)?.charge(&cost, now)?;
                 }
-                ledger::write(tx, tenant, &accounts, now).await
+                ledger::write(tx, tenant, &accounts, now).await?;
+                Ok(())
             })
             .await
     }

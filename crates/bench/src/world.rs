@@ -126,7 +126,8 @@ impl World {
                     let cause = Cause { kind: CauseKind::Purchase, id: Uuid::now_v7() };
                     accounts.get_mut(*customer)?.issue(grant, cause, now)?;
                 }
-                ledger::write(tx, tenant, &accounts, now).await
+                ledger::write(tx, tenant, &accounts, now).await?;
+                Ok(())
             });
             adding.await.context("cannot make customers")?;
         }

@@ -8,7 +8,8 @@
 //!
 //! | beat | round trips to PostgreSQL, whatever the number of accounts |
 //! |---|---|
-//! | [`lock`], [`lock_for_usage`], [`lock_for_void`] | 2 |
+//! | [`lock`], [`lock_for_void`] | 2 |
+//! | [`lock_for_usage`] | 1 where all accounts are as this server left them (`remembered`), else 2 |
 //! | [`write`] | 1; where who is suspended or what is accrued changes too, more |
 //! | [`Ledger::publish`] | 0 (Redis: 1 for some dozens of accounts) |
 //! | [`Ledger::hold`], [`Ledger::renew`] | 0 on a hit; on a miss 3 to 8, most often shared by all that are missed at the time |
@@ -41,6 +42,7 @@ mod recorded_holds;
 mod recovered;
 mod refill;
 mod release;
+mod remembered;
 mod renew;
 mod retell;
 mod store;
@@ -68,6 +70,7 @@ pub use refill::Refill;
 pub use release::{
     Changing, FoundHold, FoundHolds, LOOKS_MAX, Looked, end_holds, find_holds, still_changing,
 };
+pub use remembered::Writer;
 pub use sweep::Swept;
 pub use write::write;
 
@@ -81,6 +84,7 @@ pub struct Ledger {
     loads: Arc<load::Loads>,
     retelling: Arc<retell::Retelling>,
     recovered: Arc<recovered::Recovered>,
+    remembered: Arc<remembered::Remembered>,
 }
 
 impl Ledger {
@@ -93,6 +97,7 @@ impl Ledger {
             loads: Arc::default(),
             retelling: Arc::default(),
             recovered: Arc::default(),
+            remembered: Arc::default(),
         }
     }
 

@@ -2,36 +2,55 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DurationRound, TimeDelta};
 use db::{Connection, Locked, Result};
-use domain::account::Account;
+use domain::account::{Account, AccountHead};
+use domain::grant::Grant;
 use domain::id::{CustomerId, GrantId, TenantId};
 use domain::{Refusal, Timestamp};
+use futures_util::try_join;
 
-use crate::store;
+use crate::{Ledger, store};
 
 /// Locked accounts, each with its grants, in id order.
 #[derive(Debug, Clone, Default)]
-pub struct Accounts(BTreeMap<CustomerId, Account>);
+pub struct Accounts {
+    accounts: BTreeMap<CustomerId, Account>,
+    /// Of the grants that are used up they have those that ended after this; none where none was looked for.
+    ended_after: Option<Timestamp>,
+}
 
 impl Accounts {
+    fn read(heads: Vec<AccountHead>, mut grants: BTreeMap<CustomerId, Vec<Grant>>) -> Accounts {
+        let with_grants = heads.into_iter().map(|head| {
+            let open = grants.remove(&head.customer).unwrap_or_default();
+            (head.customer, Account::new(head, open))
+        });
+        Accounts { accounts: with_grants.collect(), ended_after: None }
+    }
+
     /// The account of a customer that was locked; `not-found` where there is none.
     pub fn get_mut(&mut self, customer: CustomerId) -> Result<&mut Account> {
-        Ok(self.0.get_mut(&customer).ok_or(Refusal::NotFound { what: "customer" })?)
+        Ok(self.accounts.get_mut(&customer).ok_or(Refusal::NotFound { what: "customer" })?)
     }
 
     pub fn contains(&self, customer: CustomerId) -> bool {
-        self.0.contains_key(&customer)
+        self.accounts.contains_key(&customer)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Account> {
-        self.0.values()
+        self.accounts.values()
+    }
+
+    pub(crate) fn ended_after(&self) -> Option<Timestamp> {
+        self.ended_after
     }
 }
 
 /// Locks the accounts of these customers until the transaction ends, always in id order, so that
 /// no two callers wait for each other. Customers without an account are left out.
 pub async fn lock(tx: &mut Connection, tenant: TenantId, customers: &[CustomerId]) -> Result<Accounts> {
-    lock_with(tx, tenant, customers, Locked::Wait, None, &[]).await
+    lock_unless(tx, tenant, customers, Locked::Wait).await
 }
 
 /// The same, or without those that are locked.
@@ -41,18 +60,34 @@ pub(crate) async fn lock_unless(
     customers: &[CustomerId],
     locked: Locked,
 ) -> Result<Accounts> {
-    lock_with(tx, tenant, customers, locked, None, &[]).await
+    let customers = distinct(customers);
+    let heads = store::lock_accounts(tx, tenant, &customers, locked).await?;
+    Ok(Accounts::read(heads, store::open_grants(tx, tenant, &customers, None, &[]).await?))
 }
 
 /// The same, with all grants that usage may be charged to whose charge instant is not before `oldest`:
-/// those of a cycle that has ended since are among them, whatever is left of them.
+/// those of a cycle that has ended since are among them, whatever is left of them. What is remembered is not
+/// read again.
 pub async fn lock_for_usage(
     tx: &mut Connection,
+    ledger: &Ledger,
     tenant: TenantId,
     customers: &[CustomerId],
     oldest: Timestamp,
 ) -> Result<Accounts> {
-    lock_with(tx, tenant, customers, Locked::Wait, Some(oldest), &[]).await
+    // By the hour, so that what was read for one batch is enough for the next one.
+    let ended_after = oldest.duration_trunc(TimeDelta::hours(1)).unwrap_or(oldest);
+    let marks = store::lock_marks(tx, tenant, &distinct(customers)).await?;
+    let (mut accounts, others) = ledger.remembered.find(tenant, &marks, ended_after);
+    if !others.is_empty() {
+        let tx: &Connection = tx;
+        let (heads, grants) = try_join!(
+            store::locked_accounts(tx, tenant, &others),
+            store::open_grants(tx, tenant, &others, Some(ended_after), &[]),
+        )?;
+        accounts.extend(Accounts::read(heads, grants).accounts);
+    }
+    Ok(Accounts { accounts, ended_after: Some(ended_after) })
 }
 
 /// The same for one customer, with the grants that had paid for what is voided, whatever became of them.
@@ -63,25 +98,11 @@ pub async fn lock_for_void(
     paid: &[GrantId],
     now: Timestamp,
 ) -> Result<Accounts> {
-    lock_with(tx, tenant, &[customer], Locked::Wait, Some(now), paid).await
+    let heads = store::lock_accounts(tx, tenant, &[customer], Locked::Wait).await?;
+    Ok(Accounts::read(heads, store::open_grants(tx, tenant, &[customer], Some(now), paid).await?))
 }
 
-async fn lock_with(
-    tx: &mut Connection,
-    tenant: TenantId,
-    customers: &[CustomerId],
-    locked: Locked,
-    ended_after: Option<Timestamp>,
-    named: &[GrantId],
-) -> Result<Accounts> {
+fn distinct(customers: &[CustomerId]) -> Vec<CustomerId> {
     let distinct: BTreeSet<CustomerId> = customers.iter().copied().collect();
-    let customers: Vec<CustomerId> = distinct.into_iter().collect();
-    let heads = store::lock_accounts(tx, tenant, &customers, locked).await?;
-    let mut grants = store::open_grants(tx, tenant, &customers, ended_after, named).await?;
-    let mut accounts = BTreeMap::new();
-    for head in heads {
-        let open = grants.remove(&head.customer).unwrap_or_default();
-        accounts.insert(head.customer, Account::new(head, open));
-    }
-    Ok(Accounts(accounts))
+    distinct.into_iter().collect()
 }

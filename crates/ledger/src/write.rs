@@ -6,15 +6,20 @@ use domain::account::Account;
 use domain::id::TenantId;
 use futures_util::try_join;
 
-use crate::{Accounts, store};
+use crate::{Accounts, Writer, store};
 
 /// Stores what was posted to the accounts since they were locked: transfers, new and changed
 /// grants, balances, who is suspended. `now` is when the new grants count as made. Takes the connection as one that is
-/// shared: what else has to be written can be sent at the same time.
-pub async fn write(tx: &Connection, tenant: TenantId, accounts: &Accounts, now: Timestamp) -> Result<()> {
+/// shared: what else has to be written can be sent at the same time. Answers who has written the accounts, if any.
+pub async fn write(
+    tx: &Connection,
+    tenant: TenantId,
+    accounts: &Accounts,
+    now: Timestamp,
+) -> Result<Option<Writer>> {
     let all: Vec<&Account> = accounts.iter().filter(|account| account.is_changed()).collect();
     // One round trip: none of them needs what another one answers.
-    try_join!(
+    let ((), (), (), writer) = try_join!(
         store::insert_transfers(tx, tenant, &all),
         store::insert_grants(tx, tenant, &all, now),
         store::update_grants(tx, tenant, &all),
@@ -24,5 +29,6 @@ pub async fn write(tx: &Connection, tenant: TenantId, accounts: &Accounts, now: 
     let other: Vec<&Account> = all.into_iter().filter(|account| account.has_other_standing()).collect();
     store::update_standing(tx, tenant, &other, now).await?;
     let other: Vec<&Account> = accounts.iter().filter(|account| account.has_other_overflow()).collect();
-    store::update_overflows(tx, tenant, &other).await
+    store::update_overflows(tx, tenant, &other).await?;
+    Ok(writer)
 }

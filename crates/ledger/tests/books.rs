@@ -33,6 +33,8 @@ struct Given {
     db: Db,
     scope: TenantScope,
     customer: CustomerId,
+    /// A server's.
+    ledger: Ledger,
 }
 
 /// What is done to the account.
@@ -57,20 +59,25 @@ async fn given(stores: Stores) -> Given {
     db.transaction(tenant, async |tx| ledger::open(tx, tenant, customer, at(0)).await).await.unwrap();
     let scope =
         TenantScope { tenant, mode: TenantMode::Test, zone: Zone::UTC, now: at(0), policies: Arc::default() };
-    Given { stores, db, scope, customer }
+    let ledger = ledger_on(&stores);
+    Given { stores, db, scope, customer, ledger }
+}
+
+fn ledger_on(stores: &Stores) -> Ledger {
+    let hot = HotBalances::new(&stores.redis_url, b"the tests' own secret, 32 bytes..").unwrap();
+    Ledger::new(stores.db(), hot)
 }
 
 impl Given {
-    fn ledger(&self) -> Ledger {
-        let hot = HotBalances::new(&self.stores.redis_url, b"the tests' own secret, 32 bytes..").unwrap();
-        Ledger::new(self.db.clone(), hot)
+    /// One transaction a step, as of `second`, by this server.
+    async fn step(&self, second: i64, step: Step) {
+        self.step_of(&self.ledger, second, step).await;
     }
 
-    /// One transaction a step, as of `second`.
-    async fn step(&self, second: i64, step: Step) {
+    async fn step_of(&self, server: &Ledger, second: i64, step: Step) {
         let (tenant, now, customer) = (self.scope.tenant, at(second), self.customer);
         let step = async |tx: &mut db::Connection| {
-            let mut accounts = ledger::lock_for_usage(tx, tenant, &[customer], at(0)).await?;
+            let mut accounts = ledger::lock_for_usage(tx, server, tenant, &[customer], at(0)).await?;
             let account = accounts.get_mut(customer)?;
             let id = Uuid::now_v7();
             match step {
@@ -100,9 +107,20 @@ impl Given {
                 Step::Expire => drop(account.expire(now)?),
                 Step::Cancel => drop(account.revoke_the_plans(Cause { kind: CauseKind::Cancel, id }, now)?),
             }
-            ledger::write(tx, tenant, &accounts, now).await
+            let writer = ledger::write(tx, tenant, &accounts, now).await?;
+            Ok((accounts, writer))
         };
-        self.db.transaction(tenant, step).await.unwrap();
+        let (accounts, writer) = self.db.transaction(tenant, step).await.unwrap();
+        server.remember(tenant, &accounts, writer);
+    }
+
+    /// The account as a server locks it for usage.
+    async fn locked_by(&self, server: &Ledger) -> String {
+        let (tenant, customer) = (self.scope.tenant, self.customer);
+        let locked = async |tx: &mut db::Connection| {
+            ledger::lock_for_usage(tx, server, tenant, &[customer], at(0)).await
+        };
+        format!("{:#?}", self.db.transaction(tenant, locked).await.unwrap())
     }
 }
 
@@ -144,10 +162,69 @@ async fn each_transfer_has_the_link_that_the_databases_own_function_makes_of_it(
         .map(|version| Checked { version, is_the_functions: true, is_the_accounts: version == 11 })
         .collect();
     assert_eq!(transfers, expected);
-    let history = given.ledger().transfers(&given.scope, given.customer, None, 0, 100).await.unwrap();
+    let history = given.ledger.transfers(&given.scope, given.customer, None, 0, 100).await.unwrap();
     let reversals: Vec<_> = history.iter().map(|transfer| transfer.reverses).collect();
     let (no, expiry) = (None, Some(3));
     assert_eq!(reversals, [no, no, no, no, expiry, no, expiry, no, no, no, no]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_remembers_of_an_account_is_what_another_one_reads_of_it() {
+    let given = given(Stores::fresh().await).await;
+    let other = ledger_on(&given.stores);
+    // Used up, expired, canceled, with late usage of an ended cycle; the last by the other server.
+    given.step(0, Step::Grant(100, 3_600)).await;
+    let steps = [
+        (10, Step::Charge(30, 10)),
+        (20, Step::Charge(70, 20)),
+        (30, Step::Grant(100, 3_600)),
+        (3_600, Step::Expire),
+        (3_600, Step::Grant(100, 7_200)),
+        (3_700, Step::Charge(20, 3_599)),
+        (3_800, Step::Cancel),
+    ];
+    for (second, step) in steps {
+        given.step(second, step).await;
+        assert_eq!(given.locked_by(&given.ledger).await, given.locked_by(&ledger_on(&given.stores)).await);
+    }
+    given.step_of(&other, 3_900, Step::Grant(50, 7_200)).await;
+    let read = given.locked_by(&ledger_on(&given.stores)).await;
+    assert_eq!([given.locked_by(&given.ledger).await, given.locked_by(&other).await], [read.clone(), read]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_nobody_has_written_since_is_not_read_again() {
+    let given = given(Stores::fresh().await).await;
+    given.step(0, Step::Grant(100, 3_600)).await;
+    given.step(10, Step::Charge(30, 10)).await;
+    let before = given.locked_by(&given.ledger).await;
+    // By nobody who keeps to the rules: the account's row says nothing of it.
+    let mut superuser = given.stores.superuser().await;
+    superuser.batch_execute("update grants set priority = 999").await.unwrap();
+    assert_eq!(given.locked_by(&given.ledger).await, before);
+    assert!(given.locked_by(&ledger_on(&given.stores)).await.contains("priority: 999"));
+
+    // Whatever of the row is written, by whomever.
+    superuser.batch_execute("update credit_accounts set parked_reason = parked_reason").await.unwrap();
+    assert!(given.locked_by(&given.ledger).await.contains("priority: 999"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_transaction_would_have_left_that_was_rolled_back_is_not_remembered() {
+    let given = given(Stores::fresh().await).await;
+    given.step(0, Step::Grant(100, 3_600)).await;
+    let before = given.locked_by(&given.ledger).await;
+    let (tenant, customer) = (given.scope.tenant, given.customer);
+    let rolled_back = async |tx: &mut db::Connection| {
+        let mut accounts = ledger::lock_for_usage(tx, &given.ledger, tenant, &[customer], at(0)).await?;
+        let cause = Cause { kind: CauseKind::Cancel, id: Uuid::now_v7() };
+        accounts.get_mut(customer)?.revoke_the_plans(cause, at(5))?;
+        let writer = ledger::write(tx, tenant, &accounts, at(5)).await?;
+        given.ledger.remember(tenant, &accounts, writer);
+        Err::<(), _>(Error::broken("no"))
+    };
+    given.db.transaction(tenant, rolled_back).await.unwrap_err();
+    assert_eq!(given.locked_by(&given.ledger).await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,7 +232,7 @@ async fn a_parked_account_gets_no_hold_whoever_decides() {
     let lone = LoneServers::start("parked-holds").await;
     let given = given(lone.stores()).await;
     given.step(0, Step::Grant(100, 600)).await;
-    let ledger = given.ledger();
+    let ledger = &given.ledger;
     let request = |id: &str| HoldRequest {
         id: id.parse().unwrap(),
         full: credits(10),

@@ -141,12 +141,12 @@ impl Given {
         let (tenant, now, customer) = (scope.tenant, scope.now, self.customer);
         let named: Vec<(CustomerId, ExternalId)> =
             hold.iter().map(|id| (customer, id.parse().unwrap())).collect();
-        let accounts = self
+        let (accounts, writer) = self
             .db
             .transaction(tenant, async |tx| {
                 let looked = ledger::find_holds(tx, &self.ledger, tenant, &named, now).await?;
                 let Looked::Found(found) = looked else { panic!("{looked:?}") };
-                let mut accounts = ledger::lock_for_usage(tx, tenant, &[customer], now).await?;
+                let mut accounts = ledger::lock_for_usage(tx, &self.ledger, tenant, &[customer], now).await?;
                 let cost = EventCost {
                     credits: credits(cost),
                     charge_instant: now,
@@ -157,16 +157,17 @@ impl Given {
                     event_time: now,
                 };
                 accounts.get_mut(customer)?.charge(&cost, now)?;
-                ledger::write(tx, tenant, &accounts, now).await?;
+                let writer = ledger::write(tx, tenant, &accounts, now).await?;
                 for found in found.values() {
                     let FoundHold::Own(known) = found else { panic!("{found:?}") };
                     let ended = [(known.hold.clone(), known.fingerprint)];
                     ledger::end_holds(tx, tenant, &ended, HoldEnd::Captured, now).await?;
                 }
-                Ok(accounts)
+                Ok((accounts, writer))
             })
             .await
             .unwrap();
+        self.ledger.remember(tenant, &accounts, writer);
         let captured = named.into_iter().map(|(_, id)| (id, HoldEnd::Captured)).collect();
         self.ledger
             .publish_ended(tenant, &accounts, &EndedHolds::from([(customer, captured)]), now)

@@ -115,8 +115,9 @@ impl Usage {
             Looked::TooEarly(_) => return Err(ledger::still_changing()),
         };
         let oldest = kept.iter().map(|event| event.event_time.min(event.received_at - hold::LIFE_MAX)).min();
+        let oldest = oldest.unwrap_or(scope.now);
         let mut accounts =
-            ledger::lock_for_usage(tx, tenant, &[customer], oldest.unwrap_or(scope.now)).await?;
+            ledger::lock_for_usage(tx, &self.parts.ledger, tenant, &[customer], oldest).await?;
         let before = Before::of(&accounts, scope.now);
         let keeps_rates = scope.policies.dearer_rates == DearerRates::NextCycle;
         let mut by_cycle = BTreeMap::new();

@@ -10,7 +10,7 @@
 //!
 //! | step | round trips to PostgreSQL, whatever the batch's size |
 //! |---|---|
-//! | lock the accounts in id order, load their grants | 2 |
+//! | lock the accounts in id order, load those that are not remembered with their grants | 1 or 2 |
 //! | see from when on usage is kept, where an event is older than any month that may be dropped | 0 or 2 |
 //! | find the holds that events name | 0 or 1 |
 //! | find when the cycles began, where dearer rates wait for the next | 0 or 1 |
@@ -68,6 +68,7 @@ mod record;
 mod report;
 mod rerate;
 mod store;
+mod turns;
 mod unrated;
 mod void;
 
@@ -99,6 +100,7 @@ struct Parts {
     db: Db,
     catalogs: Catalogs,
     ledger: Ledger,
+    turns: turns::Turns,
 }
 
 /// The usage service; cheap to clone.
@@ -111,7 +113,7 @@ pub struct Usage {
 impl Usage {
     /// Starts gathering; needs a running tokio runtime.
     pub fn start(db: Db, catalogs: Catalogs, ledger: Ledger) -> Usage {
-        let parts = Arc::new(Parts { db, catalogs, ledger });
+        let parts = Arc::new(Parts { db, catalogs, ledger, turns: turns::Turns::default() });
         Usage { parts: parts.clone(), gatherer: gather::Gatherer::start(parts) }
     }
 }

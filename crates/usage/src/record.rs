@@ -17,7 +17,7 @@ use domain::usage::{EventContent, Outcome, RawContent, TokenCounts, TokenKind, U
 use domain::usage_format::{Call, Quarantined, Reason, UsageFormat, normalise_text};
 use domain::{Credits, Refusal, TenantScope, Timestamp};
 use futures_util::try_join;
-use ledger::{Accounts, Changing, EndedHolds, FoundHold, Looked};
+use ledger::{Accounts, Changing, EndedHolds, FoundHold, Looked, Writer};
 use uuid::Uuid;
 
 use crate::alerts::Before;
@@ -177,6 +177,7 @@ pub(crate) struct Committed {
     now: Timestamp,
     results: Vec<EventResult>,
     accounts: Accounts,
+    writer: Option<Writer>,
     ended_holds: EndedHolds,
 }
 
@@ -193,14 +194,22 @@ pub(crate) async fn write_batch(parts: &Parts, requests: &[Request]) -> Result<C
     let scope = scope.ok_or_else(|| Error::broken("a batch of no requests"))?;
     let checked = check(parts, requests).await?;
     let latest = requests.iter().map(|request| request.scope.now).max().unwrap_or(scope.now);
+    let customers: BTreeSet<CustomerId> = checked.iter().flatten().map(|item| item.event.customer).collect();
     for _ in 0..ledger::LOOKS_MAX {
+        let turn = parts.turns.take(customers.clone()).await;
         let written = parts
             .db
             .transaction(scope.tenant, async |tx| record_in(tx, parts, scope, &checked, latest).await)
             .await?;
         match written {
-            Written::Committed(committed) => return Ok(committed),
-            Written::TooEarly(changing) => parts.ledger.until_changed(changing).await?,
+            Written::Committed(committed) => {
+                parts.ledger.remember(scope.tenant, &committed.accounts, committed.writer);
+                return Ok(committed);
+            }
+            Written::TooEarly(changing) => {
+                drop(turn);
+                parts.ledger.until_changed(changing).await?;
+            }
         }
     }
     Err(ledger::still_changing())
@@ -209,7 +218,7 @@ pub(crate) async fn write_batch(parts: &Parts, requests: &[Request]) -> Result<C
 /// Tells Redis of a batch, and hands out its results. Of two batches the later may be told first: what is older by its
 /// accounts' versions changes nothing there.
 pub(crate) async fn publish(parts: &Parts, batch: Committed) -> Result<Vec<EventResult>> {
-    let Committed { tenant, now, results, accounts, ended_holds } = batch;
+    let Committed { tenant, now, results, accounts, ended_holds, .. } = batch;
     parts.ledger.publish_ended(tenant, &accounts, &ended_holds, now).await?;
     Ok(results)
 }
@@ -332,7 +341,8 @@ async fn record_in(
         .collect();
     let customers: BTreeSet<CustomerId> = checked.iter().flatten().map(|item| item.event.customer).collect();
     let customers: Vec<CustomerId> = customers.into_iter().collect();
-    let mut accounts = ledger::lock_for_usage(tx, tenant, &customers, oldest_charge(checked, now)).await?;
+    let mut accounts =
+        ledger::lock_for_usage(tx, &parts.ledger, tenant, &customers, oldest_charge(checked, now)).await?;
     let before = Before::of(&accounts, now);
     let kept_from = kept_from(tx, checked).await?;
     // Under the accounts' locks: a hold ends in one way.
@@ -448,7 +458,7 @@ async fn record_in(
     // Before the accounts change: what refers to one looks at its row, which is locked already as it was read, and would
     // be locked once more as it is then.
     let hours = hours_of(&recorded)?;
-    try_join!(
+    let ((), (), writer) = try_join!(
         store::insert_events(tx, tenant, &recorded, now),
         store::add_to_hours(tx, tenant, &hours),
         ledger::write(tx, tenant, &accounts, now),
@@ -459,7 +469,7 @@ async fn record_in(
     ledger::end_holds(tx, tenant, &ends.captured, HoldEnd::Captured, now).await?;
     ledger::end_holds(tx, tenant, &ends.released, HoldEnd::Released, now).await?;
     let ended_holds = ends.by_customer();
-    Ok(Written::Committed(Committed { tenant, now, results, accounts, ended_holds }))
+    Ok(Written::Committed(Committed { tenant, now, results, accounts, writer, ended_holds }))
 }
 
 /// The identities that were not there yet. A large batch is taken for new as a whole first: without looking for each, an

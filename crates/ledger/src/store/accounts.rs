@@ -3,7 +3,7 @@
 use db::schema::credit_accounts;
 use db::{Connection, Error, Locked, Result};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bytea, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bytea, Nullable, Oid, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use domain::account::{Account, AccountHead, Books};
 use domain::chain::Link;
@@ -13,6 +13,7 @@ use domain::{Credits, Timestamp};
 use uuid::Uuid;
 
 use super::{by_name, uuids};
+use crate::Writer;
 
 /// The columns of an account, as they are read.
 macro_rules! account_columns {
@@ -75,7 +76,6 @@ struct AccountRow {
 impl AccountRow {
     fn head(self, tenant: TenantId) -> Result<AccountHead> {
         let row = self;
-        let link = row.chain.try_into().map_err(|_| Error::broken("a chain's link is not 32 bytes"))?;
         Ok(AccountHead {
             tenant,
             customer: CustomerId::from_uuid(row.customer_id),
@@ -91,7 +91,7 @@ impl AccountRow {
                 revoked: row.revoked,
                 overage: row.overage,
             },
-            chain: Link(link),
+            chain: link(row.chain)?,
             is_parked: row.parked_at.is_some(),
             overflow: Overflow {
                 exhaustion: row
@@ -148,19 +148,24 @@ pub(crate) async fn rewind_accounts(tx: &mut Connection, tenant: TenantId, insta
     Ok(())
 }
 
-/// The accounts of these customers, in the order of their ids, to be locked.
+/// Of the accounts of these customers. A join, because `= any` of many ids makes the planner read all accounts of the tenant
+/// in order instead, and look for each in the list.
 macro_rules! select_accounts {
-    ($lock:literal) => {
-        // A join, because `= any` of many ids makes the planner read all accounts of the tenant in order instead, and look
-        // for each in the list.
+    ($columns:expr, $end:expr) => {
         concat!(
             "select ",
-            account_columns!(),
+            $columns,
             " from unnest($2) as n(id)
-             join credit_accounts a on a.tenant_id = $1 and a.customer_id = n.id
-             order by a.customer_id for update of a ",
-            $lock
+             join credit_accounts a on a.tenant_id = $1 and a.customer_id = n.id ",
+            $end
         )
+    };
+}
+
+/// Locks them in the order of their ids.
+macro_rules! lock_accounts {
+    ($columns:expr, $locked:literal) => {
+        select_accounts!($columns, concat!("order by a.customer_id for update of a ", $locked))
     };
 }
 
@@ -172,14 +177,58 @@ pub(crate) async fn lock_accounts(
     locked: Locked,
 ) -> Result<Vec<AccountHead>> {
     let rows: Vec<AccountRow> = db::sql_query_of::<AccountColumns>(match locked {
-        Locked::Wait => select_accounts!(""),
-        Locked::Skip => select_accounts!("skip locked"),
+        Locked::Wait => lock_accounts!(account_columns!(), ""),
+        Locked::Skip => lock_accounts!(account_columns!(), "skip locked"),
     })
     .bind::<SqlUuid, _>(tenant.uuid())
     .bind::<Array<SqlUuid>, _>(uuids(customers))
     .load(tx)
     .await?;
     rows.into_iter().map(|row| row.head(tenant)).collect()
+}
+
+/// What tells an account's row from one that was written since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) customer: CustomerId,
+    pub(crate) writer: Writer,
+    pub(crate) chain: Link,
+}
+
+/// Locks them in the order of their ids, and reads no more of them than that.
+pub(crate) async fn lock_marks(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customers: &[CustomerId],
+) -> Result<Vec<Mark>> {
+    let rows: Vec<(Uuid, u32, Vec<u8>)> =
+        db::sql_query_of::<(SqlUuid, Oid, Bytea)>(lock_accounts!("a.customer_id, a.xmin, a.chain", ""))
+            .bind::<SqlUuid, _>(tenant.uuid())
+            .bind::<Array<SqlUuid>, _>(uuids(customers))
+            .load(tx)
+            .await?;
+    let marks = rows.into_iter().map(|(customer, xmin, chain)| {
+        Ok(Mark { customer: CustomerId::from_uuid(customer), writer: Writer(xmin), chain: link(chain)? })
+    });
+    marks.collect()
+}
+
+/// The rest of accounts that are locked.
+pub(crate) async fn locked_accounts(
+    mut tx: &Connection,
+    tenant: TenantId,
+    customers: &[CustomerId],
+) -> Result<Vec<AccountHead>> {
+    let rows: Vec<AccountRow> = db::sql_query_of::<AccountColumns>(select_accounts!(account_columns!(), ""))
+        .bind::<SqlUuid, _>(tenant.uuid())
+        .bind::<Array<SqlUuid>, _>(uuids(customers))
+        .load(&mut tx)
+        .await?;
+    rows.into_iter().map(|row| row.head(tenant)).collect()
+}
+
+fn link(chain: Vec<u8>) -> Result<Link> {
+    Ok(Link(chain.try_into().map_err(|_| Error::broken("a chain's link is not 32 bytes"))?))
 }
 
 pub(crate) async fn has_account(tx: &mut Connection, tenant: TenantId, customer: CustomerId) -> Result<bool> {
@@ -267,19 +316,20 @@ pub(crate) async fn version(tx: &mut Connection, tenant: TenantId, customer: Cus
         .await?)
 }
 
+/// Answers the transaction, as the rows have it from now on.
 pub(crate) async fn update_accounts(
     mut tx: &Connection,
     tenant: TenantId,
     accounts: &[&Account],
-) -> Result<()> {
+) -> Result<Option<Writer>> {
     if accounts.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let column = |of: fn(&Account) -> i64| -> Vec<i64> { accounts.iter().map(|a| of(a)).collect() };
     let customers: Vec<Uuid> = accounts.iter().map(|a| a.customer().uuid()).collect();
     let recorded: Vec<Timestamp> = accounts.iter().map(|a| a.last_recorded_at()).collect();
     let refills: Vec<Option<Timestamp>> = accounts.iter().map(|a| a.refills_at()).collect();
-    db::sql_query(
+    let written: Vec<(u32,)> = db::sql_query_of::<(Oid,)>(
         "update credit_accounts a
          set version = n.version, last_recorded_at = n.recorded, refills_at = n.refills, issued = n.issued,
              available = n.available, spent = n.spent, expired = n.expired, revoked = n.revoked,
@@ -288,7 +338,8 @@ pub(crate) async fn update_accounts(
                  unnest($5) as refills, unnest($6) as issued, unnest($7) as available, unnest($8) as spent,
                  unnest($9) as expired, unnest($10) as revoked, unnest($11) as overage, unnest($12) as chain,
                  unnest($13) as changes) n
-         where a.tenant_id = $1 and a.customer_id = n.customer_id",
+         where a.tenant_id = $1 and a.customer_id = n.customer_id
+         returning a.xmin",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
     .bind::<Array<SqlUuid>, _>(customers)
@@ -303,9 +354,9 @@ pub(crate) async fn update_accounts(
     .bind::<Array<BigInt>, _>(column(|a| a.books().overage))
     .bind::<Array<Bytea>, _>(accounts.iter().map(|a| a.chain().0.to_vec()).collect::<Vec<_>>())
     .bind::<Array<BigInt>, _>(column(Account::changes))
-    .execute(&mut tx)
+    .load(&mut tx)
     .await?;
-    Ok(())
+    Ok(written.into_iter().next().map(|(xmin,)| Writer(xmin)))
 }
 
 /// Writes what is accrued and until when no top-up buys itself: of accounts that this is other of alone.

@@ -72,7 +72,7 @@ impl TryFrom<GrantDbRow> for Grant {
 /// The grants with anything remaining, with `ended_after` those that are used up or expired but
 /// whose time ended after it, and those that are named. No customer is named twice.
 pub(crate) async fn open_grants(
-    tx: &mut Connection,
+    mut tx: &Connection,
     tenant: TenantId,
     customers: &[CustomerId],
     ended_after: Option<Timestamp>,
@@ -100,7 +100,7 @@ pub(crate) async fn open_grants(
     .bind::<Array<SqlUuid>, _>(uuids(customers))
     .bind::<Nullable<Timestamptz>, _>(ended_after)
     .bind::<Array<SqlUuid>, _>(named.iter().map(|id| id.uuid()).collect::<Vec<_>>())
-    .load(tx)
+    .load(&mut tx)
     .await?;
     let mut by_customer: BTreeMap<CustomerId, Vec<Grant>> = BTreeMap::new();
     for row in rows {
