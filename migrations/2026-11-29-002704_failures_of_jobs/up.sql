@@ -1,4 +1,3 @@
--- Which of a job's attempts failed: the others were interrupted, as their worker died or a store was away, and say nothing
--- against it.
+-- Which of a job's attempts failed: the others were cut off, as their worker died, and say nothing against it.
 
 alter table jobs add column failures integer not null default 0 check (failures between 0 and attempts);

@@ -26,7 +26,7 @@
 //! | I-10 | `replay`: recorded time; `I10_ACCOUNTS`, `I10_HOLDS` |
 //! | I-11 | `I11_COLUMNS` |
 //! | I-12 | `I12_IDENTITIES`, `I12_EFFECTS`; `rerate`: each identity from its source and id. What a conflict said is not stored |
-//! | I-13 | `I13_SUMS`, `I13_RECEIPTS`, `I13_HOURS`. There is no pay-as-you-go and no voiding yet: all of a cost is spent, covered or overage |
+//! | I-13 | `I13_SUMS`, `I13_RECEIPTS`, `I13_HOURS`; `I13_MONEY`: what is paid by the token |
 //! | I-14 | `rerate` |
 //! | I-15, I-16 | `replay`. The receipt's instant is stored to within ten seconds; nothing that hangs on less is called wrong |
 //! | I-17 | `I17_EXPIRIES`, `I17_CLOSED`, `I17_ENDS`; `replay`: an expiry takes all that is left |
@@ -36,7 +36,7 @@
 //! | I-21 | `recount`: each purchase from the catalogue. Of prorated upgrades only that the rank rises: at which instant one was priced is not stored; of the first part of a calendar month only while it is the current cycle |
 //! | I-22 | `I22_PROMOTIONS` |
 //! | I-23 | `I23_STATUSES`: by the events; `I23_HISTORY`: each edge and its cause; `I23_DUNNINGS`: an unpaid renewal and its payments |
-//! | I-24 | `I24_INVOICES`, `I24_CURRENCIES`. There are no refunds of applied purchases yet |
+//! | I-24 | `I24_INVOICES`, `I24_NUMBERS`, `I24_CURRENCIES`; `I24_CREDIT_NOTES`: refunds |
 //! | I-25 | `I24_INVOICES` (one payment an invoice), `I25_EFFECTS`. The sandbox sends no events of its own |
 //! | I-26 | `I26_CHANGES`, `I26_EVENTS`. Of usage no event is sent |
 //! | I-27 | the sweep: [`ledger::Swept`] |

@@ -60,13 +60,14 @@ impl Remembered {
     }
 
     fn locked(&self) -> MutexGuard<'_, HashMap<(TenantId, CustomerId), Left>> {
-        // Each change is one insertion: a panic elsewhere leaves the map whole.
+        // Each entry is whole by itself: so is the map, wherever somebody panicked.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Ledger {
-    /// Remembers accounts that were locked for usage, as [`write`](crate::write) left those that it has changed.
+    /// Remembers accounts that were locked for usage, as [`write`](crate::write) left those that it has changed. The same
+    /// transaction writes nothing more of them after that: the row does not tell it from what `write` had written.
     pub fn remember(&self, tenant: TenantId, accounts: &Accounts, writer: Option<Writer>) {
         let (Some(writer), Some(ended_after)) = (writer, accounts.ended_after()) else { return };
         let changed = accounts.iter().filter(|account| account.is_changed());

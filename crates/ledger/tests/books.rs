@@ -78,6 +78,8 @@ impl Given {
         let (tenant, now, customer) = (self.scope.tenant, at(second), self.customer);
         let step = async |tx: &mut db::Connection| {
             let mut accounts = ledger::lock_for_usage(tx, server, tenant, &[customer], at(0)).await?;
+            // As in a large batch of usage: what is written after it, a subtransaction writes.
+            db::savepoint(tx).await?;
             let account = accounts.get_mut(customer)?;
             let id = Uuid::now_v7();
             match step {

@@ -12,7 +12,7 @@
 //!    so a handler may run twice, even at once, and must be idempotent on what it finds stored.
 //! 3. The job is marked done; or, after an error or a panic, due again after a pause that grows from 2
 //!    seconds to an hour; or, after its last failure, parked with its last error for an operator. An attempt
-//!    whose worker died, or that found a store away, is no failure; too many of those in all park it too.
+//!    whose worker died is no failure; after many of those it is parked too.
 //!    Each of these holds only if no other worker has claimed the job since (the attempts tell).
 //!
 //! A [`Ticker`] inserts one job per tick and slot (a minute, an hour), however many processes tick.

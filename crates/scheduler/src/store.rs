@@ -28,7 +28,7 @@ pub(crate) struct Claimed {
     /// This one included. Also what tells our claim from a later one.
     #[diesel(sql_type = Integer)]
     pub(crate) attempts: i32,
-    /// How many of those before failed; the others were interrupted.
+    /// How many of those before failed; the others were cut off.
     #[diesel(sql_type = Integer)]
     pub(crate) failures: i32,
 }
@@ -125,14 +125,20 @@ pub(crate) async fn requeue_all_tenants(
     Ok(changed == 1)
 }
 
-pub(crate) async fn park_all_tenants(tx: &mut Connection, job: &Claimed, error: &str) -> Result<bool> {
+pub(crate) async fn park_all_tenants(
+    tx: &mut Connection,
+    job: &Claimed,
+    failures: i32,
+    error: &str,
+) -> Result<bool> {
     let changed = db::sql_query(
-        "update jobs set state = 'parked', leased_until = null, last_error = $3, finished_at = now() \
+        "update jobs set state = 'parked', leased_until = null, last_error = $3, failures = $4, finished_at = now() \
          where job_id = $1 and attempts = $2 and state = 'queued'",
     )
     .bind::<SqlUuid, _>(job.job_id)
     .bind::<Integer, _>(job.attempts)
     .bind::<Text, _>(error)
+    .bind::<Integer, _>(failures)
     .execute(tx)
     .await?;
     Ok(changed == 1)

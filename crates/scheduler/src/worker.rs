@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::claim::{claim, renew};
 use crate::prune::prune;
-use crate::settle::{Ended, Outcome, outcome, settle};
+use crate::settle::{Outcome, outcome, settle};
 use crate::store::Claimed;
 
 /// Does a job, given its payload. May run more than once for one job, even at once.
@@ -40,9 +40,9 @@ pub struct Options {
     pub lease: Duration,
     /// Attempts that failed before a job is parked.
     pub failures_max: i32,
-    /// The same of those that were interrupted, as the worker died or a store was away: an outage parks nothing that
-    /// a working day does not see, and a job that kills its worker every time is not tried for ever.
-    pub interruptions_max: i32,
+    /// The same of those that were cut off: the worker died, or could not tell how the attempt ended. That says nothing against a
+    /// job, but one that kills its worker each time must not do so for ever.
+    pub cut_off_max: i32,
 }
 
 impl Default for Options {
@@ -52,7 +52,7 @@ impl Default for Options {
             poll_every: Duration::from_millis(500),
             lease: Duration::from_secs(60),
             failures_max: 8,
-            interruptions_max: 32,
+            cut_off_max: 32,
         }
     }
 }
@@ -129,13 +129,12 @@ fn is_stopped(stop: &watch::Receiver<bool>) -> bool {
 
 /// Runs a claimed job and writes what became of it.
 async fn attempt(db: Db, options: Options, handler: Handler, job: Claimed) {
-    let ended = if job.attempts - job.failures > options.interruptions_max {
-        // The last attempt ended without a word: a job that kills its worker must not go on so.
-        Ended::Interrupted("the worker died, or lost the database, in the last attempt".to_owned())
+    let outcome = if job.attempts - job.failures > options.cut_off_max {
+        let error = "the worker died, or lost the database, in the last attempt".to_owned();
+        Outcome::Parked { failures: job.failures, error }
     } else {
-        run_leased(&db, options.lease, handler, &job).await
+        outcome(&job, options.failures_max, run_leased(&db, options.lease, handler, &job).await)
     };
-    let outcome = outcome(&job, &options, ended);
     match &outcome {
         Outcome::Done => {}
         Outcome::Again { after, error, .. } => {
@@ -145,10 +144,10 @@ async fn attempt(db: Db, options: Options, handler: Handler, job: Claimed) {
                 attempt = job.attempts,
                 ?after,
                 error,
-                "job did not end well"
+                "job failed"
             );
         }
-        Outcome::Parked { error } => {
+        Outcome::Parked { error, .. } => {
             tracing::error!(kind = job.kind, key = job.key, attempt = job.attempts, error, "job parked");
         }
     }
@@ -164,7 +163,7 @@ async fn attempt(db: Db, options: Options, handler: Handler, job: Claimed) {
 
 /// Runs the handler in a task of its own, so that a panic ends that and nothing else, and renews
 /// the job's lease as long as it takes.
-async fn run_leased(db: &Db, lease: Duration, handler: Handler, job: &Claimed) -> Ended {
+async fn run_leased(db: &Db, lease: Duration, handler: Handler, job: &Claimed) -> Result<(), String> {
     let payload = job.payload.clone();
     // The handler is called in the task too: what it does before its first await may panic as well.
     let mut work = tokio::spawn(async move { handler(payload).await });
@@ -174,10 +173,8 @@ async fn run_leased(db: &Db, lease: Duration, handler: Handler, job: &Claimed) -
         tokio::select! {
             ended = &mut work => {
                 return match ended {
-                    Ok(Ok(())) => Ended::Well,
-                    Ok(Err(error @ Error::Unavailable(_))) => Ended::Interrupted(with_sources(&error)),
-                    Ok(Err(error)) => Ended::Failed(with_sources(&error)),
-                    Err(lost) => Ended::Failed(panic_message(lost)),
+                    Ok(result) => result.map_err(|error| with_sources(&error)),
+                    Err(lost) => Err(panic_message(lost)),
                 };
             }
             _ = renewals.tick() => {

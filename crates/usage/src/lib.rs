@@ -68,7 +68,6 @@ mod record;
 mod report;
 mod rerate;
 mod store;
-mod turns;
 mod unrated;
 mod void;
 
@@ -100,7 +99,6 @@ struct Parts {
     db: Db,
     catalogs: Catalogs,
     ledger: Ledger,
-    turns: turns::Turns,
 }
 
 /// The usage service; cheap to clone.
@@ -113,7 +111,7 @@ pub struct Usage {
 impl Usage {
     /// Starts gathering; needs a running tokio runtime.
     pub fn start(db: Db, catalogs: Catalogs, ledger: Ledger) -> Usage {
-        let parts = Arc::new(Parts { db, catalogs, ledger, turns: turns::Turns::default() });
+        let parts = Arc::new(Parts { db, catalogs, ledger });
         Usage { parts: parts.clone(), gatherer: gather::Gatherer::start(parts) }
     }
 }

@@ -194,9 +194,7 @@ pub(crate) async fn write_batch(parts: &Parts, requests: &[Request]) -> Result<C
     let scope = scope.ok_or_else(|| Error::broken("a batch of no requests"))?;
     let checked = check(parts, requests).await?;
     let latest = requests.iter().map(|request| request.scope.now).max().unwrap_or(scope.now);
-    let customers: BTreeSet<CustomerId> = checked.iter().flatten().map(|item| item.event.customer).collect();
     for _ in 0..ledger::LOOKS_MAX {
-        let turn = parts.turns.take(customers.clone()).await;
         let written = parts
             .db
             .transaction(scope.tenant, async |tx| record_in(tx, parts, scope, &checked, latest).await)
@@ -206,10 +204,7 @@ pub(crate) async fn write_batch(parts: &Parts, requests: &[Request]) -> Result<C
                 parts.ledger.remember(scope.tenant, &committed.accounts, committed.writer);
                 return Ok(committed);
             }
-            Written::TooEarly(changing) => {
-                drop(turn);
-                parts.ledger.until_changed(changing).await?;
-            }
+            Written::TooEarly(changing) => parts.ledger.until_changed(changing).await?,
         }
     }
     Err(ledger::still_changing())
@@ -339,10 +334,9 @@ async fn record_in(
         .flatten()
         .filter_map(|item| Some((item.event.customer, item.event.authorization.clone()?)))
         .collect();
-    let customers: BTreeSet<CustomerId> = checked.iter().flatten().map(|item| item.event.customer).collect();
-    let customers: Vec<CustomerId> = customers.into_iter().collect();
-    let mut accounts =
-        ledger::lock_for_usage(tx, &parts.ledger, tenant, &customers, oldest_charge(checked, now)).await?;
+    let customers: Vec<CustomerId> = checked.iter().flatten().map(|item| item.event.customer).collect();
+    let oldest = oldest_charge(checked, now);
+    let mut accounts = ledger::lock_for_usage(tx, &parts.ledger, tenant, &customers, oldest).await?;
     let before = Before::of(&accounts, now);
     let kept_from = kept_from(tx, checked).await?;
     // Under the accounts' locks: a hold ends in one way.
