@@ -109,6 +109,8 @@ impl Site {
 fn outcome_of(status: u16) -> Outcome {
     match status {
         200..300 => Outcome::Ok(status),
+        // The server has not had all of it in time, as one that was frozen: it may be sent again.
+        408 => Outcome::Unknown(Why::TimedOut),
         503 => Outcome::Unknown(Why::Unavailable),
         500.. => Outcome::Unknown(Why::Fault),
         _ => Outcome::Refused(status),

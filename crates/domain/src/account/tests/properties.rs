@@ -211,7 +211,8 @@ proptest! {
         steps in steps()
     ) {
         let mut stored = Stored::empty();
-        let mut account = stored.load(oldest_charge(&steps, 0));
+        let mut oldest = oldest_charge(&steps, 0);
+        let mut account = stored.load(oldest);
         let mut model = ModelAccount::new(0);
         let mut now = 0;
         let voided = voided_steps(&steps);
@@ -246,9 +247,13 @@ proptest! {
             if *is_committed {
                 stored.write(&account);
                 stored.check();
+                // Who has written the account knows it as whoever reads it.
+                let (known, read) = (account.settled(after(oldest)), stored.load(oldest));
+                prop_assert_eq!((&known.grants, known.version()), (&read.grants, read.version()));
                 let rest = &steps[index + 1..];
                 let named = named_by_voids(rest, &voided[index + 1..], &stored.history);
-                account = stored.load_with(oldest_charge(rest, now), &named);
+                oldest = oldest_charge(rest, now);
+                account = stored.load_with(oldest, &named);
             }
         }
         stored.write(&account);
