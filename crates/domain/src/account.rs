@@ -419,11 +419,10 @@ impl Account {
 
     /// The account as it is loaded once what was posted is stored: with the grants that have anything remaining, and those
     /// that ended after `ended_after`.
-    pub fn settled(&self, ended_after: Timestamp) -> Account {
+    pub fn settled(mut self, ended_after: Timestamp) -> Account {
         let has_ended_after = |grant: &Grant| grant.expires_at.is_some_and(|expiry| expiry > ended_after);
-        let grants =
-            self.grants.iter().filter(|grant| !grant.remaining().is_zero() || has_ended_after(grant));
-        Account::new(AccountHead { changes: self.changes(), ..self.head }, grants.cloned().collect())
+        self.grants.retain(|grant| !grant.remaining().is_zero() || has_ended_after(grant));
+        Account::new(AccountHead { changes: self.changes(), ..self.head }, self.grants)
     }
 
     /// What a loaded grant was made for.

@@ -7,7 +7,7 @@
 //! which epoch it is: when the next epoch has begun, all of the last one is there. Whoever comes too
 //! late for that writes a row a hold instead, where those who decide in the new epoch look as well.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,23 +22,23 @@ use crate::{Ledger, packed, store};
 /// The longest that a granted hold may stay unrecorded before authorizing stops.
 const UNRECORDED_MAX: Duration = Duration::from_secs(1);
 /// How long holds gather before they are written in one row.
-const GATHER: Duration = Duration::from_millis(20);
+const GATHER: Duration = Duration::from_millis(50);
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Clone)]
 struct Waiting {
+    tenant: TenantId,
     epoch: Epoch,
     granted: (Hold, Fingerprint),
 }
 
-type Key = (TenantId, CustomerId, ExternalId);
-
-/// What waits, what is being written, and since when the first of both does: asked for by every request.
+/// What waits, what is being written, and since when the first of both does: asked for by every request. In the order in which
+/// they came, which costs each of them least; the few that are looked for are looked for together.
 #[derive(Default)]
 struct Unrecorded {
-    waiting: HashMap<Key, Waiting>,
+    waiting: Vec<Waiting>,
     waiting_since: Option<Instant>,
-    writing: Arc<HashMap<Key, Waiting>>,
+    writing: Arc<Vec<Waiting>>,
     writing_since: Option<Instant>,
 }
 
@@ -53,20 +53,20 @@ pub(crate) struct HoldJournal {
 impl HoldJournal {
     /// Takes over a hold that Redis granted or renewed in `epoch`.
     pub(crate) fn record_later(&self, tenant: TenantId, epoch: Epoch, hold: Hold, fingerprint: Fingerprint) {
-        let key = (tenant, hold.customer, hold.id.clone());
         let mut unrecorded = self.unrecorded();
-        unrecorded.waiting.insert(key, Waiting { epoch, granted: (hold, fingerprint) });
+        unrecorded.waiting.push(Waiting { tenant, epoch, granted: (hold, fingerprint) });
         unrecorded.waiting_since.get_or_insert_with(Instant::now);
         drop(unrecorded);
         self.arrived.notify_one();
     }
 
-    /// Those of the customers' own holds that are not recorded yet.
+    /// Those of the customers' own holds that are not recorded yet; of one that was renewed meanwhile the last comes last.
     pub(crate) fn find(&self, tenant: TenantId, named: &[(CustomerId, ExternalId)]) -> Vec<KnownHold> {
+        let named: HashSet<_> = named.iter().map(|(customer, id)| (*customer, id)).collect();
         let unrecorded = self.unrecorded();
-        let found = named.iter().filter_map(|(customer, id)| {
-            let key = (tenant, *customer, id.clone());
-            unrecorded.waiting.get(&key).or_else(|| unrecorded.writing.get(&key))
+        let found = unrecorded.writing.iter().chain(&unrecorded.waiting).filter(|waiting| {
+            let (hold, _) = &waiting.granted;
+            waiting.tenant == tenant && named.contains(&(hold.customer, &hold.id))
         });
         found.map(|w| KnownHold { hold: w.granted.0.clone(), fingerprint: w.granted.1, end: None }).collect()
     }
@@ -101,8 +101,8 @@ impl HoldJournal {
         let _flushing = self.flushing.lock().await;
         let taken = self.take_all();
         let mut batches: BTreeMap<(TenantId, i64), Vec<&(Hold, Fingerprint)>> = BTreeMap::new();
-        for ((tenant, ..), waiting) in taken.iter() {
-            batches.entry((*tenant, waiting.epoch.0)).or_default().push(&waiting.granted);
+        for Waiting { tenant, epoch, granted } in taken.iter() {
+            batches.entry((*tenant, epoch.0)).or_default().push(granted);
         }
         for ((tenant, epoch), granted) in &batches {
             db.transaction(*tenant, async |tx| record(tx, *tenant, *epoch, granted).await).await?;
@@ -115,10 +115,10 @@ impl HoldJournal {
 
     /// Moves what waits to what is being written: together with what an earlier flush took and could not
     /// write, or was dropped with.
-    fn take_all(&self) -> Arc<HashMap<Key, Waiting>> {
+    fn take_all(&self) -> Arc<Vec<Waiting>> {
         let mut unrecorded = self.unrecorded();
-        // The next flush takes about as many: the map need not grow under the lock.
-        let next = HashMap::with_capacity(unrecorded.waiting.len());
+        // The next flush takes about as many: the list need not grow under the lock.
+        let next = Vec::with_capacity(unrecorded.waiting.len());
         let waiting = std::mem::replace(&mut unrecorded.waiting, next);
         let waiting_since = unrecorded.waiting_since.take();
         // What is being written belongs to this flush alone: the turn is held.
@@ -132,7 +132,7 @@ impl HoldJournal {
     }
 
     fn unrecorded(&self) -> MutexGuard<'_, Unrecorded> {
-        // Each change is one step: a panic elsewhere leaves the maps whole.
+        // Each change is one step: a panic elsewhere leaves the lists whole.
         self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -148,7 +148,10 @@ async fn record(
     if store::insert_hold_batch(tx, tenant, epoch, &packed, expires_max).await? {
         return Ok(());
     }
-    let granted: Vec<(Hold, Fingerprint)> = granted.iter().copied().cloned().collect();
+    // Each once, as it was last: one statement writes no row twice.
+    let granted: HashMap<_, _> =
+        granted.iter().map(|granted| ((granted.0.customer, &granted.0.id), *granted)).collect();
+    let granted: Vec<(Hold, Fingerprint)> = granted.into_values().cloned().collect();
     store::insert_holds(tx, tenant, &granted).await
 }
 

@@ -65,7 +65,7 @@ pub use open::{begin_clock, open};
 pub use overflow::{SetOverflow, overflow, set_overflow};
 pub use paid_cycle::paid_cycle_starts;
 pub use park::{park, unpark};
-pub use publish::EndedHolds;
+pub use publish::{EndedHolds, News};
 pub use refill::Refill;
 pub use release::{
     Changing, FoundHold, FoundHolds, LOOKS_MAX, Looked, end_holds, find_holds, still_changing,

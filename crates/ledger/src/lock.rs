@@ -42,6 +42,10 @@ impl Accounts {
         self.accounts.values()
     }
 
+    pub(crate) fn into_each(self) -> impl Iterator<Item = Account> {
+        self.accounts.into_values()
+    }
+
     pub(crate) fn ended_after(&self) -> Option<Timestamp> {
         self.ended_after
     }

@@ -7,7 +7,7 @@ use db::{Error, Result};
 use domain::hold::HoldEnd;
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{TenantScope, Timestamp};
-use hot_balances::{Away, Epoch, Told};
+use hot_balances::{AccountKey, Away, Epoch, Projection, Told};
 
 use crate::{Accounts, Ledger, lock, project, still_changing};
 
@@ -22,12 +22,20 @@ const TRIES_MAX: usize = 3;
 pub type EndedHolds = BTreeMap<CustomerId, Vec<(ExternalId, HoldEnd)>>;
 
 /// What was committed, for Redis.
-#[derive(Clone, Copy)]
-struct News<'a> {
-    tenant: TenantId,
-    accounts: &'a Accounts,
-    ended: &'a EndedHolds,
+#[derive(Debug)]
+pub struct News {
+    projections: Vec<(AccountKey, Projection)>,
+    ended: EndedHolds,
     now: Timestamp,
+}
+
+impl News {
+    /// Of accounts as they were left at `now` by a change that ended these holds.
+    pub fn of(tenant: TenantId, accounts: &Accounts, ended: EndedHolds, now: Timestamp) -> News {
+        let projections =
+            accounts.iter().map(|account| (project::key(tenant, account), project::projection(account, now)));
+        News { projections: projections.collect(), ended, now }
+    }
 }
 
 impl Ledger {
@@ -43,21 +51,14 @@ impl Ledger {
     /// away, for all servers, and what it has of this epoch is not used again. Where PostgreSQL cannot be told that either,
     /// both are told again until one of them takes it: unavailable until then, and what was committed stays.
     pub async fn publish(&self, tenant: TenantId, accounts: &Accounts, now: Timestamp) -> Result<()> {
-        self.publish_ended(tenant, accounts, &EndedHolds::new(), now).await
+        self.publish_news(News::of(tenant, accounts, EndedHolds::new(), now)).await
     }
 
-    /// The same, and ends the holds that this change ended.
-    pub async fn publish_ended(
-        &self,
-        tenant: TenantId,
-        accounts: &Accounts,
-        ended: &EndedHolds,
-        now: Timestamp,
-    ) -> Result<()> {
-        let news = News { tenant, accounts, ended, now };
-        let Err(error) = self.tell(news).await else { return Ok(()) };
+    /// The same of what is to be told, the ends of holds included.
+    pub async fn publish_news(&self, news: News) -> Result<()> {
+        let Err(error) = self.tell(&news).await else { return Ok(()) };
         tracing::warn!(%error, "committed balances are told again");
-        tokio::spawn(self.clone().tell_again(tenant, accounts.clone(), ended.clone(), now));
+        tokio::spawn(self.clone().tell_again(news));
         Err(Error::Unavailable("what was changed is not known everywhere yet".to_owned()))
     }
 
@@ -70,24 +71,23 @@ impl Ledger {
         now: Timestamp,
     ) -> std::result::Result<(), Away> {
         let Some((epoch, true)) = self.gate.last_seen() else { return Ok(()) };
-        let news = News { tenant, accounts, ended: &EndedHolds::new(), now };
+        let news = News::of(tenant, accounts, EndedHolds::new(), now);
         // Where it is in another epoch, the accounts are loaded there when they are missed.
-        self.tell_in(news, epoch).await.map(|_told| ())
+        self.tell_in(&news, epoch).await.map(|_told| ())
     }
 
-    async fn tell_again(self, tenant: TenantId, accounts: Accounts, ended: EndedHolds, now: Timestamp) {
-        let news = News { tenant, accounts: &accounts, ended: &ended, now };
+    async fn tell_again(self, news: News) {
         let until = tokio::time::Instant::now() + TELL_AGAIN;
         while tokio::time::Instant::now() < until {
             tokio::time::sleep(TELL_AGAIN_EVERY).await;
-            if self.tell(news).await.is_ok() {
+            if self.tell(&news).await.is_ok() {
                 return;
             }
         }
         tracing::error!("committed balances were not published; they are loaded anew by now");
     }
 
-    async fn tell(&self, news: News<'_>) -> Result<()> {
+    async fn tell(&self, news: &News) -> Result<()> {
         // Known without PostgreSQL, which may have died right after the commit.
         let mut known = self.gate.last_seen().filter(|(_, is_up)| *is_up).map(|(epoch, _)| epoch);
         for _ in 0..TRIES_MAX {
@@ -112,13 +112,11 @@ impl Ledger {
         Err(still_changing())
     }
 
-    async fn tell_in(&self, news: News<'_>, epoch: Epoch) -> std::result::Result<Told, Away> {
-        let projections: Vec<_> =
-            news.accounts.iter().map(|account| (account, project::projection(account, news.now))).collect();
-        let of_accounts = projections.iter().map(|(account, projection)| hot_balances::News {
-            account: project::key(news.tenant, account),
+    async fn tell_in(&self, news: &News, epoch: Epoch) -> std::result::Result<Told, Away> {
+        let of_accounts = news.projections.iter().map(|(account, projection)| hot_balances::News {
+            account: *account,
             projection,
-            ended: news.ended.get(&account.customer()).map(Vec::as_slice).unwrap_or_default(),
+            ended: news.ended.get(&account.customer).map(Vec::as_slice).unwrap_or_default(),
         });
         self.hot.publish(epoch, &of_accounts.collect::<Vec<_>>(), news.now).await
     }

@@ -9,7 +9,7 @@ use domain::{Refusal, TenantScope, Timestamp};
 use hot_balances::{AccountKey, Away, Epoch, KnownHold};
 
 use crate::hot_gate::SETTLE;
-use crate::{Accounts, EndedHolds, Ledger, lock, store};
+use crate::{Accounts, EndedHolds, Ledger, News, lock, store};
 
 /// How often a batch looks for its holds, while who decides about them goes on changing.
 pub const LOOKS_MAX: usize = 4;
@@ -221,7 +221,7 @@ impl Ledger {
                 Ok((accounts, version)) => {
                     // With its balance: nobody is to see an older one in Redis than this answer names.
                     let ended = EndedHolds::from([(customer, vec![(id.clone(), HoldEnd::Released)])]);
-                    self.publish_ended(tenant, &accounts, &ended, scope.now).await?;
+                    self.publish_news(News::of(tenant, &accounts, ended, scope.now)).await?;
                     return Ok(version);
                 }
                 Err(changing) => self.until_changed(changing).await?,

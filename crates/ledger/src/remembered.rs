@@ -68,9 +68,9 @@ impl Remembered {
 impl Ledger {
     /// Remembers accounts that were locked for usage, as [`write`](crate::write) left those that it has changed. The same
     /// transaction writes nothing more of them after that: the row does not tell it from what `write` had written.
-    pub fn remember(&self, tenant: TenantId, accounts: &Accounts, writer: Option<Writer>) {
+    pub fn remember(&self, tenant: TenantId, accounts: Accounts, writer: Option<Writer>) {
         let (Some(writer), Some(ended_after)) = (writer, accounts.ended_after()) else { return };
-        let changed = accounts.iter().filter(|account| account.is_changed());
+        let changed = accounts.into_each().filter(Account::is_changed);
         let settled: Vec<Account> = changed.map(|account| account.settled(ended_after)).collect();
         let mut left = self.remembered.locked();
         if left.len() + settled.len() > ACCOUNTS_MAX {

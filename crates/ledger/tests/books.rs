@@ -113,7 +113,7 @@ impl Given {
             Ok((accounts, writer))
         };
         let (accounts, writer) = self.db.transaction(tenant, step).await.unwrap();
-        server.remember(tenant, &accounts, writer);
+        server.remember(tenant, accounts, writer);
     }
 
     /// The account as a server locks it for usage.
@@ -222,7 +222,7 @@ async fn what_a_transaction_would_have_left_that_was_rolled_back_is_not_remember
         let cause = Cause { kind: CauseKind::Cancel, id: Uuid::now_v7() };
         accounts.get_mut(customer)?.revoke_the_plans(cause, at(5))?;
         let writer = ledger::write(tx, tenant, &accounts, at(5)).await?;
-        given.ledger.remember(tenant, &accounts, writer);
+        given.ledger.remember(tenant, accounts, writer);
         Err::<(), _>(Error::broken("no"))
     };
     given.db.transaction(tenant, rolled_back).await.unwrap_err();

@@ -13,7 +13,7 @@ use domain::id::{CustomerId, ExternalId, GrantId, TenantId};
 use domain::scope::TenantMode;
 use domain::{Credits, Refusal, TenantScope, Timestamp};
 use hot_balances::{AccountKey, Epoch, FillHolds, Filled, HotBalances, Projection};
-use ledger::{Accounts, Decision, EndedHolds, FoundHold, HoldRequest, Ledger, Looked};
+use ledger::{Accounts, Decision, EndedHolds, FoundHold, HoldRequest, Ledger, Looked, News};
 use testkit::{LoneServers, Stores};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -167,12 +167,10 @@ impl Given {
             })
             .await
             .unwrap();
-        self.ledger.remember(tenant, &accounts, writer);
         let captured = named.into_iter().map(|(_, id)| (id, HoldEnd::Captured)).collect();
-        self.ledger
-            .publish_ended(tenant, &accounts, &EndedHolds::from([(customer, captured)]), now)
-            .await
-            .unwrap();
+        let news = News::of(tenant, &accounts, EndedHolds::from([(customer, captured)]), now);
+        self.ledger.remember(tenant, accounts, writer);
+        self.ledger.publish_news(news).await.unwrap();
     }
 
     fn account(&self) -> AccountKey {
@@ -397,6 +395,23 @@ async fn a_hold_that_is_about_to_be_recorded_is_waited_for_while_redis_goes() {
     assert!(matches!(unknown, Err(Error::Refused(Refusal::NotFound { .. }))), "{unknown:?}");
     stopper.send(true).unwrap();
     recording.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_was_renewed_before_it_is_recorded_too_late_for_its_epoch_is_kept_as_it_was_last() {
+    let given = given(Stores::fresh().await).await;
+    given.grant(100, None).await;
+    let server = given.other_ledger();
+    let first = granted(&server, &given.scope, given.customer, "a", 60).await;
+    let renewed = server.renew(&given.at(1), given.customer, &first.id).await.unwrap().hold;
+    assert_eq!(renewed.expires_at, first.expires_at + Duration::seconds(1));
+    let begin =
+        "update hot_state set epoch = epoch + 1, is_up = false, changed_at = now() - interval '1 minute'";
+    given.stores.superuser().await.batch_execute(begin).await.unwrap();
+    // Told to stop, it records what it has.
+    let (_stopper, stopped) = watch::channel(true);
+    server.run_journal(stopped).await;
+    assert_eq!(granted(&given.other_ledger(), &given.at(2), given.customer, "a", 60).await, renewed);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,7 @@ use domain::usage::{EventContent, Outcome, RawContent, TokenCounts, TokenKind, U
 use domain::usage_format::{Call, Quarantined, Reason, UsageFormat, normalise_text};
 use domain::{Credits, Refusal, TenantScope, Timestamp};
 use futures_util::try_join;
-use ledger::{Accounts, Changing, EndedHolds, FoundHold, Looked, Writer};
+use ledger::{Accounts, Changing, EndedHolds, FoundHold, Looked, News, Writer};
 use uuid::Uuid;
 
 use crate::alerts::Before;
@@ -78,13 +78,13 @@ impl From<TokenCounts> for Reported {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventResult {
     /// Counted and charged now.
-    Accepted(Receipt),
+    Accepted(Arc<Receipt>),
     /// Counted before, with this receipt; nothing was changed.
-    Duplicate(Receipt),
+    Duplicate(Arc<Receipt>),
     /// Its id was used for other content, which stays.
     Conflict,
     /// Kept, and charged once there is a rate for it.
-    Unrated(Receipt),
+    Unrated(Arc<Receipt>),
     /// Kept as it was sent, and not understood. Nothing was counted under its id.
     Quarantined(Quarantined),
     /// Invalid by itself; not stored.
@@ -159,7 +159,7 @@ pub(crate) struct Counted {
 pub(crate) struct Recorded<'a> {
     pub(crate) item: &'a Item<'a>,
     pub(crate) usage: TokenCounts,
-    pub(crate) receipt: Receipt,
+    pub(crate) receipt: Arc<Receipt>,
 }
 
 /// An event that is kept in quarantine: a row to be written, and which result is its.
@@ -171,10 +171,14 @@ pub(crate) struct Kept<'a> {
     result: usize,
 }
 
-/// What a batch's transaction leaves to be done after its commit.
+/// A batch whose transaction is committed: its results, once Redis was told.
 pub(crate) struct Committed {
-    tenant: TenantId,
-    now: Timestamp,
+    results: Vec<EventResult>,
+    news: News,
+}
+
+/// What a batch's transaction leaves to be done after its commit.
+struct Recordings {
     results: Vec<EventResult>,
     accounts: Accounts,
     writer: Option<Writer>,
@@ -183,7 +187,7 @@ pub(crate) struct Committed {
 
 /// How a batch's transaction ended.
 enum Written {
-    Committed(Committed),
+    Committed(Recordings),
     /// Nothing was written: a hold that the batch names may not be recorded yet.
     TooEarly(Changing),
 }
@@ -200,9 +204,10 @@ pub(crate) async fn write_batch(parts: &Parts, requests: &[Request]) -> Result<C
             .transaction(scope.tenant, async |tx| record_in(tx, parts, scope, &checked, latest).await)
             .await?;
         match written {
-            Written::Committed(committed) => {
-                parts.ledger.remember(scope.tenant, &committed.accounts, committed.writer);
-                return Ok(committed);
+            Written::Committed(Recordings { results, accounts, writer, ended_holds }) => {
+                let news = News::of(scope.tenant, &accounts, ended_holds, latest);
+                parts.ledger.remember(scope.tenant, accounts, writer);
+                return Ok(Committed { results, news });
             }
             Written::TooEarly(changing) => parts.ledger.until_changed(changing).await?,
         }
@@ -213,9 +218,8 @@ pub(crate) async fn write_batch(parts: &Parts, requests: &[Request]) -> Result<C
 /// Tells Redis of a batch, and hands out its results. Of two batches the later may be told first: what is older by its
 /// accounts' versions changes nothing there.
 pub(crate) async fn publish(parts: &Parts, batch: Committed) -> Result<Vec<EventResult>> {
-    let Committed { tenant, now, results, accounts, ended_holds, .. } = batch;
-    parts.ledger.publish_ended(tenant, &accounts, &ended_holds, now).await?;
-    Ok(results)
+    parts.ledger.publish_news(batch.news).await?;
+    Ok(batch.results)
 }
 
 /// All that can be decided about each event by itself: its identity, its cost, or its rejection.
@@ -223,7 +227,7 @@ async fn check<'a>(
     parts: &Parts,
     requests: &'a [Request],
 ) -> Result<Vec<std::result::Result<Item<'a>, Refusal>>> {
-    let mut checked = Vec::new();
+    let mut checked = Vec::with_capacity(requests.iter().map(|request| request.events.len()).sum());
     for Request { scope, events, .. } in requests {
         let history = parts.catalogs.history(scope.tenant).await?;
         for event in events {
@@ -374,8 +378,8 @@ async fn record_in(
         false => None,
     };
     let mut ends = HoldEnds::default();
-    let mut results = Vec::new();
-    let mut recorded = Vec::new();
+    let mut results = Vec::with_capacity(usable.len());
+    let mut recorded = Vec::with_capacity(in_time.len());
     let mut kept = Vec::new();
     for (place, usable) in usable.iter().enumerate() {
         let item = match usable {
@@ -432,7 +436,7 @@ async fn record_in(
             calls: &counted.calls,
             payg,
         };
-        let receipt = to_charge.charge(account, item.now);
+        let receipt = Arc::new(to_charge.charge(account, item.now));
         ends.end(hold.as_ref(), HoldEnd::Captured, now);
         answered.insert(item.identity, (item.content, receipt.clone()));
         results.push(match receipt.unrated_reason {
@@ -463,7 +467,7 @@ async fn record_in(
     ledger::end_holds(tx, tenant, &ends.captured, HoldEnd::Captured, now).await?;
     ledger::end_holds(tx, tenant, &ends.released, HoldEnd::Released, now).await?;
     let ended_holds = ends.by_customer();
-    Ok(Written::Committed(Committed { tenant, now, results, accounts, writer, ended_holds }))
+    Ok(Written::Committed(Recordings { results, accounts, writer, ended_holds }))
 }
 
 /// The identities that were not there yet. A large batch is taken for new as a whole first: without looking for each, an

@@ -292,13 +292,6 @@ fn read_event(form: Form, text: &str) -> Result<UsageEvent, Error> {
 
 /// Where an element is no JSON, the batch is none. All else is the element's own affair.
 fn read_element(form: Form, raw: &RawValue) -> Result<Element, Error> {
-    match check_json(raw.get()) {
-        Ok(()) => {}
-        Err(NotJson::Syntax) => return Err(Error::InvalidJson),
-        Err(NotJson::RepeatedKey) => {
-            return Ok(Element { source: None, id: None, event: Err(Problem::of_rejected_json()) });
-        }
-    }
     Ok(match read_event(form, raw.get()) {
         Ok(event) => {
             let (source, id) = (Some(event.source.clone()), Some(event.id.clone()));
@@ -307,6 +300,9 @@ fn read_element(form: Form, raw: &RawValue) -> Result<Element, Error> {
         Err(Error::Service(db::Error::Refused(refusal))) => {
             let Named { source, id } = serde_json::from_str(raw.get()).unwrap_or_default();
             Element { source, id, event: Err(Problem::of_rejected(&refusal)) }
+        }
+        Err(Error::InvalidJson) if check_json(raw.get()) != Err(NotJson::Syntax) => {
+            Element { source: None, id: None, event: Err(Problem::of_rejected_json()) }
         }
         Err(error) => return Err(error),
     })

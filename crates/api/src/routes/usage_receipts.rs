@@ -210,25 +210,32 @@ impl ResultOfEvent {
                 (EventStatus::Rejected, None, Some(Problem::of_rejected(&refusal)))
             }
         };
-        ResultOfEvent { source, id, status, receipt: receipt.map(Receipt::from), quarantine, problem }
+        ResultOfEvent {
+            source,
+            id,
+            status,
+            receipt: receipt.as_deref().map(Receipt::from),
+            quarantine,
+            problem,
+        }
     }
 }
 
-impl From<usage::Receipt> for Receipt {
-    fn from(receipt: usage::Receipt) -> Self {
+impl From<&usage::Receipt> for Receipt {
+    fn from(receipt: &usage::Receipt) -> Self {
         let draws = receipt.draws.iter();
         Receipt {
             credits: receipt.credits.get(),
             overage: receipt.overage.get(),
-            payg: receipt.payg.map(MoneyPart::from),
-            unrated_reason: receipt.unrated_reason,
+            payg: receipt.payg.as_ref().map(MoneyPart::from),
+            unrated_reason: receipt.unrated_reason.clone(),
             catalog_version: receipt.catalog_version,
             band_prompt_tokens_max: receipt.band_prompt_tokens_max,
             rates: shown(&receipt.rates),
-            calls: receipt.calls.into_iter().map(CallOfEvent::from).collect(),
+            calls: receipt.calls.iter().map(CallOfEvent::from).collect(),
             draws: draws.map(|draw| Draw { grant: draw.grant, credits: draw.credits.get() }).collect(),
             hold: if receipt.no_hold.is_none() { Hold::Captured } else { Hold::None },
-            no_hold_reason: receipt.no_hold,
+            no_hold_reason: receipt.no_hold.clone(),
             balance_after: receipt.balance_after.get(),
             account_version: receipt.version,
         }
@@ -239,10 +246,10 @@ fn shown(rates: &[(model::TokenKind, RateMilli)]) -> Vec<Rate> {
     rates.iter().map(|(kind, rate)| Rate { kind: schema::TokenKind(*kind), rate_milli: rate.0 }).collect()
 }
 
-impl From<usage::CallReceipt> for CallOfEvent {
-    fn from(call: usage::CallReceipt) -> Self {
+impl From<&usage::CallReceipt> for CallOfEvent {
+    fn from(call: &usage::CallReceipt) -> Self {
         CallOfEvent {
-            model: call.model,
+            model: call.model.clone(),
             tokens: call.usage.into(),
             credits: call.credits.get(),
             overage: call.overage.get(),
@@ -252,8 +259,8 @@ impl From<usage::CallReceipt> for CallOfEvent {
     }
 }
 
-impl From<usage::PaygShare> for MoneyPart {
-    fn from(share: usage::PaygShare) -> Self {
+impl From<&usage::PaygShare> for MoneyPart {
+    fn from(share: &usage::PaygShare) -> Self {
         let line = |line: &domain::payg::KindAmount| MoneyLine {
             kind: schema::TokenKind(line.kind),
             tokens: line.tokens,
@@ -265,7 +272,7 @@ impl From<usage::PaygShare> for MoneyPart {
             amount: PaygAmount::from((share.currency, share.pico)),
             past_cap_pico: share.past_cap.to_string(),
             lines: share.lines.iter().map(line).collect(),
-            unrated_reason: share.unrated_reason,
+            unrated_reason: share.unrated_reason.clone(),
         }
     }
 }

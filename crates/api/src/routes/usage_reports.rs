@@ -412,7 +412,7 @@ impl EventView {
             usage_source: event.usage_source.name(),
             authorization: event.authorization,
             api_key: event.api_key,
-            receipt: event.receipt.into(),
+            receipt: Receipt::from(&event.receipt),
             voided,
         })
     }

@@ -46,7 +46,7 @@ pub(crate) async fn insert_events(
         draws,
         balances,
         account_versions,
-    } = receipt_columns(recorded.iter().map(|r| &r.receipt))?;
+    } = receipt_columns(recorded.iter().map(|r| r.receipt.as_ref()))?;
     db::sql_query(
         "insert into usage_events (tenant_id, recorded_at, identity, customer_id, source, event_id, model,
              input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, outcome,
@@ -97,7 +97,7 @@ pub(crate) async fn insert_events(
         recorded.iter().map(|r| r.item.event.api_key.as_ref().map(ExternalId::as_str)).collect::<Vec<_>>(),
     )
     .bind::<Array<Nullable<Integer>>, _>(tried_versions(
-        recorded.iter().map(|r| (&r.receipt, r.item.latest_version)),
+        recorded.iter().map(|r| (r.receipt.as_ref(), r.item.latest_version)),
     )?)
     .execute(&mut tx)
     .await?;

@@ -1,6 +1,7 @@
 //! The identities of events, and what they were answered with.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use db::{Connection, Error, Result};
 use diesel::prelude::*;
@@ -109,7 +110,7 @@ pub(crate) async fn answered(
     tx: &mut Connection,
     tenant: TenantId,
     identities: &[Uuid],
-) -> Result<BTreeMap<Uuid, (Uuid, Receipt)>> {
+) -> Result<BTreeMap<Uuid, (Uuid, Arc<Receipt>)>> {
     if identities.is_empty() {
         return Ok(BTreeMap::new());
     }
@@ -118,7 +119,7 @@ pub(crate) async fn answered(
         .bind::<Array<SqlUuid>, _>(identities)
         .load(tx)
         .await?;
-    rows.into_iter().map(|row| Ok((row.identity, (row.content, Receipt::try_from(row)?)))).collect()
+    rows.into_iter().map(|row| Ok((row.identity, (row.content, Arc::new(Receipt::try_from(row)?))))).collect()
 }
 
 impl TryFrom<AnsweredRow> for Receipt {
