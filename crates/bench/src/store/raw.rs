@@ -3,9 +3,11 @@
 //! Nothing is priced, parsed, locked or looked up, there is no request, and what an account's balance comes to
 //! is known beforehand. The rows are those of a tenant of their own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -30,25 +32,32 @@ const CONNECTIONS: usize = 2;
 const BAND: i64 = 262_144;
 
 /// How rows are written.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
     /// `insert .. select unnest` into the tables of events, with the sums by the hour and one update of each
-    /// account and grant.
+    /// account and grant. Each connection has customers of its own, so that none waits for the other's locks.
     Sql,
+    /// The same with the same customers in both. Their accounts are locked first, in order: without it two such transactions
+    /// would wait for each other in a circle.
+    SqlSameCustomers,
     /// `copy` into the three tables that get a row an event; no balance, no sums.
     Copy,
 }
 
-/// Two connections, each with customers of its own, so that none waits for the other's locks.
+/// Two connections.
 pub(crate) struct Raw {
     tenant: TenantId,
     processes: Processes,
     writers: Vec<Mutex<Writer>>,
 }
 
+type Accounts = Arc<std::sync::Mutex<Vec<AccountRow>>>;
+
 struct Writer {
     client: Client,
-    accounts: Vec<AccountRow>,
+    accounts: Accounts,
+    /// The places of the customers that are this connection's own.
+    own: Range<usize>,
     statements: Vec<tokio_postgres::Statement>,
 }
 
@@ -71,7 +80,7 @@ struct EventRow {
     time: DateTime<Utc>,
 }
 
-const STATEMENTS: [&str; 6] = [
+const STATEMENTS: [&str; 7] = [
     "insert into usage_identities (tenant_id, identity, content, customer_id, event_time)
      select $1, n.* from unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::timestamptz[]) as n
      on conflict do nothing",
@@ -98,11 +107,15 @@ const STATEMENTS: [&str; 6] = [
      on conflict (tenant_id, customer_id, hour, model, band_prompt_tokens_max, api_key) do update
      set events = h.events + excluded.events, input_tokens = h.input_tokens + excluded.input_tokens,
          output_tokens = h.output_tokens + excluded.output_tokens, credits = h.credits + excluded.credits",
-    "update grants g set spent = n.spent from unnest($2::uuid[], $3::bigint[]) as n(id, spent)
+    // Of two transactions with the same customers the one that drew its numbers first may be the last.
+    "update grants g set spent = greatest(g.spent, n.spent) from unnest($2::uuid[], $3::bigint[]) as n(id, spent)
      where g.tenant_id = $1 and g.grant_id = n.id",
-    "update credit_accounts a set version = n.version, spent = n.spent, available = -issued - n.spent, chain = n.chain
+    "update credit_accounts a set version = greatest(a.version, n.version), spent = greatest(a.spent, n.spent),
+         available = -issued - greatest(a.spent, n.spent), chain = n.chain
      from unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[]) as n(customer, version, spent, chain)
      where a.tenant_id = $1 and a.customer_id = n.customer",
+    "select from unnest($2::uuid[]) as n(customer) join credit_accounts a on a.customer_id = n.customer
+     where a.tenant_id = $1 order by a.customer_id for no key update of a",
 ];
 
 impl Raw {
@@ -114,6 +127,7 @@ impl Raw {
             policies: Policies::default(),
         };
         let tenant = world.tenants.create(new).await?;
+        let shared = Accounts::default();
         let mut writers = Vec::new();
         for _ in 0..CONNECTIONS {
             let customers: Vec<CustomerId> =
@@ -127,7 +141,11 @@ impl Raw {
                 accounts.push(AccountRow { customer: customer.uuid(), grant, version: 1, spent: 0, pool });
             }
             let statements = try_join_all(STATEMENTS.iter().map(|sql| client.prepare(sql))).await?;
-            writers.push(Mutex::new(Writer { client, accounts, statements }));
+            let mut all = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            let own = all.len()..all.len() + accounts.len();
+            all.extend(accounts);
+            drop(all);
+            writers.push(Mutex::new(Writer { client, accounts: shared.clone(), own, statements }));
         }
         Ok(Raw { tenant, processes: world.processes(None), writers })
     }
@@ -180,10 +198,16 @@ impl Writer {
         count: &AtomicU64,
     ) -> anyhow::Result<()> {
         while Instant::now() < until {
-            let rows = self.rows(batch, &mut random);
+            let rows = self.rows(way, batch, &mut random);
             let tx = self.client.transaction().await?;
             match way {
                 Way::Sql => insert(&tx, &self.statements, tenant, &rows).await?,
+                Way::SqlSameCustomers => {
+                    let customers: BTreeSet<Uuid> = rows.iter().map(|row| row.account.customer).collect();
+                    let customers: Vec<Uuid> = customers.into_iter().collect();
+                    tx.query(&self.statements[6], &[&tenant, &customers]).await?;
+                    insert(&tx, &self.statements, tenant, &rows).await?;
+                }
                 Way::Copy => copy(&tx, tenant, &rows).await?,
             }
             tx.commit().await?;
@@ -193,12 +217,15 @@ impl Writer {
     }
 
     /// A batch of events, in the order in which the product writes them.
-    fn rows(&mut self, batch: usize, random: &mut Random) -> Vec<EventRow> {
-        let accounts = u64::try_from(self.accounts.len()).unwrap_or_default();
+    fn rows(&self, way: Way, batch: usize, random: &mut Random) -> Vec<EventRow> {
+        let mut all = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let accounts =
+            if way == Way::SqlSameCustomers { all.as_mut_slice() } else { &mut all[self.own.clone()] };
+        let count = u64::try_from(accounts.len()).unwrap_or_default();
         let time = now();
         let rows = (0..batch).map(|number| {
-            let at = usize::try_from(random.below(accounts)).unwrap_or_default();
-            let account = &mut self.accounts[at];
+            let at = usize::try_from(random.below(count)).unwrap_or_default();
+            let account = &mut accounts[at];
             account.version += 1;
             account.spent += CREDITS_HELD;
             let mut bytes =
