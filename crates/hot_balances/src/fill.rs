@@ -1,11 +1,23 @@
-//! Loads an account after a miss.
+//! Loads accounts after a miss: a load begins before it reads in PostgreSQL, and ends as the account is filled.
+
+use std::collections::HashMap;
+
+use futures_util::future::try_join_all;
+use redis::cluster_routing::Slot;
+use uuid::Uuid;
 
 use crate::known_hold::{KnownHold, name};
 use crate::projection::Projection;
-use crate::{AccountKey, Away, Epoch, HotBalances, KEEP_ENDED, LIFE, micros, ms};
+use crate::{AccountKey, Away, Epoch, HotBalances, KEEP_ENDED, LIFE, LOAD_MAX, micros, ms};
 
+/// Accounts whose loads one call begins.
+const ACCOUNTS_A_CALL: usize = 64;
 /// The most holds that one call brings.
 const HOLDS_A_CALL: usize = 500;
+
+/// A load that has begun: what is published of its account from now on is not undone by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket(Vec<u8>);
 
 /// What a load knows of the account's holds.
 #[derive(Debug, Clone, Copy)]
@@ -25,12 +37,44 @@ pub enum Filled {
 }
 
 impl HotBalances {
+    /// Begins loads of accounts, before they are read: their tickets, in the order of the accounts; none where Redis is not in this
+    /// epoch.
+    pub async fn begin_loads(
+        &self,
+        epoch: Epoch,
+        accounts: &[AccountKey],
+    ) -> Result<Option<Vec<Ticket>>, Away> {
+        // On a cluster a call has the accounts of one slot.
+        let mut of_slots: HashMap<Option<Slot>, Vec<(usize, AccountKey)>> = HashMap::new();
+        for (place, account) in accounts.iter().enumerate() {
+            of_slots.entry(self.0.markers.slot(*account)).or_default().push((place, *account));
+        }
+        let ticket = Uuid::now_v7();
+        let calls = of_slots.values().flat_map(|of_slot| of_slot.chunks(ACCOUNTS_A_CALL));
+        let beginning = calls.map(async |of_slot| {
+            let accounts = of_slot.iter().map(|(_, account)| *account);
+            let mut call = self.0.scripts.begin_load.on(accounts, epoch, &self.0.markers);
+            call.arg(ms(LOAD_MAX)).arg(ticket.as_bytes());
+            let tickets: Vec<Vec<u8>> = self.run(|connection| call.run(connection)).await?;
+            Ok((of_slot, tickets))
+        });
+        let mut tickets = vec![None; accounts.len()];
+        for (of_slot, of_accounts) in try_join_all(beginning).await? {
+            for ((place, _), ticket) in of_slot.iter().zip(of_accounts) {
+                tickets[*place] = Some(Ticket(ticket));
+            }
+        }
+        Ok(tickets.into_iter().collect())
+    }
+
     /// Loads an account after a miss, with what is known of its holds. An older revision than one that
-    /// is here, or was published a moment ago, changes nothing.
+    /// is here, or was published since the load began, changes nothing. Of a load that is over, since it took longer than
+    /// [`LOAD_MAX`] or another one has brought the account, no balance is taken.
     pub async fn fill(
         &self,
         account: AccountKey,
         epoch: Epoch,
+        ticket: &Ticket,
         projection: &Projection,
         holds: FillHolds<'_>,
     ) -> Result<Filled, Away> {
@@ -42,23 +86,24 @@ impl HotBalances {
         // one brings the balance, and before it the account is a miss.
         let (most, rest) = holds.split_at(holds.len() - holds.len().min(HOLDS_A_CALL));
         for some in most.chunks(HOLDS_A_CALL) {
-            if self.bring(account, epoch, projection, ("more", some)).await? == Filled::Lost {
+            if self.bring(account, epoch, ticket, projection, ("more", some)).await? == Filled::Lost {
                 return Ok(Filled::Lost);
             }
         }
-        self.bring(account, epoch, projection, (brought, rest)).await
+        self.bring(account, epoch, ticket, projection, (brought, rest)).await
     }
 
     async fn bring(
         &self,
         account: AccountKey,
         epoch: Epoch,
+        ticket: &Ticket,
         projection: &Projection,
         (brought, holds): (&str, &[KnownHold]),
     ) -> Result<Filled, Away> {
         let mut call = self.0.scripts.fill.on([account].into_iter(), epoch, &self.0.markers);
         call.arg(ms(LIFE)).arg(projection.write(account, epoch, &self.0.mac_key)).arg(brought);
-        call.arg(micros(KEEP_ENDED));
+        call.arg(micros(KEEP_ENDED)).arg(ticket.0.as_slice());
         for known in holds {
             call.arg(name(&known.hold.id)).arg(known.write());
         }

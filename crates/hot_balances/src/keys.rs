@@ -75,7 +75,7 @@ pub(crate) enum Markers {
 /// Which layout of keys the scripts of this version know. Servers of two versions have markers of their own: what one of
 /// them has begun is lost to the other, and PostgreSQL decides for as long as both run. What a killed server of an earlier
 /// version had granted and not recorded, no later one finds.
-const LAYOUT: u32 = 5;
+const LAYOUT: u32 = 6;
 
 /// How many slots a cluster has.
 const SLOTS: usize = 16_384;

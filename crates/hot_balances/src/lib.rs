@@ -9,12 +9,13 @@
 //! `{tenant:customer}`, both in base64, so that a cluster keeps them in one slot:
 //! - `{..}:balance:EPOCH`: hash of `projection` (signed, empty once it was dropped), `state` (the sum of the live
 //!   holds, no later than the first instant at which one stops counting, and whether there may be others than young ones),
-//!   and the *young* holds, `:ID`: a hold is granted by one reading and one writing of this key;
+//!   and the *young* holds, `:ID`: a hold is granted by one reading and one writing of this key. While the account is being
+//!   loaded also `loading`, which the load must find again, and `floor`, the latest revision published since: nothing older
+//!   is loaded;
 //! - `{..}:balance:EPOCH:holds`: hash of the other holds, kept past their end so that a repeated request finds them.
 //!   Young ones are put to them when there are some hundreds, or one of them stops counting, and when they end;
 //! - `{..}:balance:EPOCH:live`: sorted set of those that count, `credits|:ID` by the instant until which they do;
 //! - `{..}:balance:EPOCH:kept`: sorted set of those that do not any more, by the instant at which they are forgotten;
-//! - `{..}:balance:EPOCH:floor`: the revision published last, for a few seconds: nothing older is loaded;
 //! - `tollgate:epoch:..`, the marker: the epoch that Redis is in. A cluster has one in each slot.
 //!
 //! A script changes nothing where the marker is missing or names another epoch: Redis was emptied, or
@@ -29,6 +30,7 @@
 //! | call | round trips |
 //! |---|---|
 //! | [`HotBalances::hold`], `renew`, `fill`, `held`, `find`, `peek`, `drop_projection` | 1 |
+//! | [`HotBalances::begin_loads`] | 1 for all accounts, on a cluster of one slot |
 //! | [`HotBalances::publish`] | 1 for some dozens of accounts, on a cluster of one slot |
 //! | [`HotBalances::live`] | 2 |
 //!
@@ -55,7 +57,7 @@ use std::time::Duration;
 use redis::RedisResult;
 use tokio::sync::OnceCell;
 
-pub use fill::{FillHolds, Filled};
+pub use fill::{FillHolds, Filled, Ticket};
 pub use hold::{HoldAnswer, HoldRequest};
 pub use keys::{AccountKey, Epoch};
 pub use known_hold::KnownHold;
@@ -79,9 +81,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(150);
 const MARKING_MAX: Duration = Duration::from_secs(2);
 /// The longest that a call goes on after it was begun.
 pub const CALL_MAX: Duration = Duration::from_millis(350);
-/// How long a mark is kept that tells a load under way what has changed since it read: longer than any
-/// load of an account takes, from its reading in PostgreSQL to its writing here.
-const MARK_LIFE: Duration = Duration::from_secs(10);
+/// The longest that a load of an account may take, from before its reading in PostgreSQL to its writing here.
+const LOAD_MAX: Duration = Duration::from_secs(10);
 /// How long an ended hold stays known, past its expiry, by the tenant's time.
 const KEEP_ENDED: Duration = Duration::from_secs(2 * 3600);
 /// How long an account's keys stay after it was last loaded. A projection runs out long before that.

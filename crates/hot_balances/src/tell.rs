@@ -11,7 +11,7 @@ use redis::cluster_routing::Slot;
 use crate::known_hold::{letter, name};
 use crate::projection::Projection;
 use crate::scripts::ScriptCall;
-use crate::{AccountKey, Away, Epoch, HotBalances, KEEP_ENDED, LIFE, MARK_LIFE, micros, ms};
+use crate::{AccountKey, Away, Epoch, HotBalances, KEEP_ENDED, LIFE, micros, ms};
 
 /// Whether Redis was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl HotBalances {
     fn news(&self, epoch: Epoch, news: &[News<'_>], now: Timestamp) -> ScriptCall {
         let accounts = news.iter().map(|one| one.account);
         let mut call = self.0.scripts.publish.on(accounts, epoch, &self.0.markers);
-        call.arg(ms(MARK_LIFE)).arg(ms(LIFE)).arg(micros(KEEP_ENDED)).arg(now.timestamp_micros());
+        call.arg(ms(LIFE)).arg(micros(KEEP_ENDED)).arg(now.timestamp_micros());
         for News { account, projection, ended } in news {
             call.arg(projection.write(*account, epoch, &self.0.mac_key)).arg(ended.len());
             for (id, end) in *ended {

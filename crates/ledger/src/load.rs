@@ -9,7 +9,7 @@ use db::{Connection, Locked, Result};
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{Refusal, Timestamp};
 use futures_util::future::join_all;
-use hot_balances::{AccountKey, Away, Epoch, FillHolds, Filled, KnownHold};
+use hot_balances::{AccountKey, Away, Epoch, FillHolds, Filled, KnownHold, Ticket};
 use lanes::{Caller, Lanes};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
@@ -143,6 +143,18 @@ impl Ledger {
         locked: Locked,
     ) -> Result<BTreeMap<CustomerId, Loaded>> {
         let Some(now) = wanted.iter().map(|wanted| wanted.now).max() else { return Ok(BTreeMap::new()) };
+        let customers = wanted.iter().map(|wanted| wanted.customer);
+        let keys: Vec<AccountKey> =
+            customers.clone().map(|customer| AccountKey { tenant, customer }).collect();
+        // Before they are read: what changes from now on is told Redis after this, and what was read before it is not loaded then.
+        let tickets = match self.hot.begin_loads(epoch, &keys).await {
+            Ok(Some(tickets)) => tickets,
+            Ok(None) => return Ok(customers.map(|customer| (customer, Loaded::Lost)).collect()),
+            Err(away) => {
+                return Ok(customers.map(|customer| (customer, Loaded::Away(away.clone()))).collect());
+            }
+        };
+        let tickets: BTreeMap<CustomerId, Ticket> = customers.zip(tickets).collect();
         let (accounts, mut holds) = self
             .db
             .transaction(tenant, async |tx| self.read_accounts(tx, tenant, epoch, wanted, locked, now).await)
@@ -161,7 +173,8 @@ impl Ledger {
             let filling = some.iter().map(async |(account, holds)| {
                 let projection = project::projection(account, now);
                 let holds = holds.as_deref().map_or(FillHolds::Besides(&[]), FillHolds::All);
-                let filled = self.hot.fill(project::key(tenant, account), epoch, &projection, holds).await;
+                let (key, ticket) = (project::key(tenant, account), &tickets[&account.customer()]);
+                let filled = self.hot.fill(key, epoch, ticket, &projection, holds).await;
                 let of_account = match filled {
                     Ok(Filled::Done) => Loaded::Done,
                     Ok(Filled::Lost) => Loaded::Lost,

@@ -630,8 +630,9 @@ async fn what_was_read_before_a_change_is_not_loaded_after_it() {
     let epoch = hot_balances::Epoch(1);
     let old = first_version();
     // A load has read version 1; before it writes, another server charges 90 and publishes.
+    let ticket = hot.begin_loads(epoch, &[key]).await.unwrap().unwrap().remove(0);
     given.charge(&given.scope, 90, None).await;
-    hot.fill(key, epoch, &old, FillHolds::All(&[])).await.unwrap();
+    hot.fill(key, epoch, &ticket, &old, FillHolds::All(&[])).await.unwrap();
     assert_eq!(given.hold("a", 50, 50).await.map_err(remaining), Err(10));
 }
 
@@ -907,7 +908,9 @@ async fn redis_is_told_in_an_epoch_that_has_not_settled_for_whoever_tells() {
             let (epoch, is_up) = given.hot_state().await;
             if epoch > Epoch(1)
                 && is_up
-                && hot.fill(account, epoch, &old, FillHolds::All(&[])).await.ok() == Some(Filled::Done)
+                && let Ok(Some(tickets)) = hot.begin_loads(epoch, &[account]).await
+                && let holds = FillHolds::All(&[])
+                && hot.fill(account, epoch, &tickets[0], &old, holds).await.ok() == Some(Filled::Done)
             {
                 return epoch;
             }

@@ -7,6 +7,7 @@
 -- `state` of a balance: what the live holds come to; no later than the first instant at which one of them stops
 -- counting; how many of them are young; and 1 where there may be any others. A young hold is a field ':ID' of the balance.
 -- Any other is such a field of `holds`, and lies in `live` while it counts and in `kept` once it does not any more.
+-- `loading`: the ticket of the loads under way; `floor`: the latest revision that was published since they began.
 -- A hold: Credits, counts until, granted at, expires at, a letter for its state, and its fingerprint.
 
 local call, KEYS, ARGV = redis.call, KEYS, ARGV

@@ -1,18 +1,20 @@
 -- Loads an account after a miss: its balance if that is not older than what is here or was published
--- meanwhile, and the holds that PostgreSQL knows.
+-- since the load began, and the holds that PostgreSQL knows. A load that is over, since it took too long or another one has
+-- brought the account, changes no balance.
 -- KEYS: marker, balance
 -- ARGV: epoch, life (ms), projection, whether every live hold is here or brought along ('all' or
---       'besides'), or more calls follow that bring the rest ('more'), how long a hold is kept past its expiry, then of each
---       known hold: ':ID' and the hold
+--       'besides'), or more calls follow that bring the rest ('more'), how long a hold is kept past its expiry, the load's ticket,
+--       then of each known hold: ':ID' and the hold
 -- Answers 'done' or 'lost'.
 local balance = KEYS[2]
 local live, holds, kept = balance .. ':live', balance .. ':holds', balance .. ':kept'
 if call('GET', KEYS[1]) ~= ARGV[1] then
     return 'lost'
 end
-local revision = read_revision(ARGV[3])
-local published = call('GET', balance .. ':floor')
-if published and tonumber(published) > revision then
+local here = call('HMGET', balance, 'projection', 'state', 'loading', 'floor')
+local revision, here_revision, floor = read_revision(ARGV[3]), read_revision(here[1]), tonumber(here[4] or -1)
+local is_over = here[3] ~= ARGV[6]
+if floor > revision or (is_over and (here_revision or -1) < revision) then
     return 'done'
 end
 local function count_live()
@@ -24,7 +26,6 @@ local function count_live()
     return held, tonumber(members[2]) or never
 end
 
-local here = call('HMGET', balance, 'projection', 'state')
 settle(balance)
 local held_here, next_end_here, young_here, others = read_state(here[2])
 others = others or 0
@@ -39,7 +40,7 @@ if ARGV[4] == 'besides' and held_here ~= count_live() then
     return 'done'
 end
 
-for base = 6, #ARGV, 2 do
+for base = 7, #ARGV, 2 do
     local id, hold = ARGV[base], ARGV[base + 1]
     local credits, counts_until, _, expires_at = unpacked('<i7i7i7i7', hold)
     local known = call('HGET', holds, id)
@@ -66,11 +67,11 @@ if ARGV[4] == 'more' then
     return 'done'
 end
 local held, next_end = count_live()
-local here_revision = read_revision(here[1])
 if not here_revision or here_revision <= revision then
     -- Before the state, so that it is found first.
     call('HSET', balance, 'projection', ARGV[3])
 end
 write_state(balance, held, next_end, 0, math.max(others, call('EXISTS', holds)))
+call('HDEL', balance, 'loading', 'floor')
 call('PEXPIRE', balance, ARGV[2])
 return 'done'

@@ -1,21 +1,21 @@
 -- Takes over balances that are not older, and ends the holds that the same changes ended (R-35).
 -- An account that is not loaded, or was dropped, stays so: the next miss loads it. What was read before
--- this change must not come after it: the floor says so to a fill under way.
+-- this change must not come after it: the floor says so to a load under way.
 -- KEYS: marker, then the balance of each account
--- ARGV: epoch, floor's life (ms), life of the holds (ms), how long one is kept past its expiry, now, then of each account:
---       projection, how many holds ended, and of each: ':ID', the letter of how it ended
+-- ARGV: epoch, life of the holds (ms), how long one is kept past its expiry, now, then of each account: projection, how many
+--       holds ended, and of each: ':ID', the letter of how it ended
 -- Answers 'done' or 'lost'.
 if call('GET', KEYS[1]) ~= ARGV[1] then
     return 'lost'
 end
-local floor_life, life, keep_for, now, arg = ARGV[2], ARGV[3], ARGV[4], ARGV[5], 6
+local life, keep_for, now, arg = ARGV[2], ARGV[3], ARGV[4], 5
 for key = 2, #KEYS do
     local balance = KEYS[key]
-    local live, holds, floor = balance .. ':live', balance .. ':holds', balance .. ':floor'
+    local live, holds = balance .. ':live', balance .. ':holds'
     local projection, ended = ARGV[arg], tonumber(ARGV[arg + 1])
     arg = arg + 2
 
-    local here = call('HMGET', balance, 'projection', 'state')
+    local here = call('HMGET', balance, 'projection', 'state', 'loading', 'floor')
     local held, next_end, young = read_state(here[2])
     local freed = 0
     for _ = 1, ended do
@@ -48,10 +48,9 @@ for key = 2, #KEYS do
     end
 
     local revision = read_revision(projection)
-    -- The last one comes along in the same command; seldom is it the later of the two.
-    local published = call('SET', floor, format('%d', revision), 'PX', floor_life, 'GET')
-    if published and tonumber(published) > revision then
-        call('SET', floor, published, 'PX', floor_life)
+    local is_loading, floor = here[3], tonumber(here[4] or -1)
+    if is_loading and floor < revision then
+        call('HSET', balance, 'floor', format('%d', revision))
     end
 
     if held and ended > 0 then

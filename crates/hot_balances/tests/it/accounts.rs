@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use domain::hold::HoldEnd;
-use hot_balances::{AccountKey, FillHolds, Filled, HoldAnswer, KnownHold, News, Peeked, Projection, Told};
+use hot_balances::{AccountKey, FillHolds, HoldAnswer, KnownHold, News, Peeked, Projection, Told};
 
 use crate::support::{
-    FIRST, Given, at, balance, credits, forged, id, new_account, on_one_redis_and_on_a_cluster, request,
+    FIRST, Given, at, balance, credits, forged, id, key_of, new_account, on_one_redis_and_on_a_cluster,
+    request,
 };
 
 on_one_redis_and_on_a_cluster! {
@@ -19,6 +20,8 @@ on_one_redis_and_on_a_cluster! {
     a_newer_balance_is_taken_and_an_older_one_is_not
     many_accounts_are_told_at_once_each_of_its_own_change
     what_was_read_before_a_change_is_not_loaded_after_it
+    loads_that_are_under_way_at_once_share_what_is_published_and_the_first_brings_the_account
+    a_load_that_is_over_brings_no_balance
     an_account_that_is_not_loaded_is_not_loaded_by_a_change
     a_forged_balance_is_dropped_and_what_it_gave_is_taken_back
     live_holds_that_were_lost_have_to_be_brought_along
@@ -45,8 +48,7 @@ async fn a_balance_that_has_run_out_is_a_miss_that_keeps_its_holds(given: Given)
     assert_eq!(given.hold_at(59, "b", 41, 41).await, Err(40));
     assert_eq!(given.ask(&request("b", 1, 1, 60)).await, LOADED);
     let again = for_another_minute(balance(1, 100));
-    let filled = given.hot.fill(given.account, FIRST, &again, FillHolds::Besides(&[])).await.unwrap();
-    assert_eq!(filled, Filled::Done);
+    given.fill_besides(&again).await;
     assert_eq!(given.hold_at(60, "b", 41, 41).await, Err(40), "a is there still");
     assert_eq!(given.hold_at(60, "a", 60, 60).await, Ok(60), "and is known");
     assert_eq!(given.held().await, 60, "held once");
@@ -106,8 +108,7 @@ async fn a_newer_balance_is_taken_and_an_older_one_is_not(given: Given) {
     given.publish(&balance(3, 30), &[]).await;
     given.publish(&balance(2, 90), &[]).await;
     assert_eq!(given.hold("a", 31, 31).await, Err(30));
-    // The floor has gone by itself; what is here is newer all the same.
-    given.redis::<i64>(&["DEL", &given.key("balance:1:floor")]).await;
+    // Nothing was published since that load began; what is here is newer all the same.
     given.fill(&balance(2, 90), &[]).await;
     assert_eq!(given.hold("a", 31, 31).await, Err(30));
     given.fill(&balance(4, 50), &[]).await;
@@ -137,14 +138,56 @@ async fn many_accounts_are_told_at_once_each_of_its_own_change(mut given: Given)
 
 async fn what_was_read_before_a_change_is_not_loaded_after_it(mut given: Given) {
     given.account = new_account();
+    let ticket = given.begin_load(given.account).await;
     // The later of two changes is told first.
     given.publish(&balance(3, 10), &[]).await;
     given.publish(&balance(2, 60), &[]).await;
+    let (account, none) = (given.account, FillHolds::All(&[]));
     for (version, available) in [(1, 100), (2, 60)] {
-        given.fill(&balance(version, available), &[]).await;
+        given.end_load(account, &ticket, &balance(version, available), none).await;
         assert_eq!(given.ask(&request("a", 50, 50, 0)).await, UNLOADED);
     }
-    given.fill(&balance(3, 10), &[]).await;
+    given.end_load(account, &ticket, &balance(3, 10), none).await;
+    assert_eq!(given.hold("a", 50, 50).await, Err(10));
+}
+
+async fn loads_that_are_under_way_at_once_share_what_is_published_and_the_first_brings_the_account(
+    mut given: Given,
+) {
+    given.account = new_account();
+    let (account, none) = (given.account, FillHolds::All(&[]));
+    let first = given.begin_load(account).await;
+    given.publish(&balance(2, 60), &[]).await;
+    let second = given.begin_load(account).await;
+    given.end_load(account, &second, &balance(1, 100), none).await;
+    assert_eq!(given.ask(&request("a", 50, 50, 0)).await, UNLOADED, "published before it began, and seen");
+    given.end_load(account, &first, &balance(2, 60), none).await;
+    assert_eq!(given.hold("a", 50, 50).await, Ok(50));
+    // What the other one knows of holds is taken, as what it has read is the same.
+    let ended = recorded(&given, "ended", 30, Some(HoldEnd::Captured));
+    given.end_load(account, &second, &balance(2, 60), FillHolds::All(std::slice::from_ref(&ended))).await;
+    assert_eq!(given.find("ended").await, Some(ended));
+    assert_eq!(given.hold("b", 11, 11).await, Err(10));
+}
+
+async fn a_load_that_is_over_brings_no_balance(mut given: Given) {
+    given.account = new_account();
+    let (account, none) = (given.account, FillHolds::All(&[]));
+    // It took too long, and nobody has noted what was published since.
+    let late = given.begin_load(account).await;
+    given.redis::<i64>(&["DEL", &given.key("balance:1")]).await;
+    given.publish(&balance(2, 10), &[]).await;
+    given.end_load(account, &late, &balance(1, 100), none).await;
+    assert_eq!(given.ask(&request("a", 50, 50, 0)).await, UNLOADED);
+    // Another one has brought the account, which was told more and dropped since, and a third has begun.
+    let late = given.begin_load(account).await;
+    given.fill(&balance(2, 60), &[]).await;
+    given.publish(&balance(3, 10), &[]).await;
+    given.hot.drop_projection(account, FIRST).await.unwrap();
+    let third = given.begin_load(account).await;
+    given.end_load(account, &late, &balance(2, 60), none).await;
+    assert_eq!(given.ask(&request("a", 50, 50, 0)).await, LOADED);
+    given.end_load(account, &third, &balance(3, 10), none).await;
     assert_eq!(given.hold("a", 50, 50).await, Err(10));
 }
 
@@ -165,17 +208,17 @@ async fn a_forged_balance_is_dropped_and_what_it_gave_is_taken_back(given: Given
     assert_eq!(given.ask(&request("a", 500, 500, 0)).await, LOADED);
     assert_eq!(given.find("a").await, None);
     assert_eq!(given.ask(&request("a", 500, 500, 0)).await, LOADED, "dropped for good");
-    given.hot.fill(given.account, FIRST, &balance(1, 100), FillHolds::Besides(&[])).await.unwrap();
+    given.fill_besides(&balance(1, 100)).await;
     assert_eq!(given.hold("a", 41, 41).await, Err(40), "what was held before still is");
     // A refusal is believed as little, and what is signed for another account is no better.
     let rich = new_account();
-    given.hot.fill(rich, FIRST, &balance(9, 900), FillHolds::All(&[])).await.unwrap();
+    given.load(rich, &balance(9, 900), FillHolds::All(&[])).await;
     let foreign = given.written_projection(rich).await;
     let long_nonsense = [0xff; 64].to_vec();
     for forged in [forged(&written, 10), foreign, b"nonsense".to_vec(), long_nonsense] {
         given.forge(&forged).await;
         assert_eq!(given.ask(&request("b", 30, 30, 0)).await, LOADED);
-        given.hot.fill(given.account, FIRST, &balance(1, 100), FillHolds::Besides(&[])).await.unwrap();
+        given.fill_besides(&balance(1, 100)).await;
     }
     assert_eq!(given.hold("b", 30, 30).await, Ok(30));
 }
@@ -183,12 +226,12 @@ async fn a_forged_balance_is_dropped_and_what_it_gave_is_taken_back(given: Given
 async fn live_holds_that_were_lost_have_to_be_brought_along(given: Given) {
     assert_eq!(given.hold("a", 60, 60).await, Ok(60));
     let held = given.find("a").await.unwrap();
-    given.hot.fill(given.account, FIRST, &balance(1, 100), FillHolds::Besides(&[])).await.unwrap();
+    given.fill_besides(&balance(1, 100)).await;
     // Redis was short of memory and let go of them.
     given.redis::<i64>(&["DEL", &given.key("balance:1:live"), &given.key("balance:1:holds")]).await;
     given.hot.drop_projection(given.account, FIRST).await.unwrap();
     assert_eq!(given.ask(&request("b", 1, 1, 0)).await, LOADED);
-    given.hot.fill(given.account, FIRST, &balance(1, 100), FillHolds::Besides(&[])).await.unwrap();
+    given.fill_besides(&balance(1, 100)).await;
     assert_eq!(given.ask(&request("b", 1, 1, 0)).await, UNLOADED);
     given.fill(&balance(1, 100), &[held]).await;
     assert_eq!(given.hold("b", 41, 41).await, Err(40));
@@ -221,7 +264,7 @@ async fn gathered_holds_of_many_accounts_each_get_their_own_answer(given: Given)
         available.insert(account, (n, n * 10));
         if n % 3 != 0 {
             let balance = balance(n, n * 10);
-            given.hot.fill(account, FIRST, &balance, FillHolds::All(&[])).await.unwrap();
+            given.load(account, &balance, FillHolds::All(&[])).await;
         }
     }
     let asking = (0..10).flat_map(|_| available.keys().copied()).enumerate().map(|(n, account)| {
@@ -254,13 +297,18 @@ async fn the_keys_of_an_account_lie_in_one_slot_and_go_by_themselves(given: Give
     assert_eq!(given.hold("a", 1, 1).await, Ok(1));
     assert_eq!(given.hold("b", 1, 1).await, Ok(1));
     given.publish(&balance(2, 50), &["a"]).await;
-    given.hot.fill(given.account, FIRST, &balance(2, 50), FillHolds::Besides(&[])).await.unwrap();
-    let keys = ["", ":live", ":holds", ":kept", ":floor"].map(|more| given.key(&format!("balance:1{more}")));
+    given.fill_besides(&balance(2, 50)).await;
+    let keys = ["", ":live", ":holds", ":kept"].map(|more| given.key(&format!("balance:1{more}")));
     let a_day_ms = 24 * 3_600 * 1_000;
     for key in &keys {
         let left_ms: i64 = given.redis(&["PTTL", key]).await;
         assert!(0 < left_ms && left_ms <= a_day_ms, "{key}: {left_ms}");
     }
+    // Of an account that a load has begun to bring as well.
+    let begun = new_account();
+    given.begin_load(begun).await;
+    let left_ms: i64 = given.redis(&["PTTL", &key_of(begun, "balance:1")]).await;
+    assert!(0 < left_ms && left_ms <= 10_000, "{left_ms}");
     if given.is_cluster() {
         let mut slots = Vec::new();
         for key in &keys {

@@ -20,8 +20,9 @@ async fn assert_all_lost(given: &Given, epoch: Epoch) {
     assert_eq!(hot.hold(account, epoch, &request("lost", 1, 1, 0)).await.unwrap(), HoldAnswer::Lost);
     assert_eq!(hot.renew(account, epoch, &id("a"), at(99), at(0)).await.unwrap(), RenewAnswer::Lost);
     for holds in [FillHolds::All(&[]), FillHolds::Besides(&[])] {
-        assert_eq!(hot.fill(account, epoch, &projection, holds).await.unwrap(), Filled::Lost);
+        assert_eq!(hot.fill(account, epoch, &given.ticket, &projection, holds).await.unwrap(), Filled::Lost);
     }
+    assert_eq!(hot.begin_loads(epoch, &[account]).await.unwrap(), None);
     let news = News { account, projection: &projection, ended: &[(id("a"), HoldEnd::Released)] };
     assert_eq!(hot.publish(epoch, &[news], at(0)).await.unwrap(), Told::Lost);
     assert_eq!(hot.drop_projection(account, epoch).await.unwrap(), Told::Lost);
@@ -51,7 +52,8 @@ async fn what_an_earlier_epoch_left_is_not_looked_at(given: Given) {
     assert_eq!(miss, HoldAnswer::Miss { is_loaded: false });
     assert_eq!(hot.find(second, &[(account, id("a"))]).await.unwrap(), [None]);
     assert_eq!(hot.peek(second, &[account]).await.unwrap(), [None]);
-    hot.fill(account, second, &balance(1, 100), FillHolds::All(&[])).await.unwrap();
+    let ticket = hot.begin_loads(second, &[account]).await.unwrap().unwrap().remove(0);
+    hot.fill(account, second, &ticket, &balance(1, 100), FillHolds::All(&[])).await.unwrap();
     let held = hot.hold(account, second, &request("a", 100, 100, 0)).await.unwrap();
     assert!(matches!(held, HoldAnswer::Held { hold, .. } if hold.credits.get() == 100));
 }

@@ -9,7 +9,7 @@ use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{Credits, Timestamp};
 use hot_balances::{
     AccountKey, Epoch, FillHolds, Filled, HoldAnswer, HoldRequest, HotBalances, KnownHold, News, Projection,
-    Told,
+    Ticket, Told,
 };
 use testkit::LoneRedis;
 use uuid::Uuid;
@@ -52,6 +52,8 @@ pub(crate) fn cluster() -> &'static LoneRedis {
 pub(crate) struct Given {
     pub(crate) hot: HotBalances,
     pub(crate) account: AccountKey,
+    /// Of a load that has begun in the first epoch.
+    pub(crate) ticket: Ticket,
     url: String,
     secret: Uuid,
     server_urls: Vec<String>,
@@ -61,7 +63,9 @@ pub(crate) async fn given(redis: &LoneRedis) -> Given {
     let (url, secret) = (redis.url(), Uuid::now_v7());
     let hot = HotBalances::new(&url, secret.as_bytes()).unwrap();
     hot.begin_epoch(FIRST).await.unwrap();
-    let given = Given { hot, account: new_account(), url, secret, server_urls: redis.server_urls() };
+    let account = new_account();
+    let ticket = hot.begin_loads(FIRST, &[new_account()]).await.unwrap().unwrap().remove(0);
+    let given = Given { hot, account, ticket, url, secret, server_urls: redis.server_urls() };
     given.fill(&balance(1, 100), &[]).await;
     given
 }
@@ -141,8 +145,33 @@ impl Given {
         self.server_urls.len() > 1
     }
 
+    /// Loads the account with all of its holds, from its beginning to its end.
     pub(crate) async fn fill(&self, projection: &Projection, holds: &[KnownHold]) {
-        let filled = self.hot.fill(self.account, FIRST, projection, FillHolds::All(holds)).await;
+        self.load(self.account, projection, FillHolds::All(holds)).await;
+    }
+
+    /// Loads its balance alone.
+    pub(crate) async fn fill_besides(&self, projection: &Projection) {
+        self.load(self.account, projection, FillHolds::Besides(&[])).await;
+    }
+
+    pub(crate) async fn load(&self, account: AccountKey, projection: &Projection, holds: FillHolds<'_>) {
+        let ticket = self.begin_load(account).await;
+        self.end_load(account, &ticket, projection, holds).await;
+    }
+
+    pub(crate) async fn begin_load(&self, account: AccountKey) -> Ticket {
+        self.hot.begin_loads(FIRST, &[account]).await.unwrap().unwrap().remove(0)
+    }
+
+    pub(crate) async fn end_load(
+        &self,
+        account: AccountKey,
+        ticket: &Ticket,
+        projection: &Projection,
+        holds: FillHolds<'_>,
+    ) {
+        let filled = self.hot.fill(account, FIRST, ticket, projection, holds).await;
         assert_eq!(filled.unwrap(), Filled::Done);
     }
 
