@@ -32,6 +32,8 @@ pub enum FillHolds<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filled {
     Done,
+    /// The load is over, or something newer was published since it has read. Nothing was changed.
+    Passed,
     /// Redis is not in this epoch. Nothing was changed.
     Lost,
 }
@@ -68,8 +70,8 @@ impl HotBalances {
     }
 
     /// Loads an account after a miss, with what is known of its holds. An older revision than one that
-    /// is here, or was published since the load began, changes nothing. Of a load that is over, since it took longer than
-    /// [`LOAD_MAX`] or another one has brought the account, no balance is taken.
+    /// is here, or was published since the load began, changes no balance; nor does a load that is over, since it took longer than
+    /// [`LOAD_MAX`], or another one has brought the account and it was dropped since.
     pub async fn fill(
         &self,
         account: AccountKey,
@@ -86,8 +88,9 @@ impl HotBalances {
         // one brings the balance, and before it the account is a miss.
         let (most, rest) = holds.split_at(holds.len() - holds.len().min(HOLDS_A_CALL));
         for some in most.chunks(HOLDS_A_CALL) {
-            if self.bring(account, epoch, ticket, projection, ("more", some)).await? == Filled::Lost {
-                return Ok(Filled::Lost);
+            match self.bring(account, epoch, ticket, projection, ("more", some)).await? {
+                Filled::Done => {}
+                other => return Ok(other),
             }
         }
         self.bring(account, epoch, ticket, projection, (brought, rest)).await
@@ -108,6 +111,10 @@ impl HotBalances {
             call.arg(name(&known.hold.id)).arg(known.write());
         }
         let answer: String = self.run(|connection| call.run(connection)).await?;
-        Ok(if answer == "lost" { Filled::Lost } else { Filled::Done })
+        Ok(match answer.as_str() {
+            "lost" => Filled::Lost,
+            "passed" => Filled::Passed,
+            _ => Filled::Done,
+        })
     }
 }

@@ -85,7 +85,7 @@ pub const CALL_MAX: Duration = Duration::from_millis(350);
 const LOAD_MAX: Duration = Duration::from_secs(10);
 /// How long an ended hold stays known, past its expiry, by the tenant's time.
 const KEEP_ENDED: Duration = Duration::from_secs(2 * 3600);
-/// How long an account's keys stay after it was last loaded. A projection runs out long before that.
+/// How long an account's keys stay after it was last loaded or told. A projection runs out long before that.
 const LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// Redis did not answer in time. Whether a script ran is unknown.

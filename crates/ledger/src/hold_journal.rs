@@ -148,10 +148,15 @@ async fn record(
     if store::insert_hold_batch(tx, tenant, epoch, &packed, expires_max).await? {
         return Ok(());
     }
-    // Each once, as it was last: one statement writes no row twice.
-    let granted: HashMap<_, _> =
-        granted.iter().map(|granted| ((granted.0.customer, &granted.0.id), *granted)).collect();
-    let granted: Vec<(Hold, Fingerprint)> = granted.into_values().cloned().collect();
+    // Each once, as it runs longest: one statement writes no row twice.
+    let mut longest: HashMap<_, &(Hold, Fingerprint)> = HashMap::new();
+    for one in granted {
+        let known = longest.entry((one.0.customer, &one.0.id)).or_insert(one);
+        if known.0.expires_at < one.0.expires_at {
+            *known = one;
+        }
+    }
+    let granted: Vec<(Hold, Fingerprint)> = longest.into_values().cloned().collect();
     store::insert_holds(tx, tenant, &granted).await
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct Wanted {
 #[derive(Debug, Clone)]
 pub(crate) enum Loaded {
     Done,
+    /// It took too long, or has changed since it was read: it may be there, or has to be loaded again.
+    Passed,
     /// It may not authorize, or there is none.
     Refused(Refusal),
     /// Redis has been emptied.
@@ -98,7 +100,7 @@ impl Ledger {
             Ok(loaded.remove(&account.customer).unwrap_or(unknown))
         };
         match self.db.within_deadline(loading).await? {
-            Loaded::Done => Ok(Hot::Decided(())),
+            Loaded::Done | Loaded::Passed => Ok(Hot::Decided(())),
             Loaded::Refused(refusal) => Err(refusal.into()),
             Loaded::Lost => Ok(Hot::Lost),
             Loaded::Away(away) => Ok(Hot::Away(away)),
@@ -177,6 +179,7 @@ impl Ledger {
                 let filled = self.hot.fill(key, epoch, ticket, &projection, holds).await;
                 let of_account = match filled {
                     Ok(Filled::Done) => Loaded::Done,
+                    Ok(Filled::Passed) => Loaded::Passed,
                     Ok(Filled::Lost) => Loaded::Lost,
                     Err(away) => Loaded::Away(away),
                 };

@@ -113,7 +113,7 @@ impl Ledger {
         for of_account in loaded.iter().flat_map(BTreeMap::values) {
             match of_account {
                 Loaded::Done => accounts += 1,
-                Loaded::Refused(_) => {}
+                Loaded::Refused(_) | Loaded::Passed => {}
                 Loaded::Lost => {
                     self.gate.redis_is_emptied(&self.db, epoch).await?;
                     return Ok(Page::Gone);

@@ -3,7 +3,7 @@
 //! Nothing is priced, parsed, locked or looked up, there is no request, and what an account's balance comes to
 //! is known beforehand. The rows are those of a tenant of their own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,8 +37,8 @@ pub(crate) enum Way {
     /// `insert .. select unnest` into the tables of events, with the sums by the hour and one update of each
     /// account and grant. Each connection has customers of its own, so that none waits for the other's locks.
     Sql,
-    /// The same with the same customers in both. Their accounts are locked first, in order: without it two such transactions
-    /// would wait for each other in a circle.
+    /// The same with the same customers in both. Their accounts are locked, in order, before the sums and balances are written:
+    /// without it two such transactions would wait for each other in a circle.
     SqlSameCustomers,
     /// `copy` into the three tables that get a row an event; no balance, no sums.
     Copy,
@@ -114,8 +114,8 @@ const STATEMENTS: [&str; 7] = [
          available = -issued - greatest(a.spent, n.spent), chain = n.chain
      from unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[]) as n(customer, version, spent, chain)
      where a.tenant_id = $1 and a.customer_id = n.customer",
-    "select from unnest($2::uuid[]) as n(customer) join credit_accounts a on a.customer_id = n.customer
-     where a.tenant_id = $1 order by a.customer_id for no key update of a",
+    "select count(*) from (select from unnest($2::uuid[]) as n(customer) join credit_accounts a on a.customer_id = n.customer
+         where a.tenant_id = $1 order by a.customer_id for no key update of a) locked",
 ];
 
 impl Raw {
@@ -201,13 +201,7 @@ impl Writer {
             let rows = self.rows(way, batch, &mut random);
             let tx = self.client.transaction().await?;
             match way {
-                Way::Sql => insert(&tx, &self.statements, tenant, &rows).await?,
-                Way::SqlSameCustomers => {
-                    let customers: BTreeSet<Uuid> = rows.iter().map(|row| row.account.customer).collect();
-                    let customers: Vec<Uuid> = customers.into_iter().collect();
-                    tx.query(&self.statements[6], &[&tenant, &customers]).await?;
-                    insert(&tx, &self.statements, tenant, &rows).await?;
-                }
+                Way::Sql | Way::SqlSameCustomers => insert(&tx, &self.statements, tenant, way, &rows).await?,
                 Way::Copy => copy(&tx, tenant, &rows).await?,
             }
             tx.commit().await?;
@@ -249,6 +243,7 @@ async fn insert(
     tx: &Transaction<'_>,
     statements: &[tokio_postgres::Statement],
     tenant: Uuid,
+    way: Way,
     rows: &[EventRow],
 ) -> anyhow::Result<()> {
     let each = rows.len();
@@ -307,6 +302,9 @@ async fn insert(
     let hour = rows.first().context("no rows")?.time.duration_trunc(TimeDelta::hours(1))?;
     let hours: [&(dyn tokio_postgres::types::ToSql + Sync); 9] =
         [&tenant, &hour, &MODEL, &BAND, &input, &output, &CREDITS_HELD, &customers, &events];
+    if way == Way::SqlSameCustomers {
+        tx.query_one(&statements[6], &[&tenant, &customers]).await?;
+    }
     tx.execute(&statements[3], &hours).await?;
     tx.execute(&statements[4], &[&tenant, &grants, &spent]).await?;
     tx.execute(&statements[5], &[&tenant, &customers, &versions, &spent, &chains]).await?;

@@ -1,11 +1,12 @@
 -- Loads an account after a miss: its balance if that is not older than what is here or was published
--- since the load began, and the holds that PostgreSQL knows. A load that is over, since it took too long or another one has
--- brought the account, changes no balance.
+-- since the load began, and the holds that PostgreSQL knows. Where there is no balance here, nothing is taken of a load that is
+-- over, since it took too long or another one has brought the account: what was published since is not known. A balance that
+-- is here is as new as anything that was published.
 -- KEYS: marker, balance
 -- ARGV: epoch, life (ms), projection, whether every live hold is here or brought along ('all' or
 --       'besides'), or more calls follow that bring the rest ('more'), how long a hold is kept past its expiry, the load's ticket,
 --       then of each known hold: ':ID' and the hold
--- Answers 'done' or 'lost'.
+-- Answers 'done', 'passed' (over) or 'lost'.
 local balance = KEYS[2]
 local live, holds, kept = balance .. ':live', balance .. ':holds', balance .. ':kept'
 if call('GET', KEYS[1]) ~= ARGV[1] then
@@ -13,9 +14,8 @@ if call('GET', KEYS[1]) ~= ARGV[1] then
 end
 local here = call('HMGET', balance, 'projection', 'state', 'loading', 'floor')
 local revision, here_revision, floor = read_revision(ARGV[3]), read_revision(here[1]), tonumber(here[4] or -1)
-local is_over = here[3] ~= ARGV[6]
-if floor > revision or (is_over and (here_revision or -1) < revision) then
-    return 'done'
+if not here_revision and (here[3] ~= ARGV[6] or floor > revision) then
+    return 'passed'
 end
 local function count_live()
     local members = call('ZRANGE', live, 0, -1, 'WITHSCORES')

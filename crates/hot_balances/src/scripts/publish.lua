@@ -2,7 +2,7 @@
 -- An account that is not loaded, or was dropped, stays so: the next miss loads it. What was read before
 -- this change must not come after it: the floor says so to a load under way.
 -- KEYS: marker, then the balance of each account
--- ARGV: epoch, life of the holds (ms), how long one is kept past its expiry, now, then of each account: projection, how many
+-- ARGV: epoch, life (ms), how long one is kept past its expiry, now, then of each account: projection, how many
 --       holds ended, and of each: ':ID', the letter of how it ended
 -- Answers 'done' or 'lost'.
 if call('GET', KEYS[1]) ~= ARGV[1] then
@@ -43,8 +43,8 @@ for key = 2, #KEYS do
     end
     if ended > 0 then
         forget(balance, now, 4 * ended)
-        call('PEXPIRE', holds, life, 'NX')
-        call('PEXPIRE', balance .. ':kept', life, 'NX')
+        call('PEXPIRE', holds, life)
+        call('PEXPIRE', balance .. ':kept', life)
     end
 
     local revision = read_revision(projection)
@@ -53,6 +53,10 @@ for key = 2, #KEYS do
         call('HSET', balance, 'floor', format('%d', revision))
     end
 
+    if held then
+        -- An account in use is told anew before it runs out, and is not filled for days.
+        call('PEXPIRE', balance, life)
+    end
     if held and ended > 0 then
         if young == 0 and call('EXISTS', live) == 0 then
             next_end = never

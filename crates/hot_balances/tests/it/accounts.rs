@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::hold::HoldEnd;
-use hot_balances::{AccountKey, FillHolds, HoldAnswer, KnownHold, News, Peeked, Projection, Told};
+use hot_balances::{AccountKey, FillHolds, Filled, HoldAnswer, KnownHold, News, Peeked, Projection, Told};
 
 use crate::support::{
     FIRST, Given, at, balance, credits, forged, id, key_of, new_account, on_one_redis_and_on_a_cluster,
@@ -144,10 +144,11 @@ async fn what_was_read_before_a_change_is_not_loaded_after_it(mut given: Given) 
     given.publish(&balance(2, 60), &[]).await;
     let (account, none) = (given.account, FillHolds::All(&[]));
     for (version, available) in [(1, 100), (2, 60)] {
-        given.end_load(account, &ticket, &balance(version, available), none).await;
+        let ended = given.end_load(account, &ticket, &balance(version, available), none).await;
+        assert_eq!(ended, Filled::Passed);
         assert_eq!(given.ask(&request("a", 50, 50, 0)).await, UNLOADED);
     }
-    given.end_load(account, &ticket, &balance(3, 10), none).await;
+    assert_eq!(given.end_load(account, &ticket, &balance(3, 10), none).await, Filled::Done);
     assert_eq!(given.hold("a", 50, 50).await, Err(10));
 }
 
@@ -159,15 +160,18 @@ async fn loads_that_are_under_way_at_once_share_what_is_published_and_the_first_
     let first = given.begin_load(account).await;
     given.publish(&balance(2, 60), &[]).await;
     let second = given.begin_load(account).await;
-    given.end_load(account, &second, &balance(1, 100), none).await;
-    assert_eq!(given.ask(&request("a", 50, 50, 0)).await, UNLOADED, "published before it began, and seen");
-    given.end_load(account, &first, &balance(2, 60), none).await;
+    let before = given.end_load(account, &second, &balance(1, 100), none).await;
+    assert_eq!(before, Filled::Passed, "published before it began, and noted for the first");
+    assert_eq!(given.end_load(account, &first, &balance(2, 60), none).await, Filled::Done);
     assert_eq!(given.hold("a", 50, 50).await, Ok(50));
-    // What the other one knows of holds is taken, as what it has read is the same.
+    // The other one has waited for a change that is not published yet, and knows a hold.
     let ended = recorded(&given, "ended", 30, Some(HoldEnd::Captured));
-    given.end_load(account, &second, &balance(2, 60), FillHolds::All(std::slice::from_ref(&ended))).await;
+    let holds = FillHolds::All(std::slice::from_ref(&ended));
+    assert_eq!(given.end_load(account, &second, &balance(3, 55), holds).await, Filled::Done);
     assert_eq!(given.find("ended").await, Some(ended));
-    assert_eq!(given.hold("b", 11, 11).await, Err(10));
+    assert_eq!(given.hold("b", 6, 6).await, Err(5));
+    assert_eq!(given.end_load(account, &second, &balance(2, 60), none).await, Filled::Done);
+    assert_eq!(given.hold("b", 6, 6).await, Err(5), "what is here is newer");
 }
 
 async fn a_load_that_is_over_brings_no_balance(mut given: Given) {
@@ -177,7 +181,7 @@ async fn a_load_that_is_over_brings_no_balance(mut given: Given) {
     let late = given.begin_load(account).await;
     given.redis::<i64>(&["DEL", &given.key("balance:1")]).await;
     given.publish(&balance(2, 10), &[]).await;
-    given.end_load(account, &late, &balance(1, 100), none).await;
+    assert_eq!(given.end_load(account, &late, &balance(1, 100), none).await, Filled::Passed);
     assert_eq!(given.ask(&request("a", 50, 50, 0)).await, UNLOADED);
     // Another one has brought the account, which was told more and dropped since, and a third has begun.
     let late = given.begin_load(account).await;
@@ -185,9 +189,9 @@ async fn a_load_that_is_over_brings_no_balance(mut given: Given) {
     given.publish(&balance(3, 10), &[]).await;
     given.hot.drop_projection(account, FIRST).await.unwrap();
     let third = given.begin_load(account).await;
-    given.end_load(account, &late, &balance(2, 60), none).await;
+    assert_eq!(given.end_load(account, &late, &balance(2, 60), none).await, Filled::Passed);
     assert_eq!(given.ask(&request("a", 50, 50, 0)).await, LOADED);
-    given.end_load(account, &third, &balance(3, 10), none).await;
+    assert_eq!(given.end_load(account, &third, &balance(3, 10), none).await, Filled::Done);
     assert_eq!(given.hold("a", 50, 50).await, Err(10));
 }
 
@@ -304,7 +308,12 @@ async fn the_keys_of_an_account_lie_in_one_slot_and_go_by_themselves(given: Give
         let left_ms: i64 = given.redis(&["PTTL", key]).await;
         assert!(0 < left_ms && left_ms <= a_day_ms, "{key}: {left_ms}");
     }
-    // Of an account that a load has begun to bring as well.
+    // One in use, which is told anew and never filled, keeps its own.
+    given.redis::<i64>(&["PEXPIRE", &given.key("balance:1"), "1000"]).await;
+    given.publish(&balance(3, 50), &[]).await;
+    let left_ms: i64 = given.redis(&["PTTL", &given.key("balance:1")]).await;
+    assert!(a_day_ms - 10_000 < left_ms && left_ms <= a_day_ms, "{left_ms}");
+    // Of an account that a load has begun to bring they go as well.
     let begun = new_account();
     given.begin_load(begun).await;
     let left_ms: i64 = given.redis(&["PTTL", &key_of(begun, "balance:1")]).await;

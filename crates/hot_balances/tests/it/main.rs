@@ -3,4 +3,5 @@
 mod accounts;
 mod epochs;
 mod holds;
+mod loads;
 mod support;

@@ -157,7 +157,7 @@ impl Given {
 
     pub(crate) async fn load(&self, account: AccountKey, projection: &Projection, holds: FillHolds<'_>) {
         let ticket = self.begin_load(account).await;
-        self.end_load(account, &ticket, projection, holds).await;
+        assert_eq!(self.end_load(account, &ticket, projection, holds).await, Filled::Done);
     }
 
     pub(crate) async fn begin_load(&self, account: AccountKey) -> Ticket {
@@ -170,9 +170,8 @@ impl Given {
         ticket: &Ticket,
         projection: &Projection,
         holds: FillHolds<'_>,
-    ) {
-        let filled = self.hot.fill(account, FIRST, ticket, projection, holds).await;
-        assert_eq!(filled.unwrap(), Filled::Done);
+    ) -> Filled {
+        self.hot.fill(account, FIRST, ticket, projection, holds).await.unwrap()
     }
 
     pub(crate) async fn publish(&self, projection: &Projection, captured: &[&str]) {
