@@ -17,7 +17,8 @@ for key = 2, #KEYS do
         call('HSET', balance, 'loading', ticket)
     end
     if not here[2] then
-        call('PEXPIRE', balance, ARGV[2])
+        -- Counted from the first one: the floor would never go where PostgreSQL has lost what was published.
+        call('PEXPIRE', balance, ARGV[2], 'NX')
     end
     tickets[key - 1] = here[1] or ticket
 end

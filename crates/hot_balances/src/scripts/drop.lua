@@ -1,4 +1,5 @@
--- Makes an account's projection a miss, and takes back holds that were given on it. Its live holds stay.
+-- Makes an account's projection a miss, and takes back holds that were given on it. Its live holds stay. A load under way is
+-- over: what it goes by may be as wrong.
 -- KEYS: marker, balance
 -- ARGV: epoch, the projection to drop ('' for whatever is here), then of each hold to take back: ':ID'
 -- Answers 'done' or 'lost'.
@@ -10,6 +11,7 @@ end
 local here = call('HMGET', balance, 'projection', 'state')
 if here[1] and (ARGV[2] == '' or here[1] == ARGV[2]) then
     call('HSET', balance, 'projection', '')
+    call('HDEL', balance, 'loading', 'floor')
 end
 local held, next_end, young, others = read_state(here[2])
 if not held then
