@@ -22,7 +22,7 @@ use crate::{Ledger, packed, store};
 /// The longest that a granted hold may stay unrecorded before authorizing stops.
 const UNRECORDED_MAX: Duration = Duration::from_secs(1);
 /// How long holds gather before they are written in one row.
-const GATHER: Duration = Duration::from_millis(50);
+const GATHER: Duration = Duration::from_millis(20);
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Clone)]

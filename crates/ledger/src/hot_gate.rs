@@ -33,7 +33,7 @@ const LEASE: Duration = Duration::from_millis(300);
 /// How old a reading may be before a request takes a new one.
 const FRESH: Duration = Duration::from_millis(100);
 /// How long holds take to be recorded after they were granted, with some to spare.
-const RECORDING: Duration = Duration::from_millis(180);
+const RECORDING: Duration = Duration::from_millis(150);
 /// How long after a change it is in force on every server.
 pub(crate) const SETTLE: Duration = LEASE.saturating_add(CALL_MAX).saturating_add(RECORDING);
 /// How often one server looks whether Redis is back.
