@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use diesel_async::SimpleAsyncConnection;
 use domain::exhaustion::Exhaustion;
 use domain::policy::Policies;
 use serde_json::{Value, json};
@@ -63,6 +64,24 @@ async fn spend_all_but_a_thousand(client: &Client, customer: &str) {
     )
     .await;
     assert_eq!(client.available(customer).await, 1_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_postgresql_does_not_answer_nobody_who_pays_by_the_token_is_said_to_be_out_of_credits() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let (ada, bob) = (client.customer("ada").await, client.customer("bob").await);
+    set(client, &ada, json!({"exhaustion": "payg", "spend_cap_minor": 1_000})).await;
+    // Neither has any Credits, and Redis knows of both how they go on.
+    client.authorize("a1", &ada, "mimo-v2-omni", 1_000, 0).await.expect(201);
+    client.authorize("b1", &bob, "mimo-v2-omni", 1_000, 0).await.expect(402);
+    let mut superuser = world.stores.superuser().await;
+    superuser.batch_execute("begin; lock table credit_accounts in access exclusive mode").await.unwrap();
+    client.authorize("a2", &ada, "mimo-v2-omni", 1_000, 0).await.expect(503);
+    client.authorize("b2", &bob, "mimo-v2-omni", 1_000, 0).await.expect(402);
+    superuser.batch_execute("rollback").await.unwrap();
+    client.authorize("a2", &ada, "mimo-v2-omni", 1_000, 0).await.expect(201);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! How a request starts, and usage goes on, without Credits: on account, up to the spend cap, or with a
 //! top-up that buys itself.
 
-use db::{Connection, Error, Result};
+use db::{Connection, Result};
 use domain::cycle_rates::Asked;
 use domain::exhaustion::{AUTO_TOP_UP_JOB, Exhaustion, Overflow};
 use domain::id::CustomerId;
@@ -74,15 +74,11 @@ impl Usage {
         }
     }
 
-    /// None where there is no such customer, and while PostgreSQL is away.
+    /// None where there is no such customer. Unavailable while PostgreSQL is away: that the Credits are out would be final, and
+    /// is not true of a customer who may go on without them.
     async fn overflow(&self, scope: &TenantScope, customer: CustomerId) -> Result<Option<Overflow>> {
         let tenant = scope.tenant;
-        let read =
-            self.parts.db.transaction(tenant, async |tx| ledger::overflow(tx, tenant, customer).await).await;
-        match read {
-            Err(Error::Unavailable(_)) => Ok(None),
-            read => read,
-        }
+        self.parts.db.transaction(tenant, async |tx| ledger::overflow(tx, tenant, customer).await).await
     }
 }
 
