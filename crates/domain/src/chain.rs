@@ -41,7 +41,7 @@ impl Link {
     }
 }
 
-/// The two digits of a byte. There are sixty-four of them in every link, and formatting each byte costs more than hashing all.
+/// The two digits of a byte. Each charge makes a link, of thirty-two bytes: the formatter is not called for every one of them.
 fn hex(byte: u8) -> [char; 2] {
     [byte >> 4, byte & 15].map(|digit| char::from(if digit < 10 { b'0' + digit } else { b'a' - 10 + digit }))
 }

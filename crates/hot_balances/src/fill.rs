@@ -1,14 +1,11 @@
 //! Loads accounts after a miss: a load begins before it reads in PostgreSQL, and ends as the account is filled.
 
-use std::collections::HashMap;
-
 use futures_util::future::try_join_all;
-use redis::cluster_routing::Slot;
 use uuid::Uuid;
 
 use crate::known_hold::{KnownHold, name};
 use crate::projection::Projection;
-use crate::{AccountKey, Away, Epoch, HotBalances, KEEP_ENDED, LIFE, LOAD_MAX, micros, ms};
+use crate::{AccountKey, Away, CALLS_AT_ONCE, Epoch, HotBalances, KEEP_ENDED, LIFE, LOAD_MAX, micros, ms};
 
 /// Accounts whose loads one call begins.
 const ACCOUNTS_A_CALL: usize = 64;
@@ -46,23 +43,20 @@ impl HotBalances {
         epoch: Epoch,
         accounts: &[AccountKey],
     ) -> Result<Option<Vec<Ticket>>, Away> {
-        // On a cluster a call has the accounts of one slot.
-        let mut of_slots: HashMap<Option<Slot>, Vec<(usize, AccountKey)>> = HashMap::new();
-        for (place, account) in accounts.iter().enumerate() {
-            of_slots.entry(self.0.markers.slot(*account)).or_default().push((place, *account));
-        }
+        let placed = accounts.iter().copied().enumerate();
+        let of_slots: Vec<_> = self.0.markers.by_slot(placed, |(_, account)| *account).collect();
+        let calls: Vec<_> = of_slots.iter().flat_map(|of_slot| of_slot.chunks(ACCOUNTS_A_CALL)).collect();
         let ticket = Uuid::now_v7();
-        let calls = of_slots.values().flat_map(|of_slot| of_slot.chunks(ACCOUNTS_A_CALL));
-        let beginning = calls.map(async |of_slot| {
-            let accounts = of_slot.iter().map(|(_, account)| *account);
-            let mut call = self.0.scripts.begin_load.on(accounts, epoch, &self.0.markers);
-            call.arg(ms(LOAD_MAX)).arg(ticket.as_bytes());
-            let tickets: Vec<Vec<u8>> = self.run(|connection| call.run(connection)).await?;
-            Ok((of_slot, tickets))
-        });
         let mut tickets = vec![None; accounts.len()];
-        for (of_slot, of_accounts) in try_join_all(beginning).await? {
-            for ((place, _), ticket) in of_slot.iter().zip(of_accounts) {
+        for some in calls.chunks(CALLS_AT_ONCE) {
+            let beginning = some.iter().map(async |of_call| {
+                let accounts = of_call.iter().map(|(_, account)| *account);
+                let mut call = self.0.scripts.begin_load.on(accounts, epoch, &self.0.markers);
+                call.arg(ms(LOAD_MAX)).arg(ticket.as_bytes());
+                let tickets: Vec<Vec<u8>> = self.run(|connection| call.run(connection)).await?;
+                Ok(of_call.iter().zip(tickets))
+            });
+            for ((place, _), ticket) in try_join_all(beginning).await?.into_iter().flatten() {
                 tickets[*place] = Some(Ticket(ticket));
             }
         }

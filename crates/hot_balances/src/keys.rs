@@ -107,6 +107,19 @@ impl Markers {
         }
     }
 
+    /// What can share calls, as its accounts lie in one slot: on a single Redis all of it.
+    pub(crate) fn by_slot<T>(
+        &self,
+        items: impl IntoIterator<Item = T>,
+        account: impl Fn(&T) -> AccountKey,
+    ) -> impl Iterator<Item = Vec<T>> {
+        let mut of_slots: HashMap<Option<Slot>, Vec<T>> = HashMap::new();
+        for item in items {
+            of_slots.entry(self.slot(account(&item))).or_default().push(item);
+        }
+        of_slots.into_values()
+    }
+
     /// The account's slot, where that matters.
     pub(crate) fn slot(&self, account: AccountKey) -> Option<Slot> {
         match self {

@@ -81,6 +81,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(150);
 const MARKING_MAX: Duration = Duration::from_secs(2);
 /// The longest that a call goes on after it was begun.
 pub const CALL_MAX: Duration = Duration::from_millis(350);
+/// Calls of many accounts at the same time: each has its time-out from when it is sent, and one that waits for many others
+/// would take a busy Redis for one that is away.
+const CALLS_AT_ONCE: usize = 8;
 /// The longest that a load of an account may take, from before its reading in PostgreSQL to its writing here.
 const LOAD_MAX: Duration = Duration::from_secs(10);
 /// How long an ended hold stays known, past its expiry, by the tenant's time.

@@ -1,17 +1,14 @@
 //! Tells Redis what was committed: a new balance, the end of holds, or that what it has is no good.
 
-use std::collections::HashMap;
-
 use domain::Timestamp;
 use domain::hold::HoldEnd;
 use domain::id::ExternalId;
 use futures_util::future::try_join_all;
-use redis::cluster_routing::Slot;
 
 use crate::known_hold::{letter, name};
 use crate::projection::Projection;
 use crate::scripts::ScriptCall;
-use crate::{AccountKey, Away, Epoch, HotBalances, KEEP_ENDED, LIFE, micros, ms};
+use crate::{AccountKey, Away, CALLS_AT_ONCE, Epoch, HotBalances, KEEP_ENDED, LIFE, micros, ms};
 
 /// Whether Redis was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,20 +29,12 @@ pub struct News<'a> {
 
 /// Accounts that one call tells of. It is short, so that no authorization waits long behind it.
 const ACCOUNTS_A_CALL: usize = 32;
-/// Calls at the same time: each has its time-out from when it is sent, and one that waits for many others would take a
-/// busy Redis for one that is away.
-const CALLS_AT_ONCE: usize = 8;
-
 impl HotBalances {
     /// Publishes committed balances and ends the holds that the same changes ended, at `now`. Where Redis is lost, some
     /// may have been told.
     pub async fn publish(&self, epoch: Epoch, news: &[News<'_>], now: Timestamp) -> Result<Told, Away> {
-        // On a cluster a call has the accounts of one slot.
-        let mut of_slots: HashMap<Option<Slot>, Vec<News<'_>>> = HashMap::new();
-        for one in news {
-            of_slots.entry(self.0.markers.slot(one.account)).or_default().push(*one);
-        }
-        let calls = of_slots.values().flat_map(|of_slot| of_slot.chunks(ACCOUNTS_A_CALL));
+        let of_slots: Vec<_> = self.0.markers.by_slot(news.iter().copied(), |one| one.account).collect();
+        let calls = of_slots.iter().flat_map(|of_slot| of_slot.chunks(ACCOUNTS_A_CALL));
         let calls: Vec<ScriptCall> = calls.map(|some| self.news(epoch, some, now)).collect();
         for some in calls.chunks(CALLS_AT_ONCE) {
             let told = try_join_all(some.iter().map(|call| self.tell(call))).await?;

@@ -1,5 +1,5 @@
 -- Makes an account's projection a miss, and takes back holds that were given on it. Its live holds stay. A load under way is
--- over: what it goes by may be as wrong.
+-- over, with the floor that it had: the next one begins anew.
 -- KEYS: marker, balance
 -- ARGV: epoch, the projection to drop ('' for whatever is here), then of each hold to take back: ':ID'
 -- Answers 'done' or 'lost'.
