@@ -45,7 +45,7 @@ pub(crate) struct Body<T> {
 impl<T> Body<T> {
     /// The same, whatever its shape: what a fingerprint is taken of (R-35b).
     pub(crate) fn json(&self) -> Result<Value, Error> {
-        serde_json::from_str(&self.text).map_err(|_| Error::InvalidJson)
+        serde_json::from_str(&self.text).map_err(|_| NotJson::Syntax.into())
     }
 }
 
@@ -121,7 +121,7 @@ pub(crate) fn receive_any(
             Ok(body)
         };
         let body = tokio::time::timeout(BODY_TIME_MAX, receiving).await.map_err(|_| Error::BodyTimeout)??;
-        String::from_utf8(body.into()).map_err(|_| Error::InvalidJson)
+        String::from_utf8(body.into()).map_err(|_| NotJson::Syntax.into())
     }
 }
 
@@ -170,17 +170,13 @@ pub(crate) fn read<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, Error>
 }
 
 /// Why a text is no JSON that Tollgate reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotJson {
+    #[error("the body is not JSON")]
     Syntax,
-    /// An object has a key twice: which of the two counts?
+    /// Which of the two counts?
+    #[error("an object has the same key twice")]
     RepeatedKey,
-}
-
-impl From<NotJson> for Error {
-    fn from(_: NotJson) -> Self {
-        Error::InvalidJson
-    }
 }
 
 /// Checks syntax, depth and keys, whatever the shape.
@@ -556,7 +552,7 @@ mod tests {
     fn outcome_of_result<T>(result: Result<T, Error>) -> String {
         match result {
             Ok(_) => "ok".to_owned(),
-            Err(Error::InvalidJson) => "400".to_owned(),
+            Err(Error::InvalidJson(_)) => "400".to_owned(),
             Err(Error::UnsupportedMediaType) => "415".to_owned(),
             Err(Error::BodyTooLarge { .. }) => "413".to_owned(),
             Err(Error::Service(db::Error::Refused(Refusal::InvalidFields(errors)))) => {

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
+use crate::body::NotJson;
 use crate::wire::Instant;
 
 /// Every problem's `type` begins with this; its code follows.
@@ -26,8 +27,8 @@ pub(crate) const PROBLEM_CONTENT_TYPE: &str = "application/problem+json";
 pub(crate) enum Error {
     #[error(transparent)]
     Service(#[from] db::Error),
-    #[error("the body is not JSON")]
-    InvalidJson,
+    #[error(transparent)]
+    InvalidJson(#[from] NotJson),
     #[error("the body must be application/json in UTF-8, without a content encoding")]
     UnsupportedMediaType,
     #[error("the body is larger than {limit_bytes} bytes")]
@@ -177,10 +178,9 @@ impl Problem {
         Problem { status: StatusCode::UNPROCESSABLE_ENTITY.as_u16(), ..Problem::of(refusal) }
     }
 
-    /// An event whose object is no object: one of its keys is there twice.
-    pub(crate) fn of_rejected_json() -> Problem {
-        let status = StatusCode::UNPROCESSABLE_ENTITY;
-        Problem::new("invalid-json", status, Error::InvalidJson.to_string())
+    /// An event of several that is no JSON by itself.
+    pub(crate) fn of_rejected_json(why: NotJson) -> Problem {
+        Problem::new("invalid-json", StatusCode::UNPROCESSABLE_ENTITY, why.to_string())
     }
 
     fn new(code: &str, status: StatusCode, detail: String) -> Problem {
@@ -317,7 +317,7 @@ impl Error {
                 tracing::error!(error = %source, source = ?source, "fault");
                 Problem::internal()
             }
-            Error::InvalidJson => Problem::new("invalid-json", S::BAD_REQUEST, self.to_string()),
+            Error::InvalidJson(_) => Problem::new("invalid-json", S::BAD_REQUEST, self.to_string()),
             Error::UnsupportedMediaType => {
                 Problem::new("unsupported-media-type", S::UNSUPPORTED_MEDIA_TYPE, self.to_string())
             }
@@ -351,7 +351,7 @@ impl Error {
                 response.insert_header(crate::idempotency::REPLAYED);
             }
             Error::Service(db::Error::Refused(_) | db::Error::Fault(_))
-            | Error::InvalidJson
+            | Error::InvalidJson(_)
             | Error::UnsupportedMediaType
             | Error::BodyTooLarge { .. }
             | Error::BodyTimeout

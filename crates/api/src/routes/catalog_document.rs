@@ -509,6 +509,10 @@ mod tests {
             assert_eq!(read(&json.to_string()), Err((*expected).to_owned()), "{pointer}");
         }
         let twice = r#"{"plans": [], "models": [{"code": "m", "bands": [{"credit_rates_milli": {"input": 1, "input": 2}}]}]}"#;
-        assert_eq!(read(twice), Err("the body is not JSON".to_owned()), "which of the two counts?");
+        assert_eq!(
+            read(twice),
+            Err("an object has the same key twice".to_owned()),
+            "which of the two counts?"
+        );
     }
 }

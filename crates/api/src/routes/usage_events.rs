@@ -230,13 +230,15 @@ pub(super) struct Element {
 impl Element {
     /// A line of our own form; one that is no JSON is rejected by itself.
     pub(super) fn of_line(line: &str) -> Result<Element, Error> {
-        let raw = serde_json::from_str::<&RawValue>(line).map_err(|_| Error::InvalidJson);
+        let raw = serde_json::from_str::<&RawValue>(line).map_err(|_| NotJson::Syntax.into());
         match raw.and_then(|raw| read_element(Form::Own, raw)) {
-            Err(Error::InvalidJson) => {
-                Ok(Element { source: None, id: None, event: Err(Problem::of_rejected_json()) })
-            }
+            Err(Error::InvalidJson(why)) => Ok(Element::of_no_json(why)),
             read => read,
         }
+    }
+
+    fn of_no_json(why: NotJson) -> Element {
+        Element { source: None, id: None, event: Err(Problem::of_rejected_json(why)) }
     }
 }
 
@@ -265,7 +267,7 @@ impl FromRequest for EventsBody {
 
 fn read_events(form: Form, text: &str) -> Result<EventsBody, Error> {
     if text.trim_ascii_start().starts_with('[') {
-        let elements: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| Error::InvalidJson)?;
+        let elements: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| NotJson::Syntax)?;
         if !(1..=BATCH_EVENTS_MAX).contains(&elements.len()) {
             return Err(Refusal::invalid_field("", "out-of-range").into());
         }
@@ -301,9 +303,7 @@ fn read_element(form: Form, raw: &RawValue) -> Result<Element, Error> {
             let Named { source, id } = serde_json::from_str(raw.get()).unwrap_or_default();
             Element { source, id, event: Err(Problem::of_rejected(&refusal)) }
         }
-        Err(Error::InvalidJson) if check_json(raw.get()) != Err(NotJson::Syntax) => {
-            Element { source: None, id: None, event: Err(Problem::of_rejected_json()) }
-        }
+        Err(Error::InvalidJson(why @ NotJson::RepeatedKey)) => Element::of_no_json(why),
         Err(error) => return Err(error),
     })
 }
@@ -432,13 +432,22 @@ mod tests {
     fn refused(text: &str) -> String {
         match read_events(Form::Own, text) {
             Ok(_) => "ok".to_owned(),
-            Err(Error::InvalidJson) => "400".to_owned(),
+            Err(Error::InvalidJson(_)) => "400".to_owned(),
             Err(Error::BodyTooLarge { .. }) => "413".to_owned(),
             Err(Error::Service(db::Error::Refused(Refusal::InvalidFields(errors)))) => {
                 format!("{} {}", errors[0].pointer, errors[0].code)
             }
             Err(error) => panic!("{error}"),
         }
+    }
+
+    #[test]
+    fn an_event_with_a_key_twice_is_told_so_and_the_others_are_read() {
+        let text = format!(r#"[{}, {{"source": "a", "source": "b"}}]"#, event());
+        let Ok(EventsBody::Many(elements)) = read_events(Form::Own, &text) else { panic!("no batch") };
+        assert!(elements[0].event.is_ok());
+        let problem = serde_json::to_value(elements[1].event.as_ref().err()).unwrap();
+        assert_eq!(problem["detail"], "an object has the same key twice");
     }
 
     #[test]

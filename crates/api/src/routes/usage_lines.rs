@@ -8,7 +8,7 @@ use futures_util::{Stream, StreamExt, stream};
 use serde::Serialize;
 use usage::{BATCH_EVENTS_MAX, Usage};
 
-use crate::body::{BODY_BYTES_MAX, BODY_TIME_MAX};
+use crate::body::{BODY_BYTES_MAX, BODY_TIME_MAX, NotJson};
 use crate::error::{Error, Problem};
 use crate::routes::usage::record_all;
 use crate::routes::usage_events::Element;
@@ -81,7 +81,7 @@ impl Lines {
                 break;
             };
             bytes += line.len();
-            let line = std::str::from_utf8(&line).map_err(|_| Error::InvalidJson)?.trim_ascii();
+            let line = std::str::from_utf8(&line).map_err(|_| NotJson::Syntax)?.trim_ascii();
             if !line.is_empty() {
                 elements.push(Element::of_line(line)?);
             }
