@@ -262,3 +262,69 @@ async fn an_answer_that_is_read_while_its_payment_is_applied_is_of_before_or_aft
     let (paid, ()) = tokio::join!(paying, arriving);
     assert_eq!(paid.expect(202)["invoice"]["id"], *invoice, "pending, as it was, and not declined");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_batch_that_fails_what_it_says_of_a_customer_is_recorded_wholly_or_not_at_all() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let mut customers = Vec::new();
+    for n in 0..24 {
+        customers.push(client.customer(&format!("customer-{n}")).await);
+    }
+    let uses = |n: usize, customer: &str| {
+        event(&format!("use-{n}"), customer, "mimo-v2-omni", json!({"input": 1_000}))
+    };
+    let batch: Vec<Value> = (0..72).map(|n| uses(n, &customers[n % 24])).collect();
+    // Somebody else has the first customer's account for longer than a request may take.
+    let mut other = world.stores.superuser().await;
+    let lock = "begin; select from credit_accounts a join customers using (tenant_id, customer_id)
+         where external_id = 'customer-0' for update of a";
+    other.batch_execute(lock).await.unwrap();
+    client.post("/v1/usage/events", json!(batch)).await.expect(503);
+    other.batch_execute("rollback").await.unwrap();
+
+    let mut recorded = Vec::new();
+    for customer in &customers {
+        recorded.push(client.transfers(customer).await.len());
+    }
+    assert_eq!(recorded[0], 0);
+    assert!(recorded.iter().all(|count| matches!(count, 0 | 3)), "{recorded:?}");
+    assert!(recorded.contains(&3), "what the others used did not wait for the first customer's account");
+
+    let answer = client.post("/v1/usage/events", json!(batch)).await.expect(200);
+    for (n, result) in answer["results"].as_array().unwrap().iter().enumerate() {
+        let was_there = recorded[n % 24] == 3;
+        assert_eq!(result["status"], if was_there { "duplicate" } else { "accepted" }, "{n}: {result}");
+    }
+    for customer in &customers {
+        assert_eq!(client.transfers(customer).await.len(), 3);
+    }
+    world.verify().await;
+}
+
+#[tokio::test]
+async fn an_id_that_a_batch_uses_for_two_customers_is_the_firsts() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let mut customers = Vec::new();
+    for n in 0..8 {
+        customers.push(client.customer(&format!("customer-{n}")).await);
+    }
+    for (n, first) in customers.iter().enumerate() {
+        let id = format!("use-{n}");
+        let batch: Vec<Value> = std::iter::once(first)
+            .chain(customers.iter().filter(|other| *other != first))
+            .map(|customer| event(&id, customer, "mimo-v2-omni", json!({"input": 1_000})))
+            .collect();
+        let answer = client.post("/v1/usage/events", json!(batch)).await.expect(200);
+        let statuses: Vec<&Value> =
+            answer["results"].as_array().unwrap().iter().map(|result| &result["status"]).collect();
+        assert_eq!(statuses[0], "accepted");
+        assert!(statuses[1..].iter().all(|status| *status == "conflict"), "{statuses:?}");
+    }
+    for customer in &customers {
+        assert_eq!(client.transfers(customer).await.len(), 1);
+    }
+}

@@ -12,7 +12,7 @@
 //!
 //! | check | what must hold |
 //! |---|---|
-//! | I-31 | an acknowledged event is there once, with the acknowledged charge; what was refused left nothing; what was unknown is there wholly or not at all; the same key has the same answer |
+//! | I-31 | an acknowledged event is there once, with the acknowledged charge; what was refused left nothing; what was unknown is there wholly or not at all, of a batch what it says of one account; the same key has the same answer |
 //! | I-32 | who asked after another was answered has a higher version of the account |
 //! | I-33 | replaying what was accepted, by arithmetic of our own, gives every answered balance |
 //! | I-34 | a client never reads an older version than it has seen, also when Redis was just killed |

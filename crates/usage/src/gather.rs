@@ -1,52 +1,37 @@
 //! Gathers concurrent requests into shared batches: what arrives while batches are being written
 //! waits for the next one, and no timer is involved.
 //!
-//! There are some lanes, each of which writes one batch at a time. A request goes whole, so that it is written wholly
-//! or not at all: to the lane of its customer, so that of requests of one customer each no two batches of this server
-//! wait for each other's locks; one of several customers to the lane that has the least to do. While Redis is told of a
-//! batch, the next one of its lane is written already.
+//! There are some lanes, each of which writes one batch at a time, and each customer has one of them: so two batches of this
+//! server do not wait for each other's locks. A request of customers of several lanes is taken apart: what it says of one
+//! customer is written wholly or not at all. While Redis is told of a batch, the next one of its lane is written already.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use db::{Error, Result};
 use domain::TenantScope;
-use domain::id::TenantId;
+use domain::id::{CustomerId, TenantId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::record::{EventResult, UsageEvent, publish, write_batch};
 use crate::{BATCH_EVENTS_MAX, Parts};
 
-/// Requests that may wait; one more is told to come back later.
+/// Requests that may wait in a lane; one more is told to come back later.
 const WAITING_REQUESTS_MAX: usize = 4_096;
 /// Batches that are written at the same time.
 const LANES: usize = 2;
 
-/// One caller's events and where its answer goes.
+/// Events of one caller, of the customers of one lane, and where their answer goes.
 pub(crate) struct Request {
     pub(crate) scope: TenantScope,
     pub(crate) events: Vec<UsageEvent>,
-    _on_lane: OnLane,
     reply: oneshot::Sender<Result<Vec<EventResult>>>,
 }
 
 #[derive(Clone)]
 pub(crate) struct Gatherer {
-    lanes: Arc<[Lane; LANES]>,
-}
-
-struct Lane {
-    requests: mpsc::Sender<Request>,
-    /// Events that are not answered yet, whether or not somebody waits for that.
-    events: Arc<AtomicUsize>,
-}
-
-/// Counts a request's events among those of its lane, until it is dropped.
-struct OnLane {
-    lane_events: Arc<AtomicUsize>,
-    events: usize,
+    lanes: Arc<[mpsc::Sender<Request>; LANES]>,
 }
 
 impl Gatherer {
@@ -54,7 +39,7 @@ impl Gatherer {
         let lanes = std::array::from_fn(|_| {
             let (requests, waiting) = mpsc::channel(WAITING_REQUESTS_MAX);
             tokio::spawn(gather(parts.clone(), waiting));
-            Lane { requests, events: Arc::default() }
+            requests
         });
         Gatherer { lanes: Arc::new(lanes) }
     }
@@ -62,38 +47,64 @@ impl Gatherer {
     /// Sends one caller's events and waits for their results, in order. The work goes on when the
     /// caller goes away: a transaction is never dropped half way.
     pub(crate) async fn send(&self, scope: TenantScope, events: Vec<UsageEvent>) -> Result<Vec<EventResult>> {
-        let (reply, answer) = oneshot::channel();
-        let lane = self.lane(&events);
-        let _on_lane = OnLane::of(lane, events.len());
-        lane.requests
-            .try_send(Request { scope, events, _on_lane, reply })
-            .map_err(|_| Error::Unavailable("too many usage requests are waiting".to_owned()))?;
-        answer.await.map_err(|_| Error::broken("a batch of usage events was given up"))?
-    }
-
-    fn lane(&self, events: &[UsageEvent]) -> &Lane {
-        let first = events.first().map(|event| event.customer);
-        if events.iter().any(|event| Some(event.customer) != first) {
-            let least = self.lanes.iter().min_by_key(|lane| lane.events.load(Ordering::Relaxed));
-            return least.unwrap_or(&self.lanes[0]);
+        let lane_of_each = lanes_of(&events);
+        let mut of_lanes: [Vec<UsageEvent>; LANES] = Default::default();
+        for (event, lane) in events.into_iter().zip(&lane_of_each) {
+            of_lanes[*lane].push(event);
         }
-        // By the random end of its id.
-        let [.., random] = first.map_or([0; 16], |customer| customer.uuid().into_bytes());
-        &self.lanes[usize::from(random) % LANES]
+        let mut results: [_; LANES] = Default::default();
+        for (results, answer) in results.iter_mut().zip(self.send_all(&scope, of_lanes)?) {
+            if let Some(answer) = answer {
+                *results = answer.await.map_err(|_| given_up())??.into_iter();
+            }
+        }
+        lane_of_each.into_iter().map(|lane| results[lane].next().ok_or_else(given_up)).collect()
+    }
+
+    /// Sends each lane its events; nothing at all where one of the lanes is full.
+    fn send_all(
+        &self,
+        scope: &TenantScope,
+        of_lanes: [Vec<UsageEvent>; LANES],
+    ) -> Result<Vec<Option<Answer>>> {
+        let mut reserved = Vec::with_capacity(LANES);
+        for (lane, events) in self.lanes.iter().zip(of_lanes) {
+            let place = (!events.is_empty()).then(|| lane.try_reserve()).transpose();
+            let place =
+                place.map_err(|_| Error::Unavailable("too many usage requests are waiting".to_owned()))?;
+            reserved.push((place, events));
+        }
+        let sent = reserved.into_iter().map(|(place, events)| {
+            let (reply, answer) = oneshot::channel();
+            place?.send(Request { scope: scope.clone(), events, reply });
+            Some(answer)
+        });
+        Ok(sent.collect())
     }
 }
 
-impl OnLane {
-    fn of(lane: &Lane, events: usize) -> OnLane {
-        lane.events.fetch_add(events, Ordering::Relaxed);
-        OnLane { lane_events: lane.events.clone(), events }
-    }
+type Answer = oneshot::Receiver<Result<Vec<EventResult>>>;
+
+fn given_up() -> Error {
+    Error::broken("a batch of usage events was given up")
 }
 
-impl Drop for OnLane {
-    fn drop(&mut self) {
-        self.lane_events.fetch_sub(self.events, Ordering::Relaxed);
+/// Each event's lane: its customer's. Where an id is used for several customers, whose event counts is a matter of the order:
+/// then one lane has all of them.
+fn lanes_of(events: &[UsageEvent]) -> Vec<usize> {
+    let mut customer_of: HashMap<(&str, &str), CustomerId> = HashMap::with_capacity(events.len());
+    for UsageEvent { source, id, customer, .. } in events {
+        if *customer_of.entry((source, id)).or_insert(*customer) != *customer {
+            return vec![0; events.len()];
+        }
     }
+    events.iter().map(|event| lane_of(event.customer)).collect()
+}
+
+/// By the random end of its id.
+fn lane_of(customer: CustomerId) -> usize {
+    let [.., random] = customer.uuid().into_bytes();
+    usize::from(random) % LANES
 }
 
 /// Ends when the last [`Gatherer`] is gone and everything that was sent is answered.
@@ -164,6 +175,13 @@ async fn write_and_answer(parts: Arc<Parts>, requests: Vec<Request>, written: on
                 let own = results.by_ref().take(request.events.len()).collect();
                 // A caller that went away does not read its answer; the events are recorded.
                 let _ = request.reply.send(Ok(own));
+            }
+        }
+        // Sums that are too large. What the same request says of others is with another lane: so each event is answered by itself.
+        Err(Error::Refused(refusal)) => {
+            for request in requests {
+                let each = vec![EventResult::Rejected(refusal.clone()); request.events.len()];
+                let _ = request.reply.send(Ok(each));
             }
         }
         Err(error) => {

@@ -5,8 +5,8 @@
 //! last 32 days, it asks PostgreSQL once when the customer's cycle began.
 //!
 //! **Record** ([`Usage::record`]) is a batch, and one event is a batch of one. Concurrent requests
-//! of a tenant are gathered into one batch and share its commit: what arrives while a batch is
-//! being written is the next one, without a timer. A batch is one transaction:
+//! of a tenant are gathered into batches, each of the customers of one lane, and share a commit: what arrives while a batch is
+//! being written is the next one, without a timer (`gather`). A batch is one transaction:
 //!
 //! | step | round trips to PostgreSQL, whatever the batch's size |
 //! |---|---|

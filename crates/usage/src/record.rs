@@ -116,7 +116,7 @@ pub struct Receipt {
 
 impl Usage {
     /// Records events and answers one result for each, in order: all that are not rejected are committed when this
-    /// returns. On an error either none of them is or all are; those are answered as they were when they are sent again.
+    /// returns. On an error those of a customer are all committed, or none is; sent again, what was is answered as it was.
     pub async fn record(&self, scope: &TenantScope, events: Vec<UsageEvent>) -> Result<Vec<EventResult>> {
         if events.is_empty() {
             return Ok(Vec::new());

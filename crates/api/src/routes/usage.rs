@@ -74,14 +74,16 @@ struct QuarantinedUsage {
 /// Report usage
 ///
 /// One event, or an array of up to 1,000, of which each stands by itself: the answer to a batch is 200
-/// with a result for each event in order. What is answered with 2xx is never lost and counts once.
+/// with a result for each event in order. What is answered with 2xx is never lost and counts once. After any other answer
+/// to a batch, and after none, send all of it again: a customer's events in it were recorded together or not at all, and
+/// those that were are answered as they would have been.
 ///
 /// An event has its token counts in our own kinds, or a vendor's `usage` as it is and the name of its format. It
 /// may come as a CloudEvent too, or a batch of them, with all but its `source`, `id` and `time` in `data`.
 ///
 /// Any number of events may come as `application/x-ndjson`, one a line: they are recorded in batches while they
 /// arrive, and answered one a line, in order, in the same form. Read the answer while you send. A line with nothing
-/// but a `problem` is the last: what was sent from there on was not recorded, and is to be sent again.
+/// but a `problem` is the last: what was sent from there on is to be sent again, whether it was recorded or not.
 #[utoipa::path(
     tag = "Usage",
     security(("bearer" = ["usage"])),

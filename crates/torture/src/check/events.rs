@@ -8,7 +8,9 @@ use super::{
     COST, DOUBLED, EFFECT, EXPECTED, Evidence, Findings, LOST, PHANTOM, RECEIPT, REFUSED, SAME_ANSWER,
     UNKNOWN,
 };
-use crate::history::{Answer, EventAnswer, HoldUse, Name, Operation, Receipt, Request, SentEvent};
+use crate::history::{
+    AccountIndex, Answer, EventAnswer, HoldUse, Name, Operation, Receipt, Request, SentEvent,
+};
 use crate::store::{EventRow, TransferRow};
 
 /// What the clients know of every event.
@@ -108,7 +110,7 @@ impl Events {
         }
     }
 
-    /// The new events of a batch whose outcome was unknown are all there, or none is.
+    /// The new events of one account in a batch whose outcome was unknown are all there, or none is.
     fn check_wholeness(
         &self,
         index: usize,
@@ -120,23 +122,22 @@ impl Events {
         if !operation.was_unknown() || operation.is_repeat {
             return;
         }
-        let (mut now, mut before) = (0_u64, 0_u64);
         let mut times: HashMap<Name, u32> = HashMap::new();
         sent.iter().for_each(|event| *times.entry(event.name).or_default() += 1);
+        let mut parts: HashMap<AccountIndex, Part> = HashMap::new();
         for (event, result) in sent.iter().zip(results) {
             let is_new = self.known.get(&event.name).is_some_and(|known| known.operation == index);
             if !is_new || times.get(&event.name) != Some(&1) {
                 continue;
             }
+            let part = parts.entry(event.account).or_default();
             match result {
-                EventAnswer::Accepted(_) | EventAnswer::Unrated(_) => now += 1,
-                EventAnswer::Duplicate(_) => before += 1,
+                EventAnswer::Accepted(_) | EventAnswer::Unrated(_) => part.missing += 1,
+                EventAnswer::Duplicate(_) => part.there += 1,
                 EventAnswer::Conflict | EventAnswer::Rejected | EventAnswer::Strange => {}
             }
         }
-        findings.expect(UNKNOWN, now == 0 || before == 0, || {
-            format!("{}: {before} of its new events were there, {now} were not", operation.key)
-        });
+        expect_whole(operation, &parts, findings);
     }
 
     /// Compares with the stored events and their transfers.
@@ -190,19 +191,38 @@ impl Events {
         self.check_unanswered(evidence, &times, findings);
     }
 
-    /// What was never answered is there wholly or not at all.
+    /// What was never answered is there wholly or not at all, account by account.
     fn check_unanswered(&self, evidence: &Evidence<'_>, times: &HashMap<Name, u32>, findings: &mut Findings) {
         for (index, operation) in evidence.operations.iter().enumerate() {
             let (Request::Usage(sent), None) = (&operation.request, &operation.answer) else { continue };
             let is_new = |event: &&SentEvent| {
                 !event.is_too_old && self.known.get(&event.name).is_some_and(|known| known.operation == index)
             };
-            let new: Vec<&SentEvent> = sent.iter().filter(is_new).collect();
-            let there = new.iter().filter(|event| times.contains_key(&event.name)).count();
-            findings.expect(UNKNOWN, there == 0 || there == new.len(), || {
-                format!("{}: {there} of {} events are there", operation.key, new.len())
-            });
+            let mut parts: HashMap<AccountIndex, Part> = HashMap::new();
+            for event in sent.iter().filter(is_new) {
+                let part = parts.entry(event.account).or_default();
+                match times.contains_key(&event.name) {
+                    true => part.there += 1,
+                    false => part.missing += 1,
+                }
+            }
+            expect_whole(operation, &parts, findings);
         }
+    }
+}
+
+/// How many events of one account in a batch were there when it was looked at, and how many were not.
+#[derive(Default)]
+struct Part {
+    there: u64,
+    missing: u64,
+}
+
+fn expect_whole(operation: &Operation, parts: &HashMap<AccountIndex, Part>, findings: &mut Findings) {
+    for (account, Part { there, missing }) in parts {
+        findings.expect(UNKNOWN, *there == 0 || *missing == 0, || {
+            format!("{}: {there} of its events of {account:?} were there, {missing} were not", operation.key)
+        });
     }
 }
 

@@ -27,7 +27,8 @@ pub(crate) const RECEIPT: &str = "I-31 stored events with their acknowledged rec
 pub(crate) const REFUSED: &str = "I-31 refused events and requests that left nothing";
 pub(crate) const PHANTOM: &str = "I-31 stored events that somebody sent, as it was sent";
 pub(crate) const EFFECT: &str = "I-31 stored events with their transfers";
-pub(crate) const UNKNOWN: &str = "I-31 unknown batches that are there wholly or not at all";
+pub(crate) const UNKNOWN: &str =
+    "I-31 accounts' parts of unknown batches that are there wholly or not at all";
 pub(crate) const SAME_ANSWER: &str = "I-31 the same request has the same answer";
 pub(crate) const PURCHASES: &str = "I-31 acknowledged purchases that are stored and granted once";
 pub(crate) const EXPECTED: &str = "answers that the request allows";

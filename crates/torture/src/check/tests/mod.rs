@@ -5,7 +5,7 @@ mod story;
 use story::{Story, event, name, operation, receipt};
 
 use super::*;
-use crate::history::{Answer, EventAnswer, HoldUse, List, Outcome, Request, Try, Why};
+use crate::history::{Answer, EventAnswer, HoldUse, List, Outcome, Request, SentEvent, Try, Why};
 
 /// Tells the true story with one change, and expects the change to be found by this check.
 #[track_caller]
@@ -119,6 +119,17 @@ fn half_a_batch_is_found() {
         story.operations[1].answer = None;
         story.operations.remove(7);
     });
+}
+
+#[test]
+fn of_a_batch_each_account_is_there_by_itself() {
+    let mut story = Story::true_one();
+    let of_another = SentEvent { account: 1, ..event(9, 1, None) };
+    story.operations[1].request = Request::Usage(vec![event(2, 100, None), of_another]);
+    story.operations[1].answer = None;
+    story.operations.remove(7);
+    let unknown = &story.findings().tallies[UNKNOWN];
+    assert_eq!((unknown.checked, unknown.violations), (2, 0));
 }
 
 #[test]
