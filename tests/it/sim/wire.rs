@@ -95,6 +95,11 @@ impl Ids {
         Ok(())
     }
 
+    /// Whether an answer is as expected, without learning from it.
+    pub fn tells(&self, expected: &Answer, got: &Got) -> bool {
+        self.clone().compare(expected, got).is_ok()
+    }
+
     fn is_as_told(
         &self,
         plain: &Plain,
