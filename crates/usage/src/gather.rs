@@ -177,7 +177,8 @@ async fn write_and_answer(parts: Arc<Parts>, requests: Vec<Request>, written: on
                 let _ = request.reply.send(Ok(own));
             }
         }
-        // Sums that are too large. What the same request says of others is with another lane: so each event is answered by itself.
+        // Sums that are too large, and nothing of the batch is written. What a request says of the other lane's customers may be:
+        // so its events are answered, and not the request.
         Err(Error::Refused(refusal)) => {
             for request in requests {
                 let each = vec![EventResult::Rejected(refusal.clone()); request.events.len()];
