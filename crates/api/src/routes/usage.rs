@@ -74,8 +74,8 @@ struct QuarantinedUsage {
 /// Report usage
 ///
 /// One event, or an array of up to 1,000, of which each stands by itself: the answer to a batch is 200
-/// with a result for each event in order. What is answered with 2xx is never lost and counts once. After any other answer
-/// to a batch, and after none, send all of it again: a customer's events in it were recorded together or not at all, and
+/// with a result for each event in order. What is answered with 2xx is never lost and counts once. After 429, 5xx
+/// or no answer to a batch, send all of it again: a customer's events in it were recorded together or not at all, and
 /// those that were are answered as they would have been.
 ///
 /// An event has its token counts in our own kinds, or a vendor's `usage` as it is and the name of its format. It
