@@ -17,8 +17,6 @@ const POOL: i64 = 1_000_000_000_000;
 const BATCH: u64 = 1_000;
 /// Events a transaction of the raw side that single events are compared with.
 const SMALL_BATCH: usize = 100;
-/// Clients that send batches at the same time, of both sides.
-const CONNECTIONS: usize = 2;
 const SINGLE_CONNECTIONS: usize = 64;
 /// Batches that are sent again and again.
 const KNOWN_BATCHES: u64 = 100;
@@ -31,6 +29,9 @@ pub(crate) struct Args {
     /// Seconds of a turn
     #[arg(long, default_value_t = 4)]
     seconds: u64,
+    /// Clients that send batches at the same time, and connections of bare SQL and of COPY
+    #[arg(long, default_value_t = 2, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=16))]
+    clients: usize,
     /// The product's program [default: tollgate beside this program]
     #[arg(long, value_name = "FILE")]
     tollgate: Option<PathBuf>,
@@ -41,7 +42,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let world = World::start().await?;
     world.open_month().await?;
     let customers = names(&world.add_customers(CUSTOMERS, POOL).await?);
-    let raw = Raw::start(&world, CUSTOMERS, POOL).await?;
+    let clients = args.clients;
+    let raw = Raw::start(&world, CUSTOMERS, POOL, clients).await?;
     let server = world.serve_product(&product::tollgate(args.tollgate.as_ref())?)?;
     let window = Duration::from_secs(args.seconds);
     let events = |run: u32, batch: u64| Events {
@@ -54,12 +56,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         expected: "accepted",
         number: 0,
     };
-    send_known(&server, &mut Events { distinct: KNOWN_BATCHES, ..events(1, BATCH) })?;
+    send_known(&server, clients, &mut Events { distinct: KNOWN_BATCHES, ..events(1, BATCH) })?;
 
     let batches = HttpTurn {
         address: server.address,
         processes: world.processes(Some(server.pid())),
-        connections: CONNECTIONS,
+        connections: clients,
         pace: Pace::Closed,
         window,
         batch: BATCH,
@@ -69,16 +71,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         memory.borrow_mut().push(resident_mib(server.pid())?);
         Ok(turn)
     };
-    println!(
-        "\nBatches of {BATCH} events of one of {CUSTOMERS} customers each at random, {CONNECTIONS} clients"
-    );
+    println!("\nBatches of {BATCH} events of one of {CUSTOMERS} customers each at random, {clients} clients");
     let sides: Vec<Side<'_>> = vec![
         ("over HTTP", Box::new(|round| remember(batches.take(&mut events(1_000 + round, BATCH))?))),
         (
             "over HTTP, apart",
-            Box::new(|round| {
-                batches.take(&mut Events { parts: CONNECTIONS, ..events(3_000 + round, BATCH) })
-            }),
+            Box::new(|round| batches.take(&mut Events { parts: clients, ..events(3_000 + round, BATCH) })),
         ),
         (
             "sent again",
@@ -125,10 +123,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// Sends each of the batches once that are sent again later.
-fn send_known(server: &Server, known: &mut Events<'_>) -> anyhow::Result<()> {
+fn send_known(server: &Server, clients: usize, known: &mut Events<'_>) -> anyhow::Result<()> {
     let load = Load {
         address: server.address,
-        connections: CONNECTIONS,
+        connections: clients,
         pace: Pace::Count(known.distinct),
         warm_up: Duration::ZERO,
         window: Duration::from_secs(120),

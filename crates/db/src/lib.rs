@@ -12,6 +12,7 @@
 //! what passes it closes its connection, so nothing half-done is ever handed to the next caller.
 
 mod error;
+mod insert_rows;
 mod locked;
 mod migrate;
 mod pool;
@@ -21,6 +22,7 @@ mod sql;
 
 pub use diesel_async::AsyncPgConnection as Connection;
 pub use error::{Error, Result, is_unique_violation};
+pub use insert_rows::{Column, InsertRows, column};
 pub use locked::Locked;
 pub use migrate::{MIGRATIONS, migrate};
 pub use pool::{Db, Options};

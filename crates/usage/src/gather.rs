@@ -109,22 +109,9 @@ fn lane_of(customer: CustomerId) -> usize {
 
 /// Ends when the last [`Gatherer`] is gone and everything that was sent is answered.
 async fn gather(parts: Arc<Parts>, mut waiting: mpsc::Receiver<Request>) {
-    let mut left_over = None;
     let mut telling: Option<JoinHandle<()>> = None;
-    loop {
-        let first = match left_over.take() {
-            Some(request) => Some(request),
-            None => waiting.recv().await,
-        };
-        let Some(first) = first else {
-            if let Some(telling) = telling {
-                let _ = telling.await;
-            }
-            return;
-        };
-        let (batch, rest) = fill_batch(first, &mut waiting);
-        left_over = rest;
-        for requests in by_tenant(batch).into_values() {
+    while let Some(first) = waiting.recv().await {
+        for requests in by_tenant(fill_batch(first, &mut waiting)).into_values() {
             let (written, is_written) = oneshot::channel();
             // In a task of its own: what goes wrong there ends no lane.
             let task = tokio::spawn(write_and_answer(parts.clone(), requests, written));
@@ -136,20 +123,22 @@ async fn gather(parts: Arc<Parts>, mut waiting: mpsc::Receiver<Request>) {
             }
         }
     }
+    if let Some(telling) = telling {
+        let _ = telling.await;
+    }
 }
 
-/// Takes what waits, up to a batch's size; a request that no longer fits begins the next batch.
-fn fill_batch(first: Request, waiting: &mut mpsc::Receiver<Request>) -> (Vec<Request>, Option<Request>) {
+/// Takes what waits, until there are as many events as a request may have: so fewer than twice as many.
+fn fill_batch(first: Request, waiting: &mut mpsc::Receiver<Request>) -> Vec<Request> {
     let mut count = first.events.len();
     let mut batch = vec![first];
-    while let Ok(request) = waiting.try_recv() {
+    while count < BATCH_EVENTS_MAX
+        && let Ok(request) = waiting.try_recv()
+    {
         count += request.events.len();
-        if count > BATCH_EVENTS_MAX {
-            return (batch, Some(request));
-        }
         batch.push(request);
     }
-    (batch, None)
+    batch
 }
 
 fn by_tenant(batch: Vec<Request>) -> BTreeMap<TenantId, Vec<Request>> {

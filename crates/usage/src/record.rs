@@ -453,6 +453,10 @@ async fn record_in(
             results[*result] = EventResult::Conflict;
         }
     }
+    // As the index has them by customer and time.
+    recorded.sort_by_key(|recorded| {
+        (recorded.item.event.customer, recorded.item.event_time, recorded.item.identity)
+    });
     // Before the accounts change: what refers to one looks at its row, which is locked already as it was read, and would
     // be locked once more as it is then.
     let hours = hours_of(&recorded)?;

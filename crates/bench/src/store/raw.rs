@@ -28,7 +28,6 @@ use crate::cpu::{Cpu, Processes};
 use crate::requests::{CREDITS_HELD, MODEL, OUTPUT_TOKENS, PROMPT_TOKENS, Random, SOURCE};
 use crate::world::{World, now};
 
-const CONNECTIONS: usize = 2;
 const BAND: i64 = 262_144;
 
 /// How rows are written.
@@ -37,14 +36,14 @@ pub(crate) enum Way {
     /// `insert .. select unnest` into the tables of events, with the sums by the hour and one update of each
     /// account and grant. Each connection has customers of its own, so that none waits for the other's locks.
     Sql,
-    /// The same with the same customers in both. Their accounts are locked, in order, before the sums and balances are written:
+    /// The same with the same customers in all of them. Their accounts are locked, in order, before the sums and balances are written:
     /// without it two such transactions would wait for each other in a circle.
     SqlSameCustomers,
     /// `copy` into the three tables that get a row an event; no balance, no sums.
     Copy,
 }
 
-/// Two connections.
+/// Some connections that write at the same time.
 pub(crate) struct Raw {
     tenant: TenantId,
     processes: Processes,
@@ -119,7 +118,12 @@ const STATEMENTS: [&str; 7] = [
 ];
 
 impl Raw {
-    pub(crate) async fn start(world: &World, customers: usize, pool: i64) -> anyhow::Result<Raw> {
+    pub(crate) async fn start(
+        world: &World,
+        customers: usize,
+        pool: i64,
+        connections: usize,
+    ) -> anyhow::Result<Raw> {
         let new = NewTenant {
             name: "Raw".to_owned(),
             mode: TenantMode::Live,
@@ -129,9 +133,9 @@ impl Raw {
         let tenant = world.tenants.create(new).await?;
         let shared = Accounts::default();
         let mut writers = Vec::new();
-        for _ in 0..CONNECTIONS {
+        for _ in 0..connections {
             let customers: Vec<CustomerId> =
-                world.add_customers_of(tenant, customers / CONNECTIONS, pool).await?;
+                world.add_customers_of(tenant, customers / connections, pool).await?;
             let client = connect(&world.postgres_url("tollgate")).await?;
             let mut accounts = Vec::new();
             for customer in customers {
@@ -150,7 +154,7 @@ impl Raw {
         Ok(Raw { tenant, processes: world.processes(None), writers })
     }
 
-    /// Lets both connections write one batch after the other.
+    /// Lets all connections write one batch after the other.
     pub(crate) fn take(&self, way: Way, batch: usize, window: Duration, run: u32) -> anyhow::Result<Turn> {
         let count = AtomicU64::new(0);
         let writing = async {

@@ -1,9 +1,9 @@
 //! Transfers: only ever added.
 
 use db::schema::transfers;
-use db::{Connection, Error, Result};
+use db::{Connection, Error, InsertRows, Result, column};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bytea, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bytea, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use domain::account::{Account, Book, Cause, CauseKind, Transfer};
 use domain::chain::Link;
@@ -62,29 +62,31 @@ pub(crate) async fn insert_transfers(
     if all.is_empty() {
         return Ok(());
     }
-    db::sql_query(
-        "insert into transfers (tenant_id, customer_id, version, debit, credit, grant_id, credits, cause_kind,
-             cause_id, event_time, recorded_at, reverses, chain)
-         select $1, unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7), unnest($8), unnest($9),
-             unnest($10), unnest($11), unnest($12), unnest($13)",
-    )
-    .bind::<SqlUuid, _>(tenant.uuid())
-    .bind::<Array<SqlUuid>, _>(all.iter().map(|(customer, _, _)| customer.uuid()).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(all.iter().map(|(_, t, _)| t.version).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(all.iter().map(|(_, t, _)| t.debit.name()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(all.iter().map(|(_, t, _)| t.credit.name()).collect::<Vec<_>>())
-    .bind::<Array<Nullable<SqlUuid>>, _>(
-        all.iter().map(|(_, t, _)| t.grant.map(GrantId::uuid)).collect::<Vec<_>>(),
-    )
-    .bind::<Array<BigInt>, _>(all.iter().map(|(_, t, _)| t.credits.get()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(all.iter().map(|(_, t, _)| t.cause.kind.name()).collect::<Vec<_>>())
-    .bind::<Array<SqlUuid>, _>(all.iter().map(|(_, t, _)| t.cause.id).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(all.iter().map(|(_, t, _)| t.event_time).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(all.iter().map(|(_, t, _)| t.recorded_at).collect::<Vec<_>>())
-    .bind::<Array<Nullable<BigInt>>, _>(all.iter().map(|(_, t, _)| t.reverses).collect::<Vec<_>>())
-    .bind::<Array<Bytea>, _>(all.iter().map(|(_, _, link)| link.0.to_vec()).collect::<Vec<_>>())
-    .execute(&mut tx)
-    .await?;
+    let times = |of: fn(&Transfer) -> Timestamp| all.iter().map(|(_, t, _)| of(t)).collect::<Vec<_>>();
+    InsertRows::into("transfers")
+        .each([
+            column::<SqlUuid, _>("customer_id", all.iter().map(|(customer, _, _)| customer.uuid()).collect()),
+            column::<BigInt, _>("version", all.iter().map(|(_, t, _)| t.version).collect()),
+            column::<Nullable<SqlUuid>, _>(
+                "grant_id",
+                all.iter().map(|(_, t, _)| t.grant.map(GrantId::uuid)).collect(),
+            ),
+            column::<BigInt, _>("credits", all.iter().map(|(_, t, _)| t.credits.get()).collect()),
+            column::<SqlUuid, _>("cause_id", all.iter().map(|(_, t, _)| t.cause.id).collect()),
+            column::<Bytea, _>("chain", all.iter().map(|(_, _, link)| link.0.as_slice()).collect()),
+        ])
+        .once_if_alike([column::<Timestamptz, _>("event_time", times(|t| t.event_time))])
+        // A batch of usage has one kind of transfer, nearly always.
+        .once_if_alike([
+            column::<SqlUuid, _>("tenant_id", vec![tenant.uuid(); all.len()]),
+            column::<Timestamptz, _>("recorded_at", times(|t| t.recorded_at)),
+            column::<Text, _>("debit", all.iter().map(|(_, t, _)| t.debit.name()).collect()),
+            column::<Text, _>("credit", all.iter().map(|(_, t, _)| t.credit.name()).collect()),
+            column::<Text, _>("cause_kind", all.iter().map(|(_, t, _)| t.cause.kind.name()).collect()),
+            column::<Nullable<BigInt>, _>("reverses", all.iter().map(|(_, t, _)| t.reverses).collect()),
+        ])
+        .execute(&mut tx)
+        .await?;
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use domain::account::Draw;
 use serde::{Serialize, Serializer};
 
 /// A value in a column of JSON.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct AsJson<T>(pub(super) T);
 
 impl<T: Serialize + std::fmt::Debug> ToSql<Jsonb, Pg> for AsJson<T> {
@@ -22,7 +22,7 @@ impl<T: Serialize + std::fmt::Debug> ToSql<Jsonb, Pg> for AsJson<T> {
 }
 
 /// The grants that paid, each with its Credits.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Draws<'r>(pub(super) &'r [Draw]);
 
 impl Serialize for Draws<'_> {

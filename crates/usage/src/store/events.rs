@@ -1,6 +1,6 @@
 //! Events with their receipts.
 
-use db::{Connection, Error, Result};
+use db::{Connection, Error, InsertRows, Result, column};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
@@ -35,6 +35,11 @@ pub(crate) async fn insert_events(
     };
     let texts =
         |of: for<'r> fn(&'r Recorded<'_>) -> &'r str| -> Vec<&str> { recorded.iter().map(of).collect() };
+    let names = |of: for<'r> fn(&'r Recorded<'_>) -> Option<&'r ExternalId>| -> Vec<Option<&str>> {
+        recorded.iter().map(|r| of(r).map(ExternalId::as_str)).collect()
+    };
+    let times: Vec<Timestamp> = recorded.iter().map(|r| r.item.event_time).collect();
+    let no_holds: Vec<Option<&str>> = recorded.iter().map(|r| r.receipt.no_hold.as_deref()).collect();
     let ReceiptColumns {
         unrated,
         credits,
@@ -47,60 +52,55 @@ pub(crate) async fn insert_events(
         balances,
         account_versions,
     } = receipt_columns(recorded.iter().map(|r| r.receipt.as_ref()))?;
-    db::sql_query(
-        "insert into usage_events (tenant_id, recorded_at, identity, customer_id, source, event_id, model,
-             input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, outcome,
-             usage_source, event_time, hold_id, hold, hold_reason, unrated_reason, credits, overage,
-             catalog_version, band_prompt_tokens_max, rates, calls, draws, balance_after, account_version, api_key,
-             tried_version)
-         select $1, $2, unnest($3), unnest($4), unnest($5), unnest($6), unnest($7), unnest($8), unnest($9), unnest($10),
-             unnest($11), unnest($12), unnest($13), unnest($14), unnest($15), unnest($16), unnest($17),
-             unnest($18), unnest($19), unnest($20), unnest($21), unnest($22), unnest($23), unnest($24),
-             unnest($25), unnest($26), unnest($27), unnest($28), unnest($29), unnest($30)",
-    )
-    .bind::<SqlUuid, _>(tenant.uuid())
-    .bind::<Timestamptz, _>(now)
-    .bind::<Array<SqlUuid>, _>(recorded.iter().map(|r| r.item.identity).collect::<Vec<_>>())
-    .bind::<Array<SqlUuid>, _>(recorded.iter().map(|r| r.item.event.customer.uuid()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(texts(|r| &r.item.event.source))
-    .bind::<Array<Text>, _>(texts(|r| &r.item.event.id))
-    .bind::<Array<Text>, _>(texts(|r| &r.item.event.model))
-    .bind::<Array<BigInt>, _>(tokens(|r| r.usage.input)?)
-    .bind::<Array<BigInt>, _>(tokens(|r| r.usage.cache_read)?)
-    .bind::<Array<BigInt>, _>(tokens(|r| r.usage.cache_write)?)
-    .bind::<Array<BigInt>, _>(tokens(|r| r.usage.output)?)
-    .bind::<Array<BigInt>, _>(tokens(|r| r.usage.reasoning)?)
-    .bind::<Array<Text>, _>(texts(|r| r.item.event.outcome.name()))
-    .bind::<Array<Text>, _>(texts(|r| r.item.event.usage_source.name()))
-    .bind::<Array<Timestamptz>, _>(recorded.iter().map(|r| r.item.event_time).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Text>>, _>(
-        recorded
-            .iter()
-            .map(|r| r.item.event.authorization.as_ref().map(|id| id.as_str()))
-            .collect::<Vec<_>>(),
-    )
-    .bind::<Array<Text>, _>(texts(|r| if r.receipt.no_hold.is_none() { "captured" } else { "none" }))
-    .bind::<Array<Nullable<Text>>, _>(
-        recorded.iter().map(|r| r.receipt.no_hold.as_deref()).collect::<Vec<_>>(),
-    )
-    .bind::<Array<Nullable<Text>>, _>(unrated)
-    .bind::<Array<BigInt>, _>(credits)
-    .bind::<Array<BigInt>, _>(overage)
-    .bind::<Array<Nullable<Integer>>, _>(versions)
-    .bind::<Array<Nullable<BigInt>>, _>(bands)
-    .bind::<Array<Jsonb>, _>(rates)
-    .bind::<Array<Nullable<Jsonb>>, _>(calls)
-    .bind::<Array<Jsonb>, _>(draws)
-    .bind::<Array<BigInt>, _>(balances)
-    .bind::<Array<BigInt>, _>(account_versions)
-    .bind::<Array<Nullable<Text>>, _>(
-        recorded.iter().map(|r| r.item.event.api_key.as_ref().map(ExternalId::as_str)).collect::<Vec<_>>(),
-    )
-    .bind::<Array<Nullable<Integer>>, _>(tried_versions(
-        recorded.iter().map(|r| (r.receipt.as_ref(), r.item.latest_version)),
-    )?)
-    .execute(&mut tx)
-    .await?;
+    let each = |value: fn(&Recorded<'_>) -> Uuid| -> Vec<Uuid> { recorded.iter().map(value).collect() };
+    let tried = tried_versions(recorded.iter().map(|r| (r.receipt.as_ref(), r.item.latest_version)))?;
+    InsertRows::into("usage_events")
+        .each([
+            column::<SqlUuid, _>("identity", each(|r| r.item.identity)),
+            column::<SqlUuid, _>("customer_id", each(|r| r.item.event.customer.uuid())),
+            column::<Text, _>("event_id", texts(|r| &r.item.event.id)),
+            column::<BigInt, _>("input_tokens", tokens(|r| r.usage.input)?),
+            column::<BigInt, _>("output_tokens", tokens(|r| r.usage.output)?),
+            column::<BigInt, _>("credits", credits),
+            column::<Jsonb, _>("draws", draws),
+            column::<BigInt, _>("balance_after", balances),
+            column::<BigInt, _>("account_version", account_versions),
+        ])
+        .once_if_alike([column::<Text, _>("source", texts(|r| &r.item.event.source))])
+        .once_if_alike([column::<Timestamptz, _>("event_time", times)])
+        .once_if_alike([
+            column::<Text, _>("model", texts(|r| &r.item.event.model)),
+            column::<Nullable<BigInt>, _>("band_prompt_tokens_max", bands),
+            column::<Jsonb, _>("rates", rates),
+        ])
+        .once_if_alike([
+            column::<BigInt, _>("cache_read_tokens", tokens(|r| r.usage.cache_read)?),
+            column::<BigInt, _>("cache_write_tokens", tokens(|r| r.usage.cache_write)?),
+            column::<BigInt, _>("reasoning_tokens", tokens(|r| r.usage.reasoning)?),
+        ])
+        .once_if_alike([
+            column::<Nullable<Text>, _>("hold_id", names(|r| r.item.event.authorization.as_ref())),
+            column::<Nullable<Text>, _>("api_key", names(|r| r.item.event.api_key.as_ref())),
+        ])
+        // What few events have other of than the rest.
+        .once_if_alike([
+            column::<SqlUuid, _>("tenant_id", vec![tenant.uuid(); recorded.len()]),
+            column::<Timestamptz, _>("recorded_at", vec![now; recorded.len()]),
+            column::<Text, _>("outcome", texts(|r| r.item.event.outcome.name())),
+            column::<Text, _>("usage_source", texts(|r| r.item.event.usage_source.name())),
+            column::<Text, _>(
+                "hold",
+                texts(|r| if r.receipt.no_hold.is_none() { "captured" } else { "none" }),
+            ),
+            column::<Nullable<Text>, _>("hold_reason", no_holds),
+            column::<Nullable<Text>, _>("unrated_reason", unrated),
+            column::<BigInt, _>("overage", overage),
+            column::<Nullable<Integer>, _>("catalog_version", versions),
+            column::<Nullable<Jsonb>, _>("calls", calls),
+            column::<Nullable<Integer>, _>("tried_version", tried),
+        ])
+        .execute(&mut tx)
+        .await?;
     Ok(())
 }
 
