@@ -12,19 +12,19 @@
 //! what passes it closes its connection, so nothing half-done is ever handed to the next caller.
 
 mod error;
-mod insert_rows;
 mod locked;
 mod migrate;
 mod pool;
+mod rows;
 mod savepoint;
 pub mod schema;
 mod sql;
 
 pub use diesel_async::AsyncPgConnection as Connection;
 pub use error::{Error, Result, is_unique_violation};
-pub use insert_rows::{Column, InsertRows, column};
 pub use locked::Locked;
 pub use migrate::{MIGRATIONS, migrate};
 pub use pool::{Db, Options};
+pub use rows::{Column, InsertRows, Rows, WithRows, column};
 pub use savepoint::{back_to_savepoint, savepoint};
 pub use sql::{SqlQuery, sql_query, sql_query_of};

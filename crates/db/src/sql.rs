@@ -9,6 +9,8 @@ use diesel::serialize::ToSql;
 use diesel::sql_types::HasSqlType;
 use diesel::sql_types::Untyped;
 
+use crate::rows::{Rows, WithRows};
+
 /// A query in SQL that each connection prepares once. `diesel::sql_query` has its text parsed and planned
 /// anew each time, with a round trip for that: it cannot know that a text comes again, and texts that are
 /// made at run time would fill the connection's memory. So the text is a constant here.
@@ -50,6 +52,11 @@ impl<Q, V, ST> Bound<Q, V, ST> {
     /// Binds the next parameter.
     pub fn bind<ST2, V2>(self, value: V2) -> Bound<Self, V2, ST2> {
         Bound { query: self, value, sql_type: PhantomData }
+    }
+
+    /// Goes on with a `select` of the rows, and with what comes after it.
+    pub fn rows<'v>(self, rows: Rows<'v>, rest: &'static str) -> WithRows<'v, Self> {
+        WithRows { query: self, rows, rest }
     }
 }
 

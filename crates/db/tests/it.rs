@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use db::{Connection, Error, Result};
-use diesel::QueryableByName;
+use db::{Connection, Error, Result, Rows, column};
+use diesel::pg::Pg;
 use diesel::sql_types::{BigInt, Text, Uuid as SqlUuid};
+use diesel::{QueryableByName, debug_query};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use domain::id::TenantId;
 use testkit::Stores;
@@ -265,4 +266,40 @@ async fn a_login_that_no_wall_holds_is_refused() {
     });
     let refused = superuser.unwrap().check_login().await.unwrap_err().to_string();
     assert!(refused.contains("superuser"), "{refused}");
+}
+
+#[test]
+fn a_group_whose_columns_are_all_alike_is_sent_once_and_any_other_as_arrays() {
+    let insert = |bands: [i64; 2]| {
+        let rows = Rows::default().each([column::<Text, _>("id", vec!["a", "b"])]).once_if_alike([
+            column::<Text, _>("model", vec!["m", "m"]),
+            column::<BigInt, _>("band", bands.to_vec()),
+        ]);
+        debug_query::<Pg, _>(&rows.insert_into("events")).to_string()
+    };
+    assert_eq!(
+        insert([7, 7]),
+        "insert into events (id, model, band) select unnest($1) as id, $2 as model, $3 as band \
+         -- binds: [[\"a\", \"b\"], \"m\", 7]"
+    );
+    assert_eq!(
+        insert([7, 8]),
+        "insert into events (id, model, band) select unnest($1) as id, unnest($2) as model, unnest($3) as band \
+         -- binds: [[\"a\", \"b\"], [\"m\", \"m\"], [7, 8]]"
+    );
+}
+
+#[test]
+fn the_parameters_of_rows_come_after_those_of_the_query_they_are_in() {
+    let rows = Rows::default()
+        .each([column::<Text, _>("id", vec!["a"])])
+        .once_if_alike([column::<BigInt, _>("spent", vec![7])]);
+    let update = db::sql_query("update accounts a set spent = n.spent from (")
+        .bind::<Text, _>("t")
+        .rows(rows, ") n where a.tenant = $1 and a.id = n.id");
+    assert_eq!(
+        debug_query::<Pg, _>(&update).to_string(),
+        "update accounts a set spent = n.spent from (select unnest($2) as id, $3 as spent) n \
+         where a.tenant = $1 and a.id = n.id -- binds: [\"t\", [\"a\"], 7]"
+    );
 }

@@ -1,7 +1,7 @@
 //! Accounts: one row a customer.
 
 use db::schema::credit_accounts;
-use db::{Connection, Error, Locked, Result};
+use db::{Connection, Error, Locked, Result, Rows, column};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bytea, Nullable, Oid, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
@@ -325,35 +325,37 @@ pub(crate) async fn update_accounts(
     if accounts.is_empty() {
         return Ok(None);
     }
-    let column = |of: fn(&Account) -> i64| -> Vec<i64> { accounts.iter().map(|a| of(a)).collect() };
+    let column_of = |of: fn(&Account) -> i64| -> Vec<i64> { accounts.iter().map(|a| of(a)).collect() };
     let customers: Vec<Uuid> = accounts.iter().map(|a| a.customer().uuid()).collect();
     let recorded: Vec<Timestamp> = accounts.iter().map(|a| a.last_recorded_at()).collect();
     let refills: Vec<Option<Timestamp>> = accounts.iter().map(|a| a.refills_at()).collect();
+    let chains: Vec<[u8; 32]> = accounts.iter().map(|a| a.chain().0).collect();
+    let rows = Rows::default()
+        .each([
+            column::<SqlUuid, _>("customer_id", customers),
+            column::<BigInt, _>("version", column_of(Account::version)),
+            column::<BigInt, _>("available", column_of(|a| a.books().available)),
+            column::<BigInt, _>("spent", column_of(|a| a.books().spent)),
+            column::<Bytea, _>("chain", chains),
+            column::<BigInt, _>("changes", column_of(Account::changes)),
+        ])
+        .once_if_alike([column::<Timestamptz, _>("recorded", recorded)])
+        .once_if_alike([column::<Nullable<Timestamptz>, _>("refills", refills)])
+        .once_if_alike([column::<BigInt, _>("issued", column_of(|a| a.books().issued))])
+        .once_if_alike([
+            column::<BigInt, _>("expired", column_of(|a| a.books().expired)),
+            column::<BigInt, _>("revoked", column_of(|a| a.books().revoked)),
+            column::<BigInt, _>("overage", column_of(|a| a.books().overage)),
+        ]);
     let written: Vec<(u32,)> = db::sql_query_of::<(Oid,)>(
         "update credit_accounts a
          set version = n.version, last_recorded_at = n.recorded, refills_at = n.refills, issued = n.issued,
              available = n.available, spent = n.spent, expired = n.expired, revoked = n.revoked,
              overage = n.overage, chain = n.chain, changes = n.changes
-         from (select unnest($2) as customer_id, unnest($3) as version, unnest($4) as recorded,
-                 unnest($5) as refills, unnest($6) as issued, unnest($7) as available, unnest($8) as spent,
-                 unnest($9) as expired, unnest($10) as revoked, unnest($11) as overage, unnest($12) as chain,
-                 unnest($13) as changes) n
-         where a.tenant_id = $1 and a.customer_id = n.customer_id
-         returning a.xmin",
+         from (",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
-    .bind::<Array<SqlUuid>, _>(customers)
-    .bind::<Array<BigInt>, _>(column(Account::version))
-    .bind::<Array<Timestamptz>, _>(recorded)
-    .bind::<Array<Nullable<Timestamptz>>, _>(refills)
-    .bind::<Array<BigInt>, _>(column(|a| a.books().issued))
-    .bind::<Array<BigInt>, _>(column(|a| a.books().available))
-    .bind::<Array<BigInt>, _>(column(|a| a.books().spent))
-    .bind::<Array<BigInt>, _>(column(|a| a.books().expired))
-    .bind::<Array<BigInt>, _>(column(|a| a.books().revoked))
-    .bind::<Array<BigInt>, _>(column(|a| a.books().overage))
-    .bind::<Array<Bytea>, _>(accounts.iter().map(|a| a.chain().0.to_vec()).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(column(Account::changes))
+    .rows(rows, ") n where a.tenant_id = $1 and a.customer_id = n.customer_id returning a.xmin")
     .load(&mut tx)
     .await?;
     Ok(written.into_iter().next().map(|(xmin,)| Writer(xmin)))

@@ -1,7 +1,7 @@
 //! Grants.
 
 use db::schema::grants;
-use db::{Connection, Error, Result};
+use db::{Connection, Error, Result, Rows, column};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
@@ -226,19 +226,27 @@ pub(crate) async fn update_grants(
     if changed.is_empty() {
         return Ok(());
     }
+    let rows = Rows::default()
+        .each([
+            column::<SqlUuid, _>("grant_id", changed.iter().map(|g| g.id.uuid()).collect()),
+            column::<BigInt, _>("spent", changed.iter().map(|g| g.spent.get()).collect()),
+        ])
+        // Those that are drawn on are neither, nearly always.
+        .once_if_alike([
+            column::<BigInt, _>("expired", changed.iter().map(|g| g.expired.get()).collect()),
+            column::<BigInt, _>("revoked", changed.iter().map(|g| g.revoked.get()).collect()),
+            column::<Nullable<BigInt>, _>(
+                "expiry_version",
+                changed.iter().map(|g| g.expiry_version).collect(),
+            ),
+        ]);
     db::sql_query(
-        "update grants g set spent = n.spent, expired = n.expired, revoked = n.revoked,
-             expiry_version = n.expiry_version
-         from (select unnest($2) as grant_id, unnest($3) as spent, unnest($4) as expired, unnest($5) as revoked,
-                 unnest($6) as expiry_version) n
-         where g.tenant_id = $1 and g.grant_id = n.grant_id",
+        "update grants g
+         set spent = n.spent, expired = n.expired, revoked = n.revoked, expiry_version = n.expiry_version
+         from (",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
-    .bind::<Array<SqlUuid>, _>(changed.iter().map(|g| g.id.uuid()).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(changed.iter().map(|g| g.spent.get()).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(changed.iter().map(|g| g.expired.get()).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(changed.iter().map(|g| g.revoked.get()).collect::<Vec<_>>())
-    .bind::<Array<Nullable<BigInt>>, _>(changed.iter().map(|g| g.expiry_version).collect::<Vec<_>>())
+    .rows(rows, ") n where g.tenant_id = $1 and g.grant_id = n.grant_id")
     .execute(&mut tx)
     .await?;
     Ok(())

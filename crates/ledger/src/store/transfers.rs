@@ -1,7 +1,7 @@
 //! Transfers: only ever added.
 
 use db::schema::transfers;
-use db::{Connection, Error, InsertRows, Result, column};
+use db::{Connection, Error, Result, Rows, column};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bytea, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
@@ -63,7 +63,8 @@ pub(crate) async fn insert_transfers(
         return Ok(());
     }
     let times = |of: fn(&Transfer) -> Timestamp| all.iter().map(|(_, t, _)| of(t)).collect::<Vec<_>>();
-    InsertRows::into("transfers")
+    Rows::default()
+        .once::<SqlUuid, _>("tenant_id", tenant.uuid())
         .each([
             column::<SqlUuid, _>("customer_id", all.iter().map(|(customer, _, _)| customer.uuid()).collect()),
             column::<BigInt, _>("version", all.iter().map(|(_, t, _)| t.version).collect()),
@@ -78,13 +79,13 @@ pub(crate) async fn insert_transfers(
         .once_if_alike([column::<Timestamptz, _>("event_time", times(|t| t.event_time))])
         // A batch of usage has one kind of transfer, nearly always.
         .once_if_alike([
-            column::<SqlUuid, _>("tenant_id", vec![tenant.uuid(); all.len()]),
             column::<Timestamptz, _>("recorded_at", times(|t| t.recorded_at)),
             column::<Text, _>("debit", all.iter().map(|(_, t, _)| t.debit.name()).collect()),
             column::<Text, _>("credit", all.iter().map(|(_, t, _)| t.credit.name()).collect()),
             column::<Text, _>("cause_kind", all.iter().map(|(_, t, _)| t.cause.kind.name()).collect()),
             column::<Nullable<BigInt>, _>("reverses", all.iter().map(|(_, t, _)| t.reverses).collect()),
         ])
+        .insert_into("transfers")
         .execute(&mut tx)
         .await?;
     Ok(())

@@ -1,6 +1,6 @@
 //! Events with their receipts.
 
-use db::{Connection, Error, InsertRows, Result, column};
+use db::{Connection, Error, Result, Rows, column};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
@@ -54,7 +54,9 @@ pub(crate) async fn insert_events(
     } = receipt_columns(recorded.iter().map(|r| r.receipt.as_ref()))?;
     let each = |value: fn(&Recorded<'_>) -> Uuid| -> Vec<Uuid> { recorded.iter().map(value).collect() };
     let tried = tried_versions(recorded.iter().map(|r| (r.receipt.as_ref(), r.item.latest_version)))?;
-    InsertRows::into("usage_events")
+    Rows::default()
+        .once::<SqlUuid, _>("tenant_id", tenant.uuid())
+        .once::<Timestamptz, _>("recorded_at", now)
         .each([
             column::<SqlUuid, _>("identity", each(|r| r.item.identity)),
             column::<SqlUuid, _>("customer_id", each(|r| r.item.event.customer.uuid())),
@@ -84,8 +86,6 @@ pub(crate) async fn insert_events(
         ])
         // What few events have other of than the rest.
         .once_if_alike([
-            column::<SqlUuid, _>("tenant_id", vec![tenant.uuid(); recorded.len()]),
-            column::<Timestamptz, _>("recorded_at", vec![now; recorded.len()]),
             column::<Text, _>("outcome", texts(|r| r.item.event.outcome.name())),
             column::<Text, _>("usage_source", texts(|r| r.item.event.usage_source.name())),
             column::<Text, _>(
@@ -99,6 +99,7 @@ pub(crate) async fn insert_events(
             column::<Nullable<Jsonb>, _>("calls", calls),
             column::<Nullable<Integer>, _>("tried_version", tried),
         ])
+        .insert_into("usage_events")
         .execute(&mut tx)
         .await?;
     Ok(())

@@ -1,9 +1,9 @@
 //! The sums by the hour.
 
 use db::schema::usage_hours;
-use db::{Connection, Error, Result};
+use db::{Connection, Error, Result, Rows, column};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{Credits, Timestamp};
@@ -23,37 +23,46 @@ pub(crate) async fn add_to_hours(mut tx: &Connection, tenant: TenantId, hours: &
     };
     let bands = hours.iter().map(|(key, _)| i64::try_from(key.band_prompt_tokens_max.unwrap_or_default()));
     let bands: std::result::Result<Vec<i64>, _> = bands.collect();
-    db::sql_query(
-        "insert into usage_hours as h (tenant_id, customer_id, hour, model, band_prompt_tokens_max, api_key, events,
-             input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, credits, overage)
-         select $1, unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7), unnest($8), unnest($9),
-             unnest($10), unnest($11), unnest($12), unnest($13), unnest($14)
-         on conflict (tenant_id, customer_id, hour, model, band_prompt_tokens_max, api_key) do update
-         set events = h.events + excluded.events, input_tokens = h.input_tokens + excluded.input_tokens,
-             cache_read_tokens = h.cache_read_tokens + excluded.cache_read_tokens,
-             cache_write_tokens = h.cache_write_tokens + excluded.cache_write_tokens,
-             output_tokens = h.output_tokens + excluded.output_tokens,
-             reasoning_tokens = h.reasoning_tokens + excluded.reasoning_tokens,
-             credits = h.credits + excluded.credits, overage = h.overage + excluded.overage",
-    )
-    .bind::<SqlUuid, _>(tenant.uuid())
-    .bind::<Array<SqlUuid>, _>(hours.iter().map(|(key, _)| key.customer.uuid()).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(hours.iter().map(|(key, _)| key.hour).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(hours.iter().map(|(key, _)| key.model.as_str()).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(bands.map_err(|_| Error::broken("a band's bound"))?)
-    .bind::<Array<Text>, _>(
-        hours.iter().map(|(key, _)| key.api_key.as_ref().map_or("", ExternalId::as_str)).collect::<Vec<_>>(),
-    )
-    .bind::<Array<BigInt>, _>(count(|sums| sums.events)?)
-    .bind::<Array<BigInt>, _>(count(|sums| sums.tokens.input)?)
-    .bind::<Array<BigInt>, _>(count(|sums| sums.tokens.cache_read)?)
-    .bind::<Array<BigInt>, _>(count(|sums| sums.tokens.cache_write)?)
-    .bind::<Array<BigInt>, _>(count(|sums| sums.tokens.output)?)
-    .bind::<Array<BigInt>, _>(count(|sums| sums.tokens.reasoning)?)
-    .bind::<Array<BigInt>, _>(hours.iter().map(|(_, sums)| sums.credits.get()).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(hours.iter().map(|(_, sums)| sums.overage.get()).collect::<Vec<_>>())
-    .execute(&mut tx)
-    .await?;
+    let api_keys = hours.iter().map(|(key, _)| key.api_key.as_ref().map_or("", ExternalId::as_str));
+    Rows::default()
+        .once::<SqlUuid, _>("tenant_id", tenant.uuid())
+        .each([
+            column::<SqlUuid, _>("customer_id", hours.iter().map(|(key, _)| key.customer.uuid()).collect()),
+            column::<BigInt, _>("events", count(|sums| sums.events)?),
+            column::<BigInt, _>("input_tokens", count(|sums| sums.tokens.input)?),
+            column::<BigInt, _>("output_tokens", count(|sums| sums.tokens.output)?),
+            column::<BigInt, _>("credits", hours.iter().map(|(_, sums)| sums.credits.get()).collect()),
+        ])
+        .once_if_alike([column::<Timestamptz, _>("hour", hours.iter().map(|(key, _)| key.hour).collect())])
+        .once_if_alike([
+            column::<Text, _>("model", hours.iter().map(|(key, _)| key.model.as_str()).collect()),
+            column::<BigInt, _>(
+                "band_prompt_tokens_max",
+                bands.map_err(|_| Error::broken("a band's bound"))?,
+            ),
+        ])
+        .once_if_alike([column::<Text, _>("api_key", api_keys.collect())])
+        .once_if_alike([
+            column::<BigInt, _>("cache_read_tokens", count(|sums| sums.tokens.cache_read)?),
+            column::<BigInt, _>("cache_write_tokens", count(|sums| sums.tokens.cache_write)?),
+            column::<BigInt, _>("reasoning_tokens", count(|sums| sums.tokens.reasoning)?),
+        ])
+        .once_if_alike([column::<BigInt, _>(
+            "overage",
+            hours.iter().map(|(_, sums)| sums.overage.get()).collect(),
+        )])
+        .insert_into("usage_hours as h")
+        .then(
+            " on conflict (tenant_id, customer_id, hour, model, band_prompt_tokens_max, api_key) do update
+             set events = h.events + excluded.events, input_tokens = h.input_tokens + excluded.input_tokens,
+                 cache_read_tokens = h.cache_read_tokens + excluded.cache_read_tokens,
+                 cache_write_tokens = h.cache_write_tokens + excluded.cache_write_tokens,
+                 output_tokens = h.output_tokens + excluded.output_tokens,
+                 reasoning_tokens = h.reasoning_tokens + excluded.reasoning_tokens,
+                 credits = h.credits + excluded.credits, overage = h.overage + excluded.overage",
+        )
+        .execute(&mut tx)
+        .await?;
     Ok(())
 }
 

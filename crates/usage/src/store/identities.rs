@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use db::{Connection, Error, Result};
+use db::{Connection, Error, Result, Rows, column};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
@@ -25,17 +25,7 @@ pub(crate) async fn insert_identities(
     tenant: TenantId,
     items: &[&Item<'_>],
 ) -> Result<bool> {
-    let inserted = db::sql_query(
-        "insert into usage_identities (tenant_id, identity, content, customer_id, event_time)
-         select $1, unnest($2), unnest($3), unnest($4), unnest($5)",
-    )
-    .bind::<SqlUuid, _>(tenant.uuid())
-    .bind::<Array<SqlUuid>, _>(items.iter().map(|i| i.identity).collect::<Vec<_>>())
-    .bind::<Array<SqlUuid>, _>(items.iter().map(|i| i.content).collect::<Vec<_>>())
-    .bind::<Array<SqlUuid>, _>(items.iter().map(|i| i.event.customer.uuid()).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(items.iter().map(|i| i.event_time).collect::<Vec<_>>())
-    .execute(tx)
-    .await;
+    let inserted = rows(tenant, items).insert_into("usage_identities").execute(tx).await;
     match inserted {
         Ok(_) => Ok(true),
         Err(error) if db::is_unique_violation(&error, "usage_identities_pkey") => Ok(false),
@@ -57,20 +47,23 @@ pub(crate) async fn insert_new_identities(
         #[diesel(sql_type = SqlUuid)]
         identity: Uuid,
     }
-    let inserted: Vec<Inserted> = db::sql_query(
-        "insert into usage_identities (tenant_id, identity, content, customer_id, event_time)
-         select $1, unnest($2), unnest($3), unnest($4), unnest($5)
-         on conflict (tenant_id, identity) do nothing
-         returning identity",
-    )
-    .bind::<SqlUuid, _>(tenant.uuid())
-    .bind::<Array<SqlUuid>, _>(items.iter().map(|i| i.identity).collect::<Vec<_>>())
-    .bind::<Array<SqlUuid>, _>(items.iter().map(|i| i.content).collect::<Vec<_>>())
-    .bind::<Array<SqlUuid>, _>(items.iter().map(|i| i.event.customer.uuid()).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(items.iter().map(|i| i.event_time).collect::<Vec<_>>())
-    .load(tx)
-    .await?;
+    let inserted: Vec<Inserted> = rows(tenant, items)
+        .insert_into("usage_identities")
+        .then(" on conflict (tenant_id, identity) do nothing returning identity")
+        .load(tx)
+        .await?;
     Ok(inserted.into_iter().map(|row| row.identity).collect())
+}
+
+fn rows(tenant: TenantId, items: &[&Item<'_>]) -> Rows<'static> {
+    Rows::default()
+        .once::<SqlUuid, _>("tenant_id", tenant.uuid())
+        .each([
+            column::<SqlUuid, _>("identity", items.iter().map(|i| i.identity).collect()),
+            column::<SqlUuid, _>("content", items.iter().map(|i| i.content).collect()),
+            column::<SqlUuid, _>("customer_id", items.iter().map(|i| i.event.customer.uuid()).collect()),
+        ])
+        .once_if_alike([column::<Timestamptz, _>("event_time", items.iter().map(|i| i.event_time).collect())])
 }
 
 #[derive(QueryableByName)]
