@@ -12,7 +12,7 @@ use diesel::sql_types::{Array, HasSqlType, Untyped};
 /// Rows for a statement that each connection prepares once. A column is sent as an array; or once, where it has the same
 /// value in all rows: an array costs the sender and PostgreSQL something for every row.
 ///
-/// Which columns are sent once is decided by groups: so few texts are prepared, two for each group at most.
+/// Which columns are sent once is decided by groups: with each group there are twice as many texts to prepare, and no more.
 #[derive(Debug, Default)]
 #[must_use = "rows are not written before a statement is executed"]
 pub struct Rows<'v> {
