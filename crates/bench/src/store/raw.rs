@@ -36,7 +36,9 @@ pub(crate) enum Way {
     /// `insert .. select unnest` into the tables of events, with the sums by the hour and one update of each
     /// account and grant. Each connection has customers of its own, so that none waits for the other's locks.
     Sql,
-    /// The same with the same customers in all of them. Their accounts are locked, in order, before the sums and balances are written:
+    /// The same, and what all rows have is sent once and not in an array.
+    SqlAlikeOnce,
+    /// As `Sql`, with the same customers in all of them. Their accounts are locked, in order, before the sums and balances are written:
     /// without it two such transactions would wait for each other in a circle.
     SqlSameCustomers,
     /// `copy` into the three tables that get a row an event; no balance, no sums.
@@ -79,7 +81,7 @@ struct EventRow {
     time: DateTime<Utc>,
 }
 
-const STATEMENTS: [&str; 7] = [
+const STATEMENTS: [&str; 10] = [
     "insert into usage_identities (tenant_id, identity, content, customer_id, event_time)
      select $1, n.* from unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::timestamptz[]) as n
      on conflict do nothing",
@@ -115,6 +117,25 @@ const STATEMENTS: [&str; 7] = [
      where a.tenant_id = $1 and a.customer_id = n.customer",
     "select count(*) from (select from unnest($2::uuid[]) as n(customer) join credit_accounts a on a.customer_id = n.customer
          where a.tenant_id = $1 order by a.customer_id for no key update of a) locked",
+    "insert into usage_identities (tenant_id, identity, content, customer_id, event_time)
+     select $1, n.*, $5 from unnest($2::uuid[], $3::uuid[], $4::uuid[]) as n
+     on conflict do nothing",
+    "insert into transfers (tenant_id, customer_id, version, debit, credit, grant_id, credits, cause_kind, cause_id,
+         event_time, recorded_at, chain)
+     select $1, n.customer, n.version, 'available', 'spent', n.of_grant, n.credits, 'usage', n.cause, $7, $7, n.chain
+     from unnest($2::uuid[], $3::bigint[], $4::uuid[], $5::bigint[], $6::uuid[], $8::bytea[])
+         as n(customer, version, of_grant, credits, cause, chain)
+     on conflict do nothing",
+    "insert into usage_events (tenant_id, identity, customer_id, source, event_id, model, input_tokens,
+         cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, outcome, usage_source, event_time,
+         recorded_at, hold, hold_reason, credits, overage, catalog_version, band_prompt_tokens_max, rates, draws,
+         balance_after, account_version)
+     select $1, n.identity, n.customer, $4, n.id, $6, n.input, 0, 0, n.output, 0, 'completed', 'provider',
+         $9, $9, 'none', 'not-named', n.credits, 0, 1, $11, $12, n.draws, n.balance, n.version
+     from unnest($2::uuid[], $3::uuid[], $5::text[], $7::bigint[], $8::bigint[], $10::bigint[], $13::jsonb[],
+             $14::bigint[], $15::bigint[])
+         as n(identity, customer, id, input, output, credits, draws, balance, version)
+     on conflict do nothing",
 ];
 
 impl Raw {
@@ -205,7 +226,9 @@ impl Writer {
             let rows = self.rows(way, batch, &mut random);
             let tx = self.client.transaction().await?;
             match way {
-                Way::Sql | Way::SqlSameCustomers => insert(&tx, &self.statements, tenant, way, &rows).await?,
+                Way::Sql | Way::SqlAlikeOnce | Way::SqlSameCustomers => {
+                    insert(&tx, &self.statements, tenant, way, &rows).await?;
+                }
                 Way::Copy => copy(&tx, tenant, &rows).await?,
             }
             tx.commit().await?;
@@ -257,31 +280,40 @@ async fn insert(
     let grants: Vec<Uuid> = rows.iter().map(|row| row.account.grant).collect();
     let versions: Vec<i64> = rows.iter().map(|row| row.account.version).collect();
     let credits = vec![CREDITS_HELD; each];
-    let times: Vec<DateTime<Utc>> = rows.iter().map(|row| row.time).collect();
+    let time = rows.first().context("no rows")?.time;
+    let hour = time.duration_trunc(TimeDelta::hours(1))?;
     let chains: Vec<&[u8]> = rows.iter().map(|row| row.chain.as_slice()).collect();
     let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
     let draws: Vec<Value> = rows.iter().map(|row| json!([[row.account.grant, CREDITS_HELD]])).collect();
     let balances: Vec<i64> = rows.iter().map(|row| row.account.pool - row.account.spent).collect();
-    tx.execute(&statements[0], &[&tenant, &identities, &contents, &customers, &times]).await?;
+    let repeated = if way == Way::SqlAlikeOnce { 0 } else { each };
+    let (sources, models, times) = (vec![SOURCE; repeated], vec![MODEL; repeated], vec![time; repeated]);
+    let (bands, many_rates) = (vec![BAND; repeated], vec![rates(); repeated]);
+    type Param<'v> = &'v (dyn tokio_postgres::types::ToSql + Sync);
+    let (first, [source, model, time, band, rates]): (usize, [Param<'_>; 5]) = match way {
+        Way::SqlAlikeOnce => (7, [&SOURCE, &MODEL, &time, &BAND, &rates()]),
+        _ => (0, [&sources, &models, &times, &bands, &many_rates]),
+    };
+    tx.execute(&statements[first], &[&tenant, &identities, &contents, &customers, time]).await?;
     let transfers: [&(dyn tokio_postgres::types::ToSql + Sync); 8] =
-        [&tenant, &customers, &versions, &grants, &credits, &identities, &times, &chains];
-    tx.execute(&statements[1], &transfers).await?;
+        [&tenant, &customers, &versions, &grants, &credits, &identities, time, &chains];
+    tx.execute(&statements[first + 1], &transfers).await?;
     let (input, output) = (i64::try_from(PROMPT_TOKENS)?, i64::try_from(OUTPUT_TOKENS)?);
     tx.execute(
-        &statements[2],
+        &statements[first + 2],
         &[
             &tenant,
             &identities,
             &customers,
-            &vec![SOURCE; each],
+            source,
             &ids,
-            &vec![MODEL; each],
+            model,
             &vec![input; each],
             &vec![output; each],
-            &times,
+            time,
             &credits,
-            &vec![BAND; each],
-            &vec![rates(); each],
+            band,
+            rates,
             &draws,
             &balances,
             &versions,
@@ -303,7 +335,6 @@ async fn insert(
     let versions: Vec<i64> = last.values().map(|(row, _)| row.account.version).collect();
     let spent: Vec<i64> = last.values().map(|(row, _)| row.account.spent).collect();
     let chains: Vec<&[u8]> = last.values().map(|(row, _)| row.chain.as_slice()).collect();
-    let hour = rows.first().context("no rows")?.time.duration_trunc(TimeDelta::hours(1))?;
     let hours: [&(dyn tokio_postgres::types::ToSql + Sync); 9] =
         [&tenant, &hour, &MODEL, &BAND, &input, &output, &CREDITS_HELD, &customers, &events];
     if way == Way::SqlSameCustomers {
