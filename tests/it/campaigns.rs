@@ -197,10 +197,7 @@ async fn a_campaign_that_is_killed_again_and_again_completes_once() {
     let world = World::new().await;
     let server = world.serve().await;
     let client = &server.client;
-    let mut customers = Vec::new();
-    for number in 0..450 {
-        customers.push(client.customer(&format!("c{number}")).await);
-    }
+    let customers = client.customers(450).await;
     let body = json!({"tag": "sorry", "credits": 7, "reason": "an outage", "customers": customers});
     let campaign = client.post_as("one", "/v1/campaigns", body.clone()).await.expect(202);
     assert_eq!(client.post_as("one", "/v1/campaigns", body.clone()).await.expect(202), campaign);

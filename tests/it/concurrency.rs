@@ -268,10 +268,7 @@ async fn of_a_batch_that_fails_what_it_says_of_a_customer_is_recorded_wholly_or_
     let world = World::new().await;
     let server = world.serve().await;
     let client = &server.client;
-    let mut customers = Vec::new();
-    for n in 0..24 {
-        customers.push(client.customer(&format!("customer-{n}")).await);
-    }
+    let customers = client.customers(24).await;
     let uses = |n: usize, customer: &str| {
         event(&format!("use-{n}"), customer, "mimo-v2-omni", json!({"input": 1_000}))
     };
@@ -308,10 +305,7 @@ async fn an_id_that_a_batch_uses_for_two_customers_is_the_firsts() {
     let world = World::new().await;
     let server = world.serve().await;
     let client = &server.client;
-    let mut customers = Vec::new();
-    for n in 0..8 {
-        customers.push(client.customer(&format!("customer-{n}")).await);
-    }
+    let customers = client.customers(8).await;
     for (n, first) in customers.iter().enumerate() {
         let id = format!("use-{n}");
         let batch: Vec<Value> = std::iter::once(first)

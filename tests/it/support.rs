@@ -458,6 +458,15 @@ impl Client {
         body["id"].as_str().unwrap().to_owned()
     }
 
+    /// So many, in the order in which they are made: `customer-0` and on.
+    pub async fn customers(&self, count: usize) -> Vec<String> {
+        let mut customers = Vec::with_capacity(count);
+        for number in 0..count {
+            customers.push(self.customer(&format!("customer-{number}")).await);
+        }
+        customers
+    }
+
     /// Subscribes with the sandbox's card that works; returns the answer's body.
     pub async fn subscribe(&self, customer: &str, plan: &str) -> Value {
         self.post("/v1/subscriptions", subscribe(customer, plan, "pm_sandbox_succeeds")).await.expect(201)

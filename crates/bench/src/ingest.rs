@@ -104,7 +104,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         rounds.print_ratio(product, 6, "events a second", "goal 0.45, moonshot 0.75", per_second);
         rounds.print_ratio(product, 4, "events a second", "no goal", per_second);
     }
-    rounds.print_ratio(0, 5, "events a second", "each with the same customers in both clients", per_second);
+    rounds.print_ratio(0, 5, "events a second", "each with the same customers in all clients", per_second);
     rounds.print_ratio(2, 0, "events a second", "goal 0.90", per_second);
     rounds.print_ratio(0, 3, "CPU an event", "no goal", Turn::cpu_us);
     rounds.print_ratio(0, 6, "CPU an event", "no goal", Turn::cpu_us);

@@ -20,6 +20,7 @@ use futures_util::{SinkExt, future::try_join_all, pin_mut};
 use serde_json::{Value, json};
 use tenants::NewTenant;
 use tokio::sync::Mutex;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Transaction};
 use uuid::Uuid;
 
@@ -81,6 +82,10 @@ struct EventRow {
     time: DateTime<Utc>,
 }
 
+type Param<'v> = &'v (dyn ToSql + Sync);
+
+/// Where the first three of [`STATEMENTS`] come once more, for [`Way::SqlAlikeOnce`].
+const ALIKE_ONCE: usize = 7;
 const STATEMENTS: [&str; 10] = [
     "insert into usage_identities (tenant_id, identity, content, customer_id, event_time)
      select $1, n.* from unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::timestamptz[]) as n
@@ -289,13 +294,12 @@ async fn insert(
     let repeated = if way == Way::SqlAlikeOnce { 0 } else { each };
     let (sources, models, times) = (vec![SOURCE; repeated], vec![MODEL; repeated], vec![time; repeated]);
     let (bands, many_rates) = (vec![BAND; repeated], vec![rates(); repeated]);
-    type Param<'v> = &'v (dyn tokio_postgres::types::ToSql + Sync);
     let (first, [source, model, time, band, rates]): (usize, [Param<'_>; 5]) = match way {
-        Way::SqlAlikeOnce => (7, [&SOURCE, &MODEL, &time, &BAND, &rates()]),
+        Way::SqlAlikeOnce => (ALIKE_ONCE, [&SOURCE, &MODEL, &time, &BAND, &rates()]),
         _ => (0, [&sources, &models, &times, &bands, &many_rates]),
     };
     tx.execute(&statements[first], &[&tenant, &identities, &contents, &customers, time]).await?;
-    let transfers: [&(dyn tokio_postgres::types::ToSql + Sync); 8] =
+    let transfers: [Param<'_>; 8] =
         [&tenant, &customers, &versions, &grants, &credits, &identities, time, &chains];
     tx.execute(&statements[first + 1], &transfers).await?;
     let (input, output) = (i64::try_from(PROMPT_TOKENS)?, i64::try_from(OUTPUT_TOKENS)?);
@@ -335,7 +339,7 @@ async fn insert(
     let versions: Vec<i64> = last.values().map(|(row, _)| row.account.version).collect();
     let spent: Vec<i64> = last.values().map(|(row, _)| row.account.spent).collect();
     let chains: Vec<&[u8]> = last.values().map(|(row, _)| row.chain.as_slice()).collect();
-    let hours: [&(dyn tokio_postgres::types::ToSql + Sync); 9] =
+    let hours: [Param<'_>; 9] =
         [&tenant, &hour, &MODEL, &BAND, &input, &output, &CREDITS_HELD, &customers, &events];
     if way == Way::SqlSameCustomers {
         tx.query_one(&statements[6], &[&tenant, &customers]).await?;
