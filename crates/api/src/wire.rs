@@ -1,10 +1,12 @@
 //! Shapes that several routes share.
 
+use std::sync::Arc;
+
 use chrono::SecondsFormat;
 use domain::id::check_printable_ascii;
 use domain::usage::TokenCounts;
 use domain::{Money as DomainMoney, Timestamp};
-use serde::de::Error as _;
+use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 
@@ -84,17 +86,37 @@ impl<'de> Deserialize<'de> for TokenCount {
     }
 }
 
-/// A text of 1 to `MAX` printable ASCII characters, without spaces.
+/// A text of 1 to `MAX` printable ASCII characters, without spaces. Shared by its clones.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Printable<const MAX: usize>(pub(crate) String);
+pub(crate) struct Printable<const MAX: usize>(pub(crate) Arc<str>);
 
 impl<'de, const MAX: usize> Deserialize<'de> for Printable<MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        match check_printable_ascii(&text, MAX, "") {
-            Ok(()) => Ok(Printable(text)),
-            Err(_) => Err(D::Error::custom(code::NOT_PRINTABLE_ASCII)),
+        deserializer.deserialize_str(OfPrintable)
+    }
+}
+
+/// Reads one where its text stands: no copy of it is made on the way.
+struct OfPrintable<const MAX: usize>;
+
+impl<const MAX: usize> Visitor<'_> for OfPrintable<MAX> {
+    type Value = Printable<MAX>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Printable<MAX>, E> {
+        match check_printable_ascii(text, MAX, "") {
+            Ok(()) => Ok(Printable(text.into())),
+            Err(_) => Err(E::custom(code::NOT_PRINTABLE_ASCII)),
         }
+    }
+}
+
+impl<const MAX: usize> Serialize for Printable<MAX> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 
@@ -106,7 +128,7 @@ pub(crate) struct PaymentMethod(Printable<128>);
 
 impl From<PaymentMethod> for String {
     fn from(method: PaymentMethod) -> Self {
-        method.0.0
+        method.0.0.as_ref().to_owned()
     }
 }
 

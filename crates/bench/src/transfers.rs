@@ -185,10 +185,10 @@ impl Ours<'_> {
         while Instant::now() < until {
             number += 1;
             let event = UsageEvent {
-                source: "urn:bench".to_owned(),
-                id: format!("{round}-{task}-{number}"),
+                source: "urn:bench".into(),
+                id: format!("{round}-{task}-{number}").into(),
                 customer: *random.of(self.spread),
-                model: MODEL.to_owned(),
+                model: MODEL.parse()?,
                 usage: TokenCounts { input: 1, ..TokenCounts::default() }.into(),
                 outcome: Outcome::Completed,
                 usage_source: UsageSource::Provider,

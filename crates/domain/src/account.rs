@@ -255,8 +255,9 @@ pub struct Account {
     head: AccountHead,
     grants: Vec<Grant>,
     journal: Vec<Posted>,
-    changed: std::collections::BTreeSet<GrantId>,
-    issued: std::collections::BTreeSet<GrantId>,
+    /// Each once; seldom more than one or two.
+    changed: Vec<GrantId>,
+    issued: Vec<GrantId>,
     has_other_refill: bool,
     has_other_overflow: bool,
     has_other_standing: bool,
@@ -417,12 +418,14 @@ impl Account {
         &self.journal
     }
 
-    /// The account as it is loaded once what was posted is stored: with the grants that have anything remaining, and those
-    /// that ended after `ended_after`.
-    pub fn settled(mut self, ended_after: Timestamp) -> Account {
+    /// Makes it the account as it is loaded once what was posted is stored: with the grants that have anything remaining, and
+    /// those that ended after `ended_after`.
+    pub fn settle(&mut self, ended_after: Timestamp) {
         let has_ended_after = |grant: &Grant| grant.expires_at.is_some_and(|expiry| expiry > ended_after);
         self.grants.retain(|grant| !grant.remaining().is_zero() || has_ended_after(grant));
-        Account::new(AccountHead { changes: self.changes(), ..self.head }, self.grants)
+        let (head, grants) =
+            (AccountHead { changes: self.changes(), ..self.head }, std::mem::take(&mut self.grants));
+        *self = Account::new(head, grants);
     }
 
     /// What a loaded grant was made for.
@@ -509,7 +512,7 @@ impl Account {
             expires_at: new.expires_at,
         });
         self.grants.sort_by_key(Grant::burn_key);
-        self.issued.insert(new.id);
+        self.issued.push(new.id);
         Ok(())
     }
 
@@ -567,7 +570,7 @@ impl Account {
         self.head.books.post(debit, credit, credits)?;
         self.head.version += 1;
         self.head.last_recorded_at = self.recording_time(now);
-        self.changed.extend(grant);
+        self.changed.extend(grant.filter(|grant| !self.changed.contains(grant)));
         let transfer = Transfer {
             version: self.head.version,
             debit,
@@ -581,6 +584,8 @@ impl Account {
         };
         let link = self.head.chain.next(self.head.tenant, self.head.customer, &transfer);
         self.head.chain = link;
+        // Most accounts of a batch have one transfer in it.
+        self.journal.reserve_exact(usize::from(self.journal.is_empty()));
         self.journal.push(Posted { transfer, link });
         Ok(())
     }

@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use crate::account::Transfer;
-use crate::id::{CustomerId, GrantId, TenantId};
+use crate::id::{CustomerId, TenantId};
 
 /// The SHA-256 that a transfer adds to its account's chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +21,8 @@ impl Link {
     pub fn next(&self, tenant: TenantId, customer: CustomerId, transfer: &Transfer) -> Link {
         let Transfer { version, debit, credit, grant, credits, cause, event_time, recorded_at, reverses } =
             transfer;
-        let grant = grant.map(GrantId::uuid).map(|id| id.to_string()).unwrap_or_default();
+        let mut hyphenated = Uuid::encode_buffer();
+        let grant = grant.map_or("", |grant| grant.uuid().as_hyphenated().encode_lower(&mut hyphenated));
         let mut text = String::with_capacity(320);
         text.extend(self.0.into_iter().flat_map(hex));
         let _ = write!(
@@ -48,8 +50,6 @@ fn hex(byte: u8) -> [char; 2] {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
     use crate::account::{Book, Cause, CauseKind};
     use crate::fixtures::{at, credits, grant_id};

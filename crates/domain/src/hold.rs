@@ -81,6 +81,14 @@ pub enum NoHold {
 }
 
 impl NoHold {
+    pub const ALL: [NoHold; 5] =
+        [NoHold::NotNamed, NoHold::Unknown, NoHold::Expired, NoHold::Captured, NoHold::Released];
+
+    /// The reason of this code, if there is one.
+    pub fn of_code(code: &str) -> Option<NoHold> {
+        NoHold::ALL.into_iter().find(|no_hold| no_hold.code() == code)
+    }
+
     pub fn code(self) -> &'static str {
         match self {
             NoHold::NotNamed => "not-named",

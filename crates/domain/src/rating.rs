@@ -1,6 +1,6 @@
 //! What a request costs: model, band and rates to Credits.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::catalog::{Band, Catalog, CreditRates, Model};
 use crate::credits::{Credits, MilliCredits, RateMilli};
@@ -15,8 +15,7 @@ pub struct Rated {
     pub catalog_version: u32,
     /// The band's upper bound in prompt tokens; none for a band that takes any length.
     pub band_prompt_tokens_max: Option<u64>,
-    /// The rate of each kind that was charged.
-    pub rates: Vec<(TokenKind, RateMilli)>,
+    pub rates: Rates,
     /// Of an event of several calls what each adds, in their order: then the event has no band and no rates of its own. Else
     /// nothing.
     pub calls: Vec<RatedCall>,
@@ -28,7 +27,46 @@ pub struct RatedCall {
     pub credits: Credits,
     /// As in [`Rated`], by this call's own prompt.
     pub band_prompt_tokens_max: Option<u64>,
-    pub rates: Vec<(TokenKind, RateMilli)>,
+    pub rates: Rates,
+}
+
+/// The rate of each kind of token that was charged; in JSON a list of pairs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "Vec<(TokenKind, RateMilli)>")]
+pub struct Rates([Option<RateMilli>; TokenKind::ALL.len()]);
+
+impl Rates {
+    /// Those of an event that was charged for no token by itself.
+    pub const NONE: Rates = Rates([None; TokenKind::ALL.len()]);
+
+    /// In the order of [`TokenKind::ALL`].
+    pub fn iter(&self) -> impl Iterator<Item = (TokenKind, RateMilli)> {
+        TokenKind::ALL.into_iter().zip(self.0).filter_map(|(kind, rate)| Some((kind, rate?)))
+    }
+
+    fn of(&self, kind: TokenKind) -> Option<RateMilli> {
+        self.0[kind as usize]
+    }
+
+    fn set(&mut self, kind: TokenKind, rate: RateMilli) {
+        self.0[kind as usize] = Some(rate);
+    }
+}
+
+impl From<Vec<(TokenKind, RateMilli)>> for Rates {
+    fn from(pairs: Vec<(TokenKind, RateMilli)>) -> Rates {
+        let mut rates = Rates::NONE;
+        for (kind, rate) in pairs {
+            rates.set(kind, rate);
+        }
+        rates
+    }
+}
+
+impl Serialize for Rates {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
 }
 
 /// Why usage has no price yet. Kept and visible, never free.
@@ -50,6 +88,23 @@ pub enum Unrated {
 }
 
 impl Unrated {
+    pub const ALL: [Unrated; 9] = [
+        Unrated::NoCatalog,
+        Unrated::UnknownModel,
+        Unrated::PromptAboveLastBand,
+        Unrated::NoCreditRate,
+        Unrated::CreditRateEnded,
+        Unrated::NoRateForTokenKind,
+        Unrated::NoPrice,
+        Unrated::AccountOverflow,
+        Unrated::AccountParked,
+    ];
+
+    /// The reason of this code, if there is one.
+    pub fn of_code(code: &str) -> Option<Unrated> {
+        Unrated::ALL.into_iter().find(|unrated| unrated.code() == code)
+    }
+
     pub fn code(self) -> &'static str {
         match self {
             Unrated::NoCatalog => "no-catalog",
@@ -126,7 +181,7 @@ pub fn rate_event(
         credits,
         catalog_version: catalog.version(),
         band_prompt_tokens_max: None,
-        rates: Vec::new(),
+        rates: Rates::NONE,
         calls: calls.collect(),
     })
 }
@@ -168,14 +223,14 @@ fn add_call(
     let (catalog, _, band) = find_band(catalog, model_code, prompt_tokens)?;
     // Asked for also where nothing was used: a band without Credit rates is no free band.
     let in_force = rates_in_force(band, event_time).map_err(NoCost::Unrated)?;
-    let mut rates = Vec::new();
+    let mut rates = Rates::NONE;
     for kind in TokenKind::ALL {
         if usage.of(kind) == 0 {
             continue;
         }
         let rate = in_force.rate(kind).ok_or(NoCost::Unrated(Unrated::NoRateForTokenKind))?;
         cost.milli.add(usage.of(kind), rate);
-        rates.push((kind, rate));
+        rates.set(kind, rate);
     }
     let before = std::mem::replace(&mut cost.credits, cost.milli.round_up()?);
     Ok(Rated {
@@ -199,19 +254,16 @@ pub struct KindCost {
 /// An event's Credits by the kinds that it was charged for, of each of its calls. The event is rounded up once, so a
 /// kind's Credits are what it adds to the event's, in the order of the receipt: they sum to it. What no grant paid for is
 /// the last of them.
-pub fn by_kind(
-    calls: &[(&TokenCounts, &[(TokenKind, RateMilli)])],
-    overage: Credits,
-) -> Result<Vec<Vec<KindCost>>, Refusal> {
+pub fn by_kind(calls: &[(&TokenCounts, Rates)], overage: Credits) -> Result<Vec<Vec<KindCost>>, Refusal> {
     let mut milli = MilliCredits::default();
     let mut ends = Vec::with_capacity(calls.len());
     let mut whole = Credits::ZERO;
     for (usage, rates) in calls {
-        let mut of_call = Vec::with_capacity(rates.len());
-        for (kind, rate) in *rates {
-            milli.add(usage.of(*kind), *rate);
+        let mut of_call = Vec::new();
+        for (kind, rate) in rates.iter() {
+            milli.add(usage.of(kind), rate);
             whole = milli.round_up()?;
-            of_call.push((*kind, whole));
+            of_call.push((kind, whole));
         }
         ends.push(of_call);
     }
@@ -286,14 +338,10 @@ pub fn estimate(
         .fold(estimate_output_tokens_max, u64::min);
     let full = rate(catalog, model_code, &TokenCounts { output: output_tokens, ..prompt }, now)?;
     // No output counted on needs no output rate.
-    let output_rate = full
-        .rates
-        .iter()
-        .find(|(kind, _)| *kind == TokenKind::Output)
-        .map_or(RateMilli(0), |(_, rate)| *rate);
+    let output_rate = full.rates.of(TokenKind::Output).unwrap_or(RateMilli(0));
     let mut prompt_milli = MilliCredits::default();
-    for (kind, rate) in &prompt_only.rates {
-        prompt_milli.add(prompt.of(*kind), *rate);
+    for (kind, rate) in prompt_only.rates.iter() {
+        prompt_milli.add(prompt.of(kind), rate);
     }
     Ok(Estimate {
         full: full.credits,
@@ -417,11 +465,11 @@ mod tests {
                 credits: credits(4 * 262_150),
                 catalog_version: 1,
                 band_prompt_tokens_max: Some(M_1),
-                rates: vec![
+                rates: Rates::from(vec![
                     (TokenKind::Input, four),
                     (TokenKind::CacheWrite, four),
                     (TokenKind::Output, four)
-                ],
+                ]),
                 calls: vec![],
             }
         );
@@ -598,11 +646,15 @@ mod tests {
         let sum = TokenCounts { input: 200_000 + K_256 + 1, ..NOTHING };
         let rated = rate_event(Some(&reference()), "mimo-v2-pro", &sum, &calls, at(MAY)).unwrap();
         assert_eq!(rated.credits.get(), 400_000 + 4 * 262_145);
-        assert_eq!((rated.band_prompt_tokens_max, rated.rates), (None, vec![]), "of the whole there is none");
+        assert_eq!(
+            (rated.band_prompt_tokens_max, rated.rates),
+            (None, Rates::NONE),
+            "of the whole there is none"
+        );
         let each: Vec<_> =
             rated.calls.iter().map(|call| (call.credits.get(), call.band_prompt_tokens_max)).collect();
         assert_eq!(each, [(400_000, Some(K_256)), (1_048_580, Some(M_1))]);
-        assert_eq!(rated.calls[1].rates, [(TokenKind::Input, RateMilli(4_000))]);
+        assert_eq!(rated.calls[1].rates, Rates::from(vec![(TokenKind::Input, RateMilli(4_000))]));
 
         let one = rate_event(Some(&reference()), "mimo-v2-pro", &sum, &[], at(MAY)).unwrap();
         assert_eq!(one, rate(Some(&reference()), "mimo-v2-pro", &sum, at(MAY)).unwrap());
@@ -626,9 +678,9 @@ mod tests {
         let usage = TokenCounts { input: 4, cache_read: 7, output: 3, ..NOTHING };
         // 4.4, then 0.7 more, then 3.3 more: 8.4, which is 9.
         let rates = [(TokenKind::Input, 1_100), (TokenKind::CacheRead, 100), (TokenKind::Output, 1_100)];
-        let rates = rates.map(|(kind, rate)| (kind, RateMilli(rate)));
+        let rates = Rates::from(rates.map(|(kind, rate)| (kind, RateMilli(rate))).to_vec());
         let of = |overage| -> Vec<_> {
-            let costs = by_kind(&[(&usage, &rates)], credits(overage)).unwrap();
+            let costs = by_kind(&[(&usage, rates)], credits(overage)).unwrap();
             costs.iter().flatten().map(|cost| (cost.kind, cost.credits.get(), cost.overage.get())).collect()
         };
         let [input, cached, output] = [TokenKind::Input, TokenKind::CacheRead, TokenKind::Output];
@@ -636,9 +688,9 @@ mod tests {
         assert_eq!(of(2), [(input, 5, 0), (cached, 1, 0), (output, 3, 2)]);
         assert_eq!(of(5), [(input, 5, 1), (cached, 1, 1), (output, 3, 3)]);
         assert_eq!(of(9), [(input, 5, 5), (cached, 1, 1), (output, 3, 3)]);
-        assert_eq!(by_kind(&[(&NOTHING, &[])], Credits::ZERO), Ok(vec![vec![]]));
+        assert_eq!(by_kind(&[(&NOTHING, Rates::NONE)], Credits::ZERO), Ok(vec![vec![]]));
         // A call after it of the same begins at 8.4: 4.4 more are 12.8, which is 13, and 16.8 in the end are 17.
-        let two = by_kind(&[(&usage, &rates), (&usage, &rates)], credits(5)).unwrap();
+        let two = by_kind(&[(&usage, rates), (&usage, rates)], credits(5)).unwrap();
         let second: Vec<_> = two[1].iter().map(|cost| (cost.credits.get(), cost.overage.get())).collect();
         assert_eq!(second, [(4, 1), (1, 1), (3, 3)]);
     }
@@ -798,7 +850,7 @@ mod tests {
             let usage = usage_of(counts);
             let rated = rate(Some(&catalog_of(&bands)), "m", &usage, at(MAY)).unwrap();
             let overage = rated.credits.get() * i64::from(part) / 100;
-            let costs = by_kind(&[(&usage, &rated.rates)], credits(overage)).unwrap().concat();
+            let costs = by_kind(&[(&usage, rated.rates)], credits(overage)).unwrap().concat();
             let sum = |of: fn(&KindCost) -> Credits| costs.iter().map(|cost| of(cost).get()).sum::<i64>();
             prop_assert_eq!(sum(|cost| cost.credits), rated.credits.get());
             prop_assert_eq!(sum(|cost| cost.overage), overage);

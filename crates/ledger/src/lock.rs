@@ -10,45 +10,61 @@ use domain::id::{CustomerId, GrantId, TenantId};
 use domain::{Refusal, Timestamp};
 use futures_util::try_join;
 
+use crate::remembered::{AsOf, Known};
 use crate::{Ledger, store};
 
 /// Locked accounts, each with its grants, in id order.
-#[derive(Debug, Clone, Default)]
-pub struct Accounts {
-    accounts: BTreeMap<CustomerId, Account>,
-    /// Of the grants that are used up they have those that ended after this; none where none was looked for.
-    ended_after: Option<Timestamp>,
+#[derive(Debug, Default)]
+pub struct Accounts(BTreeMap<CustomerId, LockedAccount>);
+
+#[derive(Debug)]
+struct LockedAccount {
+    account: Box<Account>,
+    /// Where it was locked for usage.
+    as_of: Option<AsOf>,
 }
 
 impl Accounts {
-    fn read(heads: Vec<AccountHead>, mut grants: BTreeMap<CustomerId, Vec<Grant>>) -> Accounts {
-        let with_grants = heads.into_iter().map(|head| {
-            let open = grants.remove(&head.customer).unwrap_or_default();
-            (head.customer, Account::new(head, open))
-        });
-        Accounts { accounts: with_grants.collect(), ended_after: None }
+    fn read(heads: Vec<AccountHead>, grants: BTreeMap<CustomerId, Vec<Grant>>) -> Accounts {
+        let mut accounts = Accounts::default();
+        for account in with_grants(heads, grants) {
+            accounts.insert(account, None);
+        }
+        accounts
+    }
+
+    fn insert(&mut self, account: Box<Account>, as_of: Option<AsOf>) {
+        self.0.insert(account.customer(), LockedAccount { account, as_of });
     }
 
     /// The account of a customer that was locked; `not-found` where there is none.
     pub fn get_mut(&mut self, customer: CustomerId) -> Result<&mut Account> {
-        Ok(self.accounts.get_mut(&customer).ok_or(Refusal::NotFound { what: "customer" })?)
+        let locked = self.0.get_mut(&customer).ok_or(Refusal::NotFound { what: "customer" })?;
+        Ok(&mut locked.account)
     }
 
     pub fn contains(&self, customer: CustomerId) -> bool {
-        self.accounts.contains_key(&customer)
+        self.0.contains_key(&customer)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Account> {
-        self.accounts.values()
+        self.0.values().map(|locked| locked.account.as_ref())
     }
 
-    pub(crate) fn into_each(self) -> impl Iterator<Item = Account> {
-        self.accounts.into_values()
+    /// Those that were locked for usage.
+    pub(crate) fn into_each_as_of(self) -> impl Iterator<Item = Known> {
+        self.0.into_values().filter_map(|LockedAccount { account, as_of }| Some((account, as_of?)))
     }
+}
 
-    pub(crate) fn ended_after(&self) -> Option<Timestamp> {
-        self.ended_after
-    }
+fn with_grants(
+    heads: Vec<AccountHead>,
+    mut grants: BTreeMap<CustomerId, Vec<Grant>>,
+) -> impl Iterator<Item = Box<Account>> {
+    heads.into_iter().map(move |head| {
+        let open = grants.remove(&head.customer).unwrap_or_default();
+        Box::new(Account::new(head, open))
+    })
 }
 
 /// Locks the accounts of these customers until the transaction ends, always in id order, so that
@@ -82,16 +98,24 @@ pub async fn lock_for_usage(
     // By the hour, so that what was read for one batch is enough for the next one.
     let ended_after = oldest.duration_trunc(TimeDelta::hours(1)).unwrap_or(oldest);
     let marks = store::lock_marks(tx, tenant, &distinct(customers)).await?;
-    let (mut accounts, others) = ledger.remembered.find(tenant, &marks, ended_after);
+    let (found, others) = ledger.remembered.take(tenant, &marks, ended_after);
+    let mut accounts = Accounts::default();
+    for (account, as_of) in found {
+        accounts.insert(account, Some(as_of));
+    }
     if !others.is_empty() {
+        let customers: Vec<CustomerId> = others.keys().copied().collect();
         let tx: &Connection = tx;
         let (heads, grants) = try_join!(
-            store::locked_accounts(tx, tenant, &others),
-            store::open_grants(tx, tenant, &others, Some(ended_after), &[]),
+            store::locked_accounts(tx, tenant, &customers),
+            store::open_grants(tx, tenant, &customers, Some(ended_after), &[]),
         )?;
-        accounts.extend(Accounts::read(heads, grants).accounts);
+        for account in with_grants(heads, grants) {
+            let writer = others.get(&account.customer()).copied();
+            accounts.insert(account, writer.map(|writer| AsOf { writer, ended_after }));
+        }
     }
-    Ok(Accounts { accounts, ended_after: Some(ended_after) })
+    Ok(accounts)
 }
 
 /// The same for one customer, with the grants that had paid for what is voided, whatever became of them.

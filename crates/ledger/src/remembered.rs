@@ -22,44 +22,49 @@ const ACCOUNTS_MAX: usize = 16_384;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Writer(pub(crate) u32);
 
-#[derive(Debug)]
-struct Left {
-    account: Account,
-    writer: Writer,
+/// What an account is known by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AsOf {
+    /// Of its row.
+    pub(crate) writer: Writer,
     /// Of the grants that are used up it has those that ended after this.
-    ended_after: Timestamp,
+    pub(crate) ended_after: Timestamp,
 }
 
+/// On the heap: from one batch to the next it changes hands, and not its place.
+pub(crate) type Known = (Box<Account>, AsOf);
+type Left = HashMap<(TenantId, CustomerId), Known>;
+
 #[derive(Debug, Default)]
-pub(crate) struct Remembered(Mutex<HashMap<(TenantId, CustomerId), Left>>);
+pub(crate) struct Remembered(Mutex<Left>);
 
 impl Remembered {
-    /// The accounts of these marks that are remembered as they are, with all grants of usage that is no older than `ended_after`;
-    /// and whose are not.
-    pub(crate) fn find(
+    /// Takes out the accounts of these marks that are remembered as they are, with all grants of usage that is no older than
+    /// `ended_after`; and says who has written the others' rows. What is not brought back is read again.
+    pub(crate) fn take(
         &self,
         tenant: TenantId,
         marks: &[Mark],
         ended_after: Timestamp,
-    ) -> (BTreeMap<CustomerId, Account>, Vec<CustomerId>) {
-        let left = self.locked();
-        let mut found = BTreeMap::new();
-        let mut others = Vec::new();
+    ) -> (Vec<Known>, BTreeMap<CustomerId, Writer>) {
+        let mut left = self.locked();
+        let mut found = Vec::with_capacity(marks.len());
+        let mut others = BTreeMap::new();
         for mark in marks {
-            let left = left.get(&(tenant, mark.customer)).filter(|left| {
-                left.writer == mark.writer
-                    && left.account.chain() == mark.chain
-                    && left.ended_after <= ended_after
-            });
-            match left {
-                Some(left) => drop(found.insert(mark.customer, left.account.clone())),
-                None => others.push(mark.customer),
+            let is_as_marked = |(account, as_of): &Known| {
+                as_of.writer == mark.writer
+                    && account.chain() == mark.chain
+                    && as_of.ended_after <= ended_after
+            };
+            match left.remove(&(tenant, mark.customer)).filter(is_as_marked) {
+                Some((account, as_of)) => found.push((account, AsOf { ended_after, ..as_of })),
+                None => drop(others.insert(mark.customer, mark.writer)),
             }
         }
         (found, others)
     }
 
-    fn locked(&self) -> MutexGuard<'_, HashMap<(TenantId, CustomerId), Left>> {
+    fn locked(&self) -> MutexGuard<'_, Left> {
         // Each entry is whole by itself: so is the map, wherever somebody panicked.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -69,15 +74,22 @@ impl Ledger {
     /// Remembers accounts that were locked for usage, as [`write`](crate::write) left those that it has changed. The same
     /// transaction writes nothing more of them after that: the row does not tell it from what `write` had written.
     pub fn remember(&self, tenant: TenantId, accounts: Accounts, writer: Option<Writer>) {
-        let (Some(writer), Some(ended_after)) = (writer, accounts.ended_after()) else { return };
-        let changed = accounts.into_each().filter(Account::is_changed);
-        let settled: Vec<Account> = changed.map(|account| account.settled(ended_after)).collect();
+        let settled: Vec<Known> = accounts
+            .into_each_as_of()
+            .filter_map(|(mut account, mut as_of)| {
+                if account.is_changed() || account.has_other_overflow() {
+                    account.settle(as_of.ended_after);
+                    as_of.writer = writer?;
+                }
+                Some((account, as_of))
+            })
+            .collect();
         let mut left = self.remembered.locked();
         if left.len() + settled.len() > ACCOUNTS_MAX {
             left.clear();
         }
-        for account in settled {
-            left.insert((tenant, account.customer()), Left { account, writer, ended_after });
-        }
+        left.extend(
+            settled.into_iter().map(|(account, as_of)| ((tenant, account.customer()), (account, as_of))),
+        );
     }
 }

@@ -116,13 +116,16 @@ impl Given {
         server.remember(tenant, accounts, writer);
     }
 
-    /// The account as a server locks it for usage.
+    /// The account as a server locks it for usage, and remembers it when nothing came of that.
     async fn locked_by(&self, server: &Ledger) -> String {
         let (tenant, customer) = (self.scope.tenant, self.customer);
         let locked = async |tx: &mut db::Connection| {
             ledger::lock_for_usage(tx, server, tenant, &[customer], at(0)).await
         };
-        format!("{:#?}", self.db.transaction(tenant, locked).await.unwrap())
+        let accounts = self.db.transaction(tenant, locked).await.unwrap();
+        let shown = format!("{accounts:#?}");
+        server.remember(tenant, accounts, None);
+        shown
     }
 }
 

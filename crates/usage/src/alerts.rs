@@ -1,12 +1,9 @@
 //! Tells when a charge crosses a threshold of a balance, or a void raises it from nothing, in the same transaction
 //! (I-26).
 
-use std::collections::BTreeMap;
-
 use db::{Connection, Result};
 use domain::account::Account;
 use domain::alert::{Alert, Level, alert};
-use domain::id::CustomerId;
 use domain::{TenantScope, Timestamp};
 use ledger::Accounts;
 use outbox::NewEvent;
@@ -16,15 +13,15 @@ pub const DROPPED: &str = "balance.dropped";
 pub const DEPLETED: &str = "balance.depleted";
 pub const RECOVERED: &str = "balance.recovered";
 
-/// The balances before a batch is charged, or an event voided.
-pub(crate) struct Before(BTreeMap<CustomerId, Level>);
+/// The balances of accounts before a batch is charged, or an event voided: in the accounts' order.
+pub(crate) struct Before(Vec<Level>);
 
 impl Before {
     pub(crate) fn of(accounts: &Accounts, now: Timestamp) -> Before {
-        Before(accounts.iter().map(|account| (account.customer(), level(account, now))).collect())
+        Before(accounts.iter().map(|account| level(account, now)).collect())
     }
 
-    /// Emits at most one event an account.
+    /// Emits at most one event an account, of the same accounts as they are now.
     pub(crate) async fn tell(
         &self,
         tx: &mut Connection,
@@ -32,12 +29,10 @@ impl Before {
         accounts: &Accounts,
         now: Timestamp,
     ) -> Result<()> {
-        for account in accounts.iter().filter(|account| !account.journal().is_empty()) {
+        let charged = self.0.iter().zip(accounts.iter()).filter(|(_, account)| !account.journal().is_empty());
+        for (before, account) in charged {
             let after = level(account, now);
-            let before = self.0.get(&account.customer());
-            let Some(alert) = before.and_then(|before| alert(*before, after, &scope.policies)) else {
-                continue;
-            };
+            let Some(alert) = alert(*before, after, &scope.policies) else { continue };
             let (kind, threshold) = match alert {
                 Alert::UsedPercent(percent) => (DROPPED, json!({"used_percent": percent})),
                 Alert::Left(credits) => (DROPPED, json!({"credits_left": credits})),

@@ -1,10 +1,9 @@
 //! The calls of an event of several: each with a prompt, a band and rates of its own.
 
 use domain::Credits;
-use domain::credits::RateMilli;
 use domain::id::ExternalId;
-use domain::rating::{RatedCall, overage_of_each};
-use domain::usage::{TokenCounts, TokenKind};
+use domain::rating::{RatedCall, Rates, overage_of_each};
+use domain::usage::TokenCounts;
 use domain::usage_format::Call;
 
 /// One call, and what it adds to the cost of its event.
@@ -17,7 +16,7 @@ pub struct CallReceipt {
     /// What no grant paid for: of all calls the last Credits.
     pub overage: Credits,
     pub band_prompt_tokens_max: Option<u64>,
-    pub rates: Vec<(TokenKind, RateMilli)>,
+    pub rates: Rates,
 }
 
 /// Of calls that cost this, of which no grant paid for `overage`.
@@ -30,7 +29,7 @@ pub(crate) fn charged(calls: &[Call], rated: &[RatedCall], overage: Credits) -> 
         credits: rated.credits,
         overage,
         band_prompt_tokens_max: rated.band_prompt_tokens_max,
-        rates: rated.rates.clone(),
+        rates: rated.rates,
     });
     receipts.collect()
 }
@@ -43,7 +42,7 @@ pub(crate) fn not_charged(calls: &[Call]) -> Vec<CallReceipt> {
         credits: Credits::ZERO,
         overage: Credits::ZERO,
         band_prompt_tokens_max: None,
-        rates: Vec::new(),
+        rates: Rates::NONE,
     });
     receipts.collect()
 }

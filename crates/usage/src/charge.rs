@@ -4,7 +4,7 @@ use domain::account::{Account, Cause, CauseKind, EventCost};
 use domain::hold::{Capture, charge_instant};
 use domain::payg::KindAmount;
 use domain::policy::LateRules;
-use domain::rating::{Rated, RatedCall, Unrated, band_max};
+use domain::rating::{Rated, RatedCall, Rates, Unrated, band_max};
 use domain::usage_format::Call;
 use domain::{Credits, Refusal, Timestamp};
 use uuid::Uuid;
@@ -40,7 +40,7 @@ impl ToCharge<'_> {
     pub(crate) fn charge(&self, account: &mut Account, now: Timestamp) -> Receipt {
         let no_hold = match self.capture {
             Capture::Live { .. } => None,
-            Capture::None(no_hold) => Some(no_hold.code().to_owned()),
+            Capture::None(no_hold) => Some(no_hold),
         };
         let charged = match self.rated {
             Ok(_) if account.is_parked() => Err(Unrated::AccountParked),
@@ -68,10 +68,10 @@ impl ToCharge<'_> {
                 credits: Credits::ZERO,
                 overage: Credits::ZERO,
                 payg: None,
-                unrated_reason: Some(unrated.code().to_owned()),
+                unrated_reason: Some(unrated),
                 catalog_version: None,
                 band_prompt_tokens_max: None,
-                rates: Vec::new(),
+                rates: Rates::NONE,
                 calls: calls::not_charged(self.calls),
                 draws: Vec::new(),
                 no_hold,
@@ -102,7 +102,7 @@ impl ToCharge<'_> {
             }
             (Some(None), Some(_)) => {
                 let currency = account.overflow().currency;
-                Some(PaygShare::unrated(currency, charge.overage, Unrated::NoPrice.code()))
+                Some(PaygShare::unrated(currency, charge.overage, Unrated::NoPrice))
             }
             (None, _) | (_, None) => None,
         };
@@ -140,7 +140,7 @@ impl ToCharge<'_> {
         let of_call = |call: &Call| RatedCall {
             credits: Credits::ZERO,
             band_prompt_tokens_max: band_max(catalog, call.model_of(terms.model), &call.usage),
-            rates: Vec::new(),
+            rates: Rates::NONE,
         };
         let rated = Rated {
             credits: Credits::ZERO,
@@ -149,7 +149,7 @@ impl ToCharge<'_> {
                 [] => band_max(catalog, terms.model, terms.usage),
                 _ => None,
             },
-            rates: Vec::new(),
+            rates: Rates::NONE,
             calls: self.calls.iter().map(of_call).collect(),
         };
         Ok(Paid { rated, charge, payg: Some(payg) })

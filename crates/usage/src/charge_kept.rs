@@ -51,7 +51,7 @@ pub struct ChargedKept {
 #[derive(Debug, Clone)]
 pub(crate) struct KeptEvent {
     pub(crate) identity: Uuid,
-    pub(crate) model: String,
+    pub(crate) model: ExternalId,
     pub(crate) usage: TokenCounts,
     /// Where it is of several.
     pub(crate) calls: Vec<Call>,
@@ -122,7 +122,7 @@ impl Usage {
         let keeps_rates = scope.policies.dearer_rates == DearerRates::NextCycle;
         let mut by_cycle = BTreeMap::new();
         for (place, event) in kept.iter().enumerate().filter(|_| keeps_rates) {
-            let used = Used { model: &event.model, usage: &event.usage, calls: &event.calls };
+            let used = Used { model: event.model.as_str(), usage: &event.usage, calls: &event.calls };
             if depends_on_cycle(&used, history, event.event_time) {
                 by_cycle.insert(place, (customer, event.event_time, used, history));
             }
@@ -131,7 +131,7 @@ impl Usage {
         let is_payg = pays_by_the_token(accounts.get_mut(customer)?, scope);
         let mut receipts = Vec::new();
         for (place, event) in kept.iter().enumerate() {
-            let used = Used { model: &event.model, usage: &event.usage, calls: &event.calls };
+            let used = Used { model: event.model.as_str(), usage: &event.usage, calls: &event.calls };
             let in_force = match cost_in_force(&used, history, event.event_time) {
                 Ok(rated) => Ok(rated),
                 Err(NoCost::Unrated(unrated)) => Err(unrated),
@@ -149,7 +149,7 @@ impl Usage {
                 payg: is_payg.then_some(PaygTerms {
                     scope,
                     history,
-                    model: &event.model,
+                    model: event.model.as_str(),
                     usage: &event.usage,
                     calls: &event.calls,
                     event_time: event.event_time,

@@ -48,7 +48,8 @@ impl Gatherer {
     /// caller goes away: a transaction is never dropped half way.
     pub(crate) async fn send(&self, scope: TenantScope, events: Vec<UsageEvent>) -> Result<Vec<EventResult>> {
         let lane_of_each = lanes_of(&events);
-        let mut of_lanes: [Vec<UsageEvent>; LANES] = Default::default();
+        let mut of_lanes: [Vec<UsageEvent>; LANES] =
+            std::array::from_fn(|_| Vec::with_capacity(events.len()));
         for (event, lane) in events.into_iter().zip(&lane_of_each) {
             of_lanes[*lane].push(event);
         }

@@ -15,7 +15,7 @@ use crate::record::Receipt;
 pub(crate) struct HourKey {
     pub(crate) customer: CustomerId,
     pub(crate) hour: Timestamp,
-    pub(crate) model: String,
+    pub(crate) model: ExternalId,
     /// None where any length fits.
     pub(crate) band_prompt_tokens_max: Option<u64>,
     pub(crate) api_key: Option<ExternalId>,
@@ -60,7 +60,7 @@ impl Hours {
             return self.add_part(key, one);
         }
         for (place, call) in receipt.calls.iter().enumerate() {
-            let model = call.model.as_ref().map_or(key.model.as_str(), |model| model.as_str()).to_owned();
+            let model = call.model.as_ref().unwrap_or(&key.model).clone();
             let key = HourKey { model, band_prompt_tokens_max: call.band_prompt_tokens_max, ..key.clone() };
             let events = u64::from(place == 0);
             let (credits, overage) = (call.credits, call.overage);

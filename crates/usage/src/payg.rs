@@ -4,6 +4,7 @@ use domain::account::Account;
 use domain::catalog::CatalogHistory;
 use domain::exhaustion::Exhaustion;
 use domain::payg::{KindAmount, Pico, bill, price_event};
+use domain::rating::Unrated;
 use domain::usage::TokenCounts;
 use domain::usage_format::Call;
 use domain::{Credits, Currency, Refusal, TenantScope, Timestamp};
@@ -32,7 +33,7 @@ pub struct PaygShare {
     /// By kind; they sum to `pico`.
     pub lines: Vec<KindAmount>,
     /// Why the part has no price; then it comes to nothing yet.
-    pub unrated_reason: Option<String>,
+    pub unrated_reason: Option<Unrated>,
 }
 
 /// Whether an account's usage that no grant covers is billed in money.
@@ -72,14 +73,14 @@ impl PaygTerms<'_> {
 
 impl PaygShare {
     /// A part that has no price yet.
-    pub(crate) fn unrated(currency: Currency, credits: Credits, reason: &str) -> PaygShare {
+    pub(crate) fn unrated(currency: Currency, credits: Credits, reason: Unrated) -> PaygShare {
         PaygShare {
             currency,
             credits,
             pico: Pico::ZERO,
             past_cap: Pico::ZERO,
             lines: Vec::new(),
-            unrated_reason: Some(reason.to_owned()),
+            unrated_reason: Some(reason),
         }
     }
 }

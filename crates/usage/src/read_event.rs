@@ -16,7 +16,7 @@ pub struct RecordedEvent {
     pub source: String,
     pub id: String,
     pub customer: CustomerId,
-    pub model: String,
+    pub model: ExternalId,
     pub usage: TokenCounts,
     pub outcome: Outcome,
     pub usage_source: UsageSource,

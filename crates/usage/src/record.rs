@@ -7,13 +7,12 @@ use chrono::{TimeDelta, Utc};
 use db::{Connection, Error, Result};
 use domain::account::Draw;
 use domain::catalog::CatalogHistory;
-use domain::credits::RateMilli;
 use domain::cycle_rates::{Used, cost_in_force, depends_on_cycle};
 use domain::hold::{self, Capture, Fingerprint, Hold, HoldEnd, NoHold, capture};
 use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::policy::{DearerRates, LateRules};
-use domain::rating::{NoCost, Rated, Unrated};
-use domain::usage::{EventContent, Outcome, RawContent, TokenCounts, TokenKind, UsageSource, event_identity};
+use domain::rating::{NoCost, Rated, Rates, Unrated};
+use domain::usage::{EventContent, Outcome, RawContent, TokenCounts, UsageSource, event_identity};
 use domain::usage_format::{Call, Quarantined, Reason, UsageFormat, normalise_text};
 use domain::{Credits, Refusal, TenantScope, Timestamp};
 use futures_util::try_join;
@@ -40,10 +39,10 @@ const TAKEN_FOR_NEW_MIN: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageEvent {
     /// With `id`, what makes the event count once: a CloudEvents URI-reference.
-    pub source: String,
-    pub id: String,
+    pub source: Arc<str>,
+    pub id: Arc<str>,
     pub customer: CustomerId,
-    pub model: String,
+    pub model: ExternalId,
     pub usage: Reported,
     pub outcome: Outcome,
     pub usage_source: UsageSource,
@@ -100,15 +99,15 @@ pub struct Receipt {
     /// What of that is billed in money, where the customer pays by the token.
     pub payg: Option<PaygShare>,
     /// Why it has no price yet.
-    pub unrated_reason: Option<String>,
+    pub unrated_reason: Option<Unrated>,
     pub catalog_version: Option<u32>,
     pub band_prompt_tokens_max: Option<u64>,
-    pub rates: Vec<(TokenKind, RateMilli)>,
+    pub rates: Rates,
     /// Of an event of several calls each by itself: then there is no band and no rate of the whole.
     pub calls: Vec<CallReceipt>,
     pub draws: Vec<Draw>,
     /// Why the event was charged without a hold; `None` where it captured one.
-    pub no_hold: Option<String>,
+    pub no_hold: Option<NoHold>,
     pub balance_after: Credits,
     /// The account's version after the event.
     pub version: i64,
@@ -246,7 +245,7 @@ fn check_one<'a>(
     let event_time = event.time.unwrap_or(received_at);
     // By the event's own time, whatever is in force when it arrives.
     let rate = |usage: TokenCounts, calls: Vec<Call>| {
-        let used = Used { model: &event.model, usage: &usage, calls: &calls };
+        let used = Used { model: event.model.as_str(), usage: &usage, calls: &calls };
         let rated = match cost_in_force(&used, history, event_time) {
             Ok(rated) => Ok(rated),
             Err(NoCost::Unrated(unrated)) => Err(unrated),
@@ -269,7 +268,7 @@ fn check_one<'a>(
     let content = match (&read, &event.usage) {
         (Err(_), Reported::Raw { format, json }) => RawContent {
             customer: event.customer,
-            model: &event.model,
+            model: event.model.as_str(),
             usage_format: *format,
             usage: json,
             outcome: event.outcome,
@@ -279,7 +278,7 @@ fn check_one<'a>(
         .digest(),
         (read, _) => EventContent {
             customer: event.customer,
-            model: &event.model,
+            model: event.model.as_str(),
             usage: read.as_ref().map(|counted| counted.usage).unwrap_or_default(),
             calls: read.as_ref().map(|counted| counted.calls.as_slice()).unwrap_or_default(),
             outcome: event.outcome,
@@ -420,7 +419,7 @@ async fn record_in(
         let terms = |history| PaygTerms {
             scope,
             history,
-            model: &item.event.model,
+            model: item.event.model.as_str(),
             usage: &counted.usage,
             calls: &counted.calls,
             event_time: item.event_time,
@@ -511,7 +510,7 @@ async fn rated_by_cycle(
     for (place, usable) in usable.iter().enumerate() {
         let Ok(Item { event, event_time, read: Ok(counted), .. }) = usable else { continue };
         if let Some(history) = &counted.by_cycle {
-            let used = Used { model: &event.model, usage: &counted.usage, calls: &counted.calls };
+            let used = Used { model: event.model.as_str(), usage: &counted.usage, calls: &counted.calls };
             events.insert(place, (event.customer, *event_time, used, history.as_ref()));
         }
     }
@@ -525,7 +524,7 @@ fn shares_of<'r>(recorded: &'r [Recorded<'_>]) -> Vec<NewShare<'r>> {
             identity: item.identity,
             customer: item.event.customer,
             event_time: item.event_time,
-            model: &item.event.model,
+            model: item.event.model.as_str(),
             share,
         })
     });

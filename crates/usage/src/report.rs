@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use db::Result;
 use domain::calendar::Zone;
-use domain::credits::RateMilli;
 use domain::id::{CustomerId, ExternalId};
 use domain::payg::Pico;
-use domain::rating::by_kind;
+use domain::rating::{Rates, by_kind};
 use domain::usage::{TokenCounts, TokenKind};
 use domain::{Currency, Refusal, TenantScope, Timestamp};
 use uuid::Uuid;
@@ -75,7 +74,7 @@ pub(crate) struct ReceiptOf {
 pub(crate) struct PartOf {
     pub(crate) key: HourKey,
     pub(crate) tokens: TokenCounts,
-    pub(crate) rates: Vec<(TokenKind, RateMilli)>,
+    pub(crate) rates: Rates,
 }
 
 /// A customer's charged usage.
@@ -162,8 +161,7 @@ impl Usage {
                 .await?;
             for receipt in &page {
                 total = total.plus(receipt.sums)?;
-                let used: Vec<_> =
-                    receipt.parts.iter().map(|part| (&part.tokens, part.rates.as_slice())).collect();
+                let used: Vec<_> = receipt.parts.iter().map(|part| (&part.tokens, part.rates)).collect();
                 let costs = by_kind(&used, receipt.sums.overage)?;
                 // Calls of one event may be in one row: it has the event once.
                 let mut counted = BTreeSet::new();
@@ -214,7 +212,7 @@ fn report_key(key: HourKey, query: &ReportQuery, zone: Zone) -> ReportKey {
             Interval::Day => Some(zone.day_of(key.hour)),
             Interval::Whole => None,
         },
-        model: query.by_model.then_some(key.model),
+        model: query.by_model.then_some(key.model.to_string()),
         band_prompt_tokens_max: query.by_band.then_some(key.band_prompt_tokens_max),
         api_key: query.by_api_key.then_some(key.api_key),
         kind: None,

@@ -1,9 +1,11 @@
 //! What did it use? Reported events, what is kept of them without a charge, and what is not understood.
 
+use std::sync::Arc;
+
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Json};
 use actix_web::{HttpResponse, get, post};
-use domain::id::{CustomerId, QuarantineId};
+use domain::id::{CustomerId, ExternalId, QuarantineId};
 use domain::{Refusal, TenantScope};
 use serde::{Deserialize, Serialize};
 use usage::{EventResult, QuarantinedEvent, Reported, UnratedEvent, Usage};
@@ -20,13 +22,16 @@ use crate::routes::usage_lines::Lines;
 use crate::routes::usage_receipts::{ResultOfEvent, fill, take_readable};
 use crate::schema;
 use crate::unbroken::unbroken;
-use crate::wire::{Instant, Page, code};
+use crate::wire::{Instant, Page, Printable, code};
 
 /// A result for each event of a batch, in its order.
 #[derive(Debug, Serialize, ToSchema)]
 struct Results {
     results: Vec<ResultOfEvent>,
 }
+
+/// What a result takes, nearly always: the answer to a batch does not have to be moved while it grows.
+const RESULT_BYTES: usize = 768;
 
 /// The answer to one event, or to a batch.
 #[derive(ToSchema)]
@@ -55,12 +60,15 @@ struct Unrated {
 struct QuarantinedUsage {
     #[schema(value_type = schema::QuarantineId)]
     id: QuarantineId,
-    source: String,
+    #[schema(value_type = String)]
+    source: Printable<256>,
     /// As the gateway named it.
-    event_id: String,
+    #[schema(value_type = String)]
+    event_id: Printable<128>,
     #[schema(value_type = schema::CustomerId)]
     customer: CustomerId,
-    model: String,
+    #[schema(value_type = String)]
+    model: ExternalId,
     usage_format: schema::UsageFormat,
     /// The JSON as it was received, in a string: so its numbers are what they were, whoever reads them.
     #[schema(example = r#"{"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 111}"#)]
@@ -124,7 +132,10 @@ pub(super) async fn record_usage(
         }
         EventsBody::Many(elements) => {
             let results = record_all(&usage, caller.scope(), elements, is_backfill).await?;
-            Ok(HttpResponse::Ok().json(Results { results }))
+            let mut body = Vec::with_capacity(results.len() * RESULT_BYTES);
+            serde_json::to_writer(&mut body, &Results { results })
+                .map_err(|error| db::Error::Fault(Box::new(error)))?;
+            Ok(HttpResponse::Ok().content_type("application/json").body(body))
         }
         EventsBody::Lines(payload) => {
             let lines = Lines::new(payload, usage.as_ref().clone(), caller.scope().clone(), is_backfill);
@@ -241,14 +252,18 @@ pub(super) async fn record_all(
     fill(places, usage.record(scope, events).await?)
 }
 
-fn respond_to_one(source: String, id: String, result: EventResult) -> Result<HttpResponse, Error> {
+fn respond_to_one(source: Arc<str>, id: Arc<str>, result: EventResult) -> Result<HttpResponse, Error> {
     let status = match &result {
         EventResult::Accepted(_) | EventResult::Duplicate(_) => StatusCode::OK,
         EventResult::Unrated(_) | EventResult::Quarantined(_) => StatusCode::ACCEPTED,
         EventResult::Conflict => return Err(Refusal::EventConflict.into()),
         EventResult::Rejected(refusal) => return Err(Error::Rejected(refusal.clone())),
     };
-    Ok(HttpResponse::build(status).json(ResultOfEvent::of(Some(source), Some(id), result)))
+    Ok(HttpResponse::build(status).json(ResultOfEvent::of(
+        Some(Printable(source)),
+        Some(Printable(id)),
+        result,
+    )))
 }
 
 impl TryFrom<QuarantinedEvent> for QuarantinedUsage {
@@ -261,8 +276,8 @@ impl TryFrom<QuarantinedEvent> for QuarantinedUsage {
         };
         Ok(QuarantinedUsage {
             id,
-            source: event.source,
-            event_id: event.id,
+            source: Printable(event.source),
+            event_id: Printable(event.id),
             customer: event.customer,
             model: event.model,
             usage_format: schema::UsageFormat(format),

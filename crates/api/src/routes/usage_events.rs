@@ -32,7 +32,7 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 /// however often it is sent.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Event {
+pub(super) struct Event<'a> {
     /// Who reports: a URI reference, as in CloudEvents.
     #[schema(value_type = String, min_length = 1, max_length = 256, pattern = "^[!-~]+$", example = "gateway/eu-1")]
     source: Printable<256>,
@@ -44,8 +44,9 @@ pub(super) struct Event {
     model: ExternalId,
     /// What it used. Without `usage_format` our own kinds of token, strictly; with it the vendor's object as it
     /// was received, of which everything is kept.
+    #[serde(borrow)]
     #[schema(value_type = UsageOfEvent)]
-    usage: Box<RawValue>,
+    usage: &'a RawValue,
     /// Whose `usage` it is. It is never guessed, because the same names count different tokens: cached ones are
     /// inside OpenAI's `input_tokens` and beside Anthropic's. Usage that the format does not explain is
     /// `quarantined`, and not refused.
@@ -131,7 +132,7 @@ enum UsageSource {
 #[serde(untagged)]
 #[allow(dead_code, reason = "describes the body; `EventsBody` reads it, each event by itself")]
 pub(super) enum OneOrMany {
-    One(Box<Event>),
+    One(Box<Event<'static>>),
     Many(Batch),
 }
 
@@ -139,7 +140,7 @@ pub(super) enum OneOrMany {
 #[derive(ToSchema)]
 #[schema(min_items = 1, max_items = 1000)]
 #[allow(dead_code, reason = "describes the body")]
-pub(super) struct Batch(Vec<Event>);
+pub(super) struct Batch(Vec<Event<'static>>);
 
 /// The body of a report: an event, elements that may or may not be events, or lines that are yet to come.
 pub(super) enum EventsBody {
@@ -162,7 +163,7 @@ pub(super) const NDJSON: &str = "application/x-ndjson";
 
 /// A usage event in the JSON of CloudEvents 1.0. Other attributes are passed over.
 #[derive(Debug, Deserialize, ToSchema)]
-pub(super) struct CloudEvent {
+pub(super) struct CloudEvent<'a> {
     #[serde(deserialize_with = "word")]
     #[allow(dead_code, reason = "checked by being read")]
     specversion: SpecVersion,
@@ -175,8 +176,9 @@ pub(super) struct CloudEvent {
     id: Printable<128>,
     /// When the request ran; the time of receipt where left out.
     time: Option<Instant>,
+    #[serde(borrow)]
     #[schema(value_type = EventData)]
-    data: Box<RawValue>,
+    data: &'a RawValue,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
@@ -195,18 +197,19 @@ enum CloudEventType {
 #[derive(ToSchema)]
 #[schema(min_items = 1, max_items = 1000)]
 #[allow(dead_code, reason = "describes the body")]
-pub(super) struct CloudEvents(Vec<CloudEvent>);
+pub(super) struct CloudEvents(Vec<CloudEvent<'static>>);
 
 /// What a CloudEvent says of a request; see the event of our own form.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct EventData {
+struct EventData<'a> {
     #[schema(value_type = schema::CustomerId)]
     customer: CustomerId,
     #[schema(value_type = String, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._:-]+$", example = "mimo-v2-pro")]
     model: ExternalId,
+    #[serde(borrow)]
     #[schema(value_type = UsageOfEvent)]
-    usage: Box<RawValue>,
+    usage: &'a RawValue,
     #[serde(default, deserialize_with = "present_word")]
     #[schema(value_type = schema::UsageFormat, required = false, nullable = false, example = "openai.chat")]
     usage_format: Option<UsageFormat>,
@@ -222,8 +225,8 @@ struct EventData {
 
 /// An element of a batch, read by itself.
 pub(super) struct Element {
-    pub(super) source: Option<String>,
-    pub(super) id: Option<String>,
+    pub(super) source: Option<Printable<256>>,
+    pub(super) id: Option<Printable<128>>,
     pub(super) event: Result<UsageEvent, Problem>,
 }
 
@@ -296,8 +299,8 @@ fn read_event(form: Form, text: &str) -> Result<UsageEvent, Error> {
 fn read_element(form: Form, raw: &RawValue) -> Result<Element, Error> {
     Ok(match read_event(form, raw.get()) {
         Ok(event) => {
-            let (source, id) = (Some(event.source.clone()), Some(event.id.clone()));
-            Element { source, id, event: Ok(event) }
+            let (source, id) = (Printable(event.source.clone()), Printable(event.id.clone()));
+            Element { source: Some(source), id: Some(id), event: Ok(event) }
         }
         Err(Error::Service(db::Error::Refused(refusal))) => {
             let Named { source, id } = serde_json::from_str(raw.get()).unwrap_or_default();
@@ -312,21 +315,21 @@ fn read_element(form: Form, raw: &RawValue) -> Result<Element, Error> {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Named {
-    #[serde(deserialize_with = "printable_or_none::<_, 256>")]
-    source: Option<String>,
-    #[serde(deserialize_with = "printable_or_none::<_, 128>")]
-    id: Option<String>,
+    #[serde(deserialize_with = "printable_or_none")]
+    source: Option<Printable<256>>,
+    #[serde(deserialize_with = "printable_or_none")]
+    id: Option<Printable<128>>,
 }
 
-fn printable_or_none<'de, D, const MAX: usize>(deserializer: D) -> Result<Option<String>, D::Error>
+fn printable_or_none<'de, D, const MAX: usize>(deserializer: D) -> Result<Option<Printable<MAX>>, D::Error>
 where
     D: serde::Deserializer<'de>,
 {
     let value = serde_json::Value::deserialize(deserializer)?;
-    Ok(Printable::<MAX>::deserialize(value).ok().map(|text| text.0))
+    Ok(Printable::deserialize(value).ok())
 }
 
-impl CloudEvent {
+impl CloudEvent<'_> {
     fn read(self) -> Result<UsageEvent, Error> {
         let data = read::<EventData>(self.data.get()).map_err(|error| within("/data", error))?;
         let event = Event {
@@ -346,7 +349,7 @@ impl CloudEvent {
     }
 }
 
-impl Event {
+impl Event<'_> {
     /// Reads its usage too: our own kinds strictly, and a vendor's only as far as it is JSON.
     fn read(self) -> Result<UsageEvent, Error> {
         let json = self.usage.get();
@@ -361,7 +364,7 @@ impl Event {
             source: self.source.0,
             id: self.id.0,
             customer: self.customer,
-            model: self.model.as_str().to_owned(),
+            model: self.model,
             usage,
             outcome: match self.outcome {
                 Outcome::Completed => model::Outcome::Completed,

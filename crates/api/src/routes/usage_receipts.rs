@@ -1,10 +1,12 @@
 //! How usage events are answered: what became of each, and why it cost what it did.
 
+use std::sync::Arc;
+
 use domain::Refusal;
-use domain::credits::RateMilli;
+use domain::hold::NoHold;
 use domain::id::{ExternalId, GrantId};
-use domain::usage as model;
-use serde::Serialize;
+use domain::rating::{Rates, Unrated};
+use serde::{Serialize, Serializer};
 use usage::{EventResult, UsageEvent};
 use utoipa::ToSchema;
 
@@ -12,27 +14,28 @@ use crate::error::Problem;
 use crate::routes::usage_events::Element;
 use crate::routes::usage_reports::{PaygAmount, Tokens};
 use crate::schema;
+use crate::wire::Printable;
 
 /// What became of one event.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ResultOfEvent {
     /// Null where the event had none that could be read.
-    #[schema(required)]
-    source: Option<String>,
-    #[schema(required)]
-    id: Option<String>,
+    #[schema(value_type = Option<String>, required)]
+    source: Option<Printable<256>>,
+    #[schema(value_type = Option<String>, required)]
+    id: Option<Printable<128>>,
     status: EventStatus,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    receipt: Option<Receipt>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_receipt")]
+    #[schema(value_type = Option<Receipt>, nullable = false)]
+    receipt: Option<Arc<usage::Receipt>>,
     /// Why its usage is not understood.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     quarantine: Option<Quarantine>,
     /// Why it was rejected.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    problem: Option<Problem>,
+    #[schema(value_type = Option<Problem>, nullable = false)]
+    problem: Option<Box<Problem>>,
 }
 
 /// `accepted`: counted and charged now. `duplicate`: counted before, with this receipt. `conflict`: its
@@ -70,7 +73,7 @@ pub(super) struct Receipt {
     payg: Option<MoneyPart>,
     /// Why it has no price yet.
     #[schema(required)]
-    unrated_reason: Option<String>,
+    unrated_reason: Option<&'static str>,
     #[schema(required)]
     catalog_version: Option<u32>,
     /// The upper bound of the context band; null where any length fits.
@@ -87,7 +90,7 @@ pub(super) struct Receipt {
     /// Why it was charged without an authorization: `not-named`, `unknown`, `expired`, `captured` (by an
     /// earlier event) or `released`.
     #[schema(required)]
-    no_hold_reason: Option<String>,
+    no_hold_reason: Option<&'static str>,
     /// What was left to spend after it.
     balance_after: i64,
     /// The account's version after it.
@@ -123,7 +126,7 @@ struct MoneyPart {
     lines: Vec<MoneyLine>,
     /// Why the part has no price; then it comes to nothing yet.
     #[schema(required)]
-    unrated_reason: Option<String>,
+    unrated_reason: Option<&'static str>,
 }
 
 /// What the tokens of one kind add to an event's amount.
@@ -171,7 +174,7 @@ pub(super) fn take_readable(elements: Vec<Element>) -> (Vec<ResultOfEvent>, Vec<
                 events.push(event);
                 None
             }
-            Err(problem) => Some(problem),
+            Err(problem) => Some(Box::new(problem)),
         };
         ResultOfEvent { source, id, status: EventStatus::Rejected, receipt: None, quarantine: None, problem }
     };
@@ -193,13 +196,17 @@ pub(super) fn fill(
 }
 
 impl ResultOfEvent {
-    pub(super) fn of(source: Option<String>, id: Option<String>, result: EventResult) -> ResultOfEvent {
+    pub(super) fn of(
+        source: Option<Printable<256>>,
+        id: Option<Printable<128>>,
+        result: EventResult,
+    ) -> ResultOfEvent {
         let mut quarantine = None;
         let (status, receipt, problem) = match result {
             EventResult::Accepted(receipt) => (EventStatus::Accepted, Some(receipt), None),
             EventResult::Duplicate(receipt) => (EventStatus::Duplicate, Some(receipt), None),
             EventResult::Conflict => {
-                (EventStatus::Conflict, None, Some(Problem::of(&Refusal::EventConflict)))
+                (EventStatus::Conflict, None, Some(Box::new(Problem::of(&Refusal::EventConflict))))
             }
             EventResult::Unrated(receipt) => (EventStatus::Unrated, Some(receipt), None),
             EventResult::Quarantined(why) => {
@@ -207,17 +214,10 @@ impl ResultOfEvent {
                 (EventStatus::Quarantined, None, None)
             }
             EventResult::Rejected(refusal) => {
-                (EventStatus::Rejected, None, Some(Problem::of_rejected(&refusal)))
+                (EventStatus::Rejected, None, Some(Box::new(Problem::of_rejected(&refusal))))
             }
         };
-        ResultOfEvent {
-            source,
-            id,
-            status,
-            receipt: receipt.as_deref().map(Receipt::from),
-            quarantine,
-            problem,
-        }
+        ResultOfEvent { source, id, status, receipt, quarantine, problem }
     }
 }
 
@@ -228,22 +228,30 @@ impl From<&usage::Receipt> for Receipt {
             credits: receipt.credits.get(),
             overage: receipt.overage.get(),
             payg: receipt.payg.as_ref().map(MoneyPart::from),
-            unrated_reason: receipt.unrated_reason.clone(),
+            unrated_reason: receipt.unrated_reason.map(Unrated::code),
             catalog_version: receipt.catalog_version,
             band_prompt_tokens_max: receipt.band_prompt_tokens_max,
-            rates: shown(&receipt.rates),
+            rates: shown(receipt.rates),
             calls: receipt.calls.iter().map(CallOfEvent::from).collect(),
             draws: draws.map(|draw| Draw { grant: draw.grant, credits: draw.credits.get() }).collect(),
             hold: if receipt.no_hold.is_none() { Hold::Captured } else { Hold::None },
-            no_hold_reason: receipt.no_hold.clone(),
+            no_hold_reason: receipt.no_hold.map(NoHold::code),
             balance_after: receipt.balance_after.get(),
             account_version: receipt.version,
         }
     }
 }
 
-fn shown(rates: &[(model::TokenKind, RateMilli)]) -> Vec<Rate> {
-    rates.iter().map(|(kind, rate)| Rate { kind: schema::TokenKind(*kind), rate_milli: rate.0 }).collect()
+/// A receipt is put into words as it is written: a batch has a thousand of them.
+fn as_receipt<S: Serializer>(
+    receipt: &Option<Arc<usage::Receipt>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    receipt.as_deref().map(Receipt::from).serialize(serializer)
+}
+
+fn shown(rates: Rates) -> Vec<Rate> {
+    rates.iter().map(|(kind, rate)| Rate { kind: schema::TokenKind(kind), rate_milli: rate.0 }).collect()
 }
 
 impl From<&usage::CallReceipt> for CallOfEvent {
@@ -254,7 +262,7 @@ impl From<&usage::CallReceipt> for CallOfEvent {
             credits: call.credits.get(),
             overage: call.overage.get(),
             band_prompt_tokens_max: call.band_prompt_tokens_max,
-            rates: shown(&call.rates),
+            rates: shown(call.rates),
         }
     }
 }
@@ -272,7 +280,7 @@ impl From<&usage::PaygShare> for MoneyPart {
             amount: PaygAmount::from((share.currency, share.pico)),
             past_cap_pico: share.past_cap.to_string(),
             lines: share.lines.iter().map(line).collect(),
-            unrated_reason: share.unrated_reason.clone(),
+            unrated_reason: share.unrated_reason.map(Unrated::code),
         }
     }
 }

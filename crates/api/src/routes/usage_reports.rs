@@ -3,9 +3,9 @@
 use actix_web::web::{Data, Json};
 use actix_web::{HttpRequest, get};
 use chrono::TimeDelta;
-use domain::credits::RateMilli;
 use domain::id::{ApiKeyId, CustomerId, ExternalId};
-use domain::usage::{TokenCounts, TokenKind};
+use domain::rating::Rates;
+use domain::usage::TokenCounts;
 use serde::{Deserialize, Deserializer, Serialize};
 use usage::{Interval, PaygSum, RecordedEvent, ReportKey, ReportQuery, Usage, UsageSums};
 use utoipa::{IntoParams, ToSchema};
@@ -292,7 +292,8 @@ pub(super) struct EventView {
     id: String,
     #[schema(value_type = schema::CustomerId)]
     customer: CustomerId,
-    model: String,
+    #[schema(value_type = String)]
+    model: ExternalId,
     event_time: Instant,
     recorded_at: Instant,
     outcome: &'static str,
@@ -374,11 +375,11 @@ pub(super) async fn read_event(
     Ok(Json(EventView::of(event)?))
 }
 
-fn lines(usage: &TokenCounts, rates: &[(TokenKind, RateMilli)]) -> Vec<Line> {
+fn lines(usage: &TokenCounts, rates: Rates) -> Vec<Line> {
     let lines = rates.iter().map(|(kind, rate)| {
-        let tokens = usage.of(*kind);
+        let tokens = usage.of(kind);
         let milli_credits = (u128::from(tokens) * u128::from(rate.0)).to_string();
-        Line { kind: schema::TokenKind(*kind), tokens, rate_milli: rate.0, milli_credits }
+        Line { kind: schema::TokenKind(kind), tokens, rate_milli: rate.0, milli_credits }
     });
     lines.collect()
 }
@@ -396,8 +397,8 @@ impl EventView {
             balance_after: void.balance_after.get(),
             account_version: void.version,
         });
-        let calls = receipt.calls.iter().map(|call| lines(&call.usage, &call.rates));
-        let lines = lines(&event.usage, &receipt.rates).into_iter().chain(calls.flatten()).collect();
+        let calls = receipt.calls.iter().map(|call| lines(&call.usage, call.rates));
+        let lines = lines(&event.usage, receipt.rates).into_iter().chain(calls.flatten()).collect();
         Ok(EventView {
             lines,
             prompt_tokens: event.usage.prompt()?,

@@ -191,10 +191,10 @@ pub fn tokens(input: u64, output: u64) -> TokenCounts {
 
 pub fn event(customer: CustomerId, id: &str, model: &str, usage: TokenCounts) -> UsageEvent {
     UsageEvent {
-        source: "urn:test".to_owned(),
-        id: id.to_owned(),
+        source: "urn:test".into(),
+        id: id.into(),
         customer,
-        model: model.to_owned(),
+        model: model.parse().unwrap(),
         usage: usage.into(),
         outcome: Outcome::Completed,
         usage_source: UsageSource::Provider,

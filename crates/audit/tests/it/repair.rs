@@ -5,6 +5,7 @@ use std::sync::Arc;
 use audit::{Audit, ChargedKept, Finding, Unparked, What, jobs};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use domain::id::{CustomerId, TenantId};
+use domain::rating::Unrated;
 use hot_balances::{AccountKey, Epoch, HotBalances};
 use serde_json::json;
 use usage::EventResult;
@@ -59,7 +60,7 @@ async fn a_parked_account_keeps_its_usage_until_its_balances_are_rebuilt_and_it_
     // 1,000 tokens at 2 Credits are kept, not charged.
     let kept = services.record(tenant, vec![event(grace, "kept", PRO, tokens(1_000, 0))]).await;
     assert!(
-        matches!(&kept[0], EventResult::Unrated(receipt) if receipt.unrated_reason.as_deref() == Some("account-parked"))
+        matches!(&kept[0], EventResult::Unrated(receipt) if receipt.unrated_reason == Some(Unrated::AccountParked))
     );
     let Unparked::StillDamaged(damage) = audit.unpark(&scope, grace).await.unwrap() else {
         panic!("a damaged account was un-parked")

@@ -11,13 +11,15 @@ end
 local life, keep_for, now, arg = ARGV[2], ARGV[3], ARGV[4], 5
 for key = 2, #KEYS do
     local balance = KEYS[key]
-    local live, holds = balance .. ':live', balance .. ':holds'
     local projection, ended = ARGV[arg], tonumber(ARGV[arg + 1])
     arg = arg + 2
 
     local here = call('HMGET', balance, 'projection', 'state', 'loading', 'floor')
     local held, next_end, young = read_state(here[2])
     local freed = 0
+    -- Names that are needed only where holds have ended.
+    local live = ended > 0 and balance .. ':live'
+    local holds = ended > 0 and balance .. ':holds'
     for _ = 1, ended do
         local id, how = ARGV[arg], ARGV[arg + 1]
         arg = arg + 2

@@ -201,13 +201,23 @@ pub(crate) async fn lock_marks(
     tenant: TenantId,
     customers: &[CustomerId],
 ) -> Result<Vec<Mark>> {
-    let rows: Vec<(Uuid, u32, Vec<u8>)> =
-        db::sql_query_of::<(SqlUuid, Oid, Bytea)>(lock_accounts!("a.customer_id, a.xmin, a.chain", ""))
-            .bind::<SqlUuid, _>(tenant.uuid())
-            .bind::<Array<SqlUuid>, _>(uuids(customers))
-            .load(tx)
-            .await?;
-    let marks = rows.into_iter().map(|(customer, xmin, chain)| {
+    // In one row: to take hundreds apart costs more than all that they say.
+    type Columns<Uuids, Xids, Chains> = (Option<Uuids>, Option<Xids>, Option<Chains>);
+    let (customers, writers, chains): Columns<Vec<Uuid>, Vec<u32>, Vec<Vec<u8>>> =
+        db::sql_query_of::<(Nullable<Array<SqlUuid>>, Nullable<Array<Oid>>, Nullable<Array<Bytea>>)>(
+            concat!(
+                "select array_agg(customer_id), array_agg(xmin), array_agg(chain) from (",
+                lock_accounts!("a.customer_id, a.xmin, a.chain", ""),
+                ") locked"
+            ),
+        )
+        .bind::<SqlUuid, _>(tenant.uuid())
+        .bind::<Array<SqlUuid>, _>(uuids(customers))
+        .get_result(tx)
+        .await?;
+    let (customers, writers) = (customers.unwrap_or_default(), writers.unwrap_or_default());
+    let rows = customers.into_iter().zip(writers).zip(chains.unwrap_or_default());
+    let marks = rows.map(|((customer, xmin), chain)| {
         Ok(Mark { customer: CustomerId::from_uuid(customer), writer: Writer(xmin), chain: link(chain)? })
     });
     marks.collect()
@@ -347,18 +357,24 @@ pub(crate) async fn update_accounts(
             column::<BigInt, _>("revoked", column_of(|a| a.books().revoked)),
             column::<BigInt, _>("overage", column_of(|a| a.books().overage)),
         ]);
-    let written: Vec<(u32,)> = db::sql_query_of::<(Oid,)>(
-        "update credit_accounts a
+    // All have the same writer: one says it for all of them.
+    let written: Option<(u32,)> = db::sql_query_of::<(Oid,)>(
+        "with written as (update credit_accounts a
          set version = n.version, last_recorded_at = n.recorded, refills_at = n.refills, issued = n.issued,
              available = n.available, spent = n.spent, expired = n.expired, revoked = n.revoked,
              overage = n.overage, chain = n.chain, changes = n.changes
          from (",
     )
     .bind::<SqlUuid, _>(tenant.uuid())
-    .rows(rows, ") n where a.tenant_id = $1 and a.customer_id = n.customer_id returning a.xmin")
-    .load(&mut tx)
-    .await?;
-    Ok(written.into_iter().next().map(|(xmin,)| Writer(xmin)))
+    .rows(
+        rows,
+        ") n where a.tenant_id = $1 and a.customer_id = n.customer_id returning a.xmin)
+         select xmin from written limit 1",
+    )
+    .get_result(&mut tx)
+    .await
+    .optional()?;
+    Ok(written.map(|(xmin,)| Writer(xmin)))
 }
 
 /// Writes what is accrued and until when no top-up buys itself: of accounts that this is other of alone.

@@ -2,16 +2,16 @@
 
 use db::Result;
 use domain::Credits;
-use domain::credits::RateMilli;
 use domain::id::ExternalId;
-use domain::usage::{TokenCounts, TokenKind};
+use domain::rating::Rates;
+use domain::usage::TokenCounts;
 use domain::usage_format::Call;
 use serde_json::Value;
 
 use crate::calls::CallReceipt;
 
 /// A call as it is stored.
-type Columns = (Option<ExternalId>, TokenCounts, Credits, Credits, Option<u64>, Vec<(TokenKind, RateMilli)>);
+type Columns = (Option<ExternalId>, TokenCounts, Credits, Credits, Option<u64>, Rates);
 
 /// None of an event of one call.
 pub(super) fn to_json(calls: &[CallReceipt]) -> Result<Option<Value>> {

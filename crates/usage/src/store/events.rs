@@ -5,16 +5,17 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use domain::Timestamp;
-use domain::credits::RateMilli;
+use domain::hold::NoHold;
 use domain::id::{CustomerId, ExternalId, TenantId};
-use domain::usage::{Outcome, TokenKind, UsageSource};
+use domain::rating::{Rates, Unrated};
+use domain::usage::{Outcome, UsageSource};
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::as_json::{AsJson, Draws};
 use super::identities::AnsweredRow;
 use super::voids::void_of;
-use super::{TokenColumns, calls, external_id};
+use super::{TokenColumns, calls, external_id, model_id};
 use crate::charge_kept::KeptEvent;
 use crate::read_event::RecordedEvent;
 use crate::record::{Receipt, Recorded};
@@ -39,7 +40,7 @@ pub(crate) async fn insert_events(
         recorded.iter().map(|r| of(r).map(ExternalId::as_str)).collect()
     };
     let times: Vec<Timestamp> = recorded.iter().map(|r| r.item.event_time).collect();
-    let no_holds: Vec<Option<&str>> = recorded.iter().map(|r| r.receipt.no_hold.as_deref()).collect();
+    let no_holds: Vec<Option<&str>> = recorded.iter().map(|r| r.receipt.no_hold.map(NoHold::code)).collect();
     let ReceiptColumns {
         unrated,
         credits,
@@ -71,7 +72,7 @@ pub(crate) async fn insert_events(
         .once_if_alike([column::<Text, _>("source", texts(|r| &r.item.event.source))])
         .once_if_alike([column::<Timestamptz, _>("event_time", times)])
         .once_if_alike([
-            column::<Text, _>("model", texts(|r| &r.item.event.model)),
+            column::<Text, _>("model", texts(|r| r.item.event.model.as_str())),
             column::<Nullable<BigInt>, _>("band_prompt_tokens_max", bands),
             column::<Jsonb, _>("rates", rates),
         ])
@@ -176,7 +177,7 @@ struct ReceiptColumns<'r> {
     overage: Vec<i64>,
     versions: Vec<Option<i32>>,
     bands: Vec<Option<i64>>,
-    rates: Vec<AsJson<&'r [(TokenKind, RateMilli)]>>,
+    rates: Vec<AsJson<Rates>>,
     calls: Vec<Option<Value>>,
     draws: Vec<AsJson<Draws<'r>>>,
     balances: Vec<i64>,
@@ -189,12 +190,12 @@ fn receipt_columns<'r>(receipts: impl Iterator<Item = &'r Receipt> + Clone) -> R
     let versions = receipts.clone().map(|r| r.catalog_version.map(i32::try_from).transpose());
     let versions: std::result::Result<_, _> = versions.collect();
     Ok(ReceiptColumns {
-        unrated: receipts.clone().map(|r| r.unrated_reason.as_deref()).collect(),
+        unrated: receipts.clone().map(|r| r.unrated_reason.map(Unrated::code)).collect(),
         credits: receipts.clone().map(|r| r.credits.get()).collect(),
         overage: receipts.clone().map(|r| r.overage.get()).collect(),
         versions: versions.map_err(|_| Error::broken("a catalogue's version"))?,
         bands: bands.map_err(|_| Error::broken("a band's bound"))?,
-        rates: receipts.clone().map(|r| AsJson(r.rates.as_slice())).collect(),
+        rates: receipts.clone().map(|r| AsJson(r.rates)).collect(),
         calls: receipts.clone().map(|r| calls::to_json(&r.calls)).collect::<Result<_>>()?,
         draws: receipts.clone().map(|r| AsJson(Draws(&r.draws))).collect(),
         balances: receipts.clone().map(|r| r.balance_after.get()).collect(),
@@ -261,7 +262,7 @@ impl TryFrom<RecordedRow> for RecordedEvent {
             source: row.source,
             id: row.event_id,
             customer: CustomerId::from_uuid(row.customer_id),
-            model: row.model,
+            model: model_id(row.model)?,
             usage: row.tokens.try_into()?,
             outcome: outcome.ok_or_else(|| Error::broken("an unknown outcome"))?,
             usage_source: usage_source.ok_or_else(|| Error::broken("an unknown source of usage"))?,

@@ -9,13 +9,12 @@ use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamp
 use diesel_async::RunQueryDsl;
 use domain::Credits;
 use domain::account::Draw;
-use domain::credits::RateMilli;
 use domain::id::{GrantId, TenantId};
-use domain::usage::TokenKind;
+use domain::rating::Rates;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{calls, from_json};
+use super::{calls, from_json, no_hold_reason, unrated_reason};
 use crate::record::{Item, Receipt};
 
 /// Inserts identities that are taken for new; says no where one was there, and then the transaction has failed back to
@@ -124,20 +123,20 @@ impl TryFrom<AnsweredRow> for Receipt {
             credits: Credits::new(row.credits)?,
             overage: Credits::new(row.overage)?,
             payg: row.payg.read()?,
-            unrated_reason: row.unrated_reason,
+            unrated_reason: unrated_reason(row.unrated_reason)?,
             catalog_version: row.catalog_version.map(u32::try_from).transpose().map_err(out_of_range)?,
             band_prompt_tokens_max: row
                 .band_prompt_tokens_max
                 .map(u64::try_from)
                 .transpose()
                 .map_err(out_of_range)?,
-            rates: from_json::<Vec<(TokenKind, RateMilli)>>(row.rates)?,
+            rates: from_json::<Rates>(row.rates)?,
             calls: calls::from_json(row.calls)?,
             draws: from_json::<Vec<(GrantId, Credits)>>(row.draws)?
                 .into_iter()
                 .map(|(grant, credits)| Draw { grant, credits })
                 .collect(),
-            no_hold: row.hold_reason,
+            no_hold: no_hold_reason(row.hold_reason)?,
             balance_after: Credits::new(row.balance_after)?,
             version: row.account_version,
         })

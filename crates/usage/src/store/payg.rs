@@ -9,12 +9,13 @@ use diesel_async::RunQueryDsl;
 use domain::calendar::Zone;
 use domain::id::{CustomerId, TenantId};
 use domain::payg::{KindAmount, Pico};
+use domain::rating::Unrated;
 use domain::usage::TokenKind;
 use domain::{Credits, Timestamp};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{external_id, from_json, to_json};
+use super::{external_id, from_json, model_id, to_json, unrated_reason};
 use crate::hours::HourKey;
 use crate::payg::PaygShare;
 
@@ -69,7 +70,7 @@ pub(crate) async fn insert(
     .bind::<Array<Text>, _>(new.iter().map(|n| n.share.past_cap.to_string()).collect::<Vec<_>>())
     .bind::<Array<Jsonb>, _>(new.iter().map(|n| lines_to_json(&n.share.lines)).collect::<Result<Vec<_>>>()?)
     .bind::<Array<Nullable<Text>>, _>(
-        new.iter().map(|n| n.share.unrated_reason.as_deref()).collect::<Vec<_>>(),
+        new.iter().map(|n| n.share.unrated_reason.map(Unrated::code)).collect::<Vec<_>>(),
     )
     .execute(tx)
     .await?;
@@ -154,7 +155,7 @@ pub(crate) async fn by_hour(
             let key = HourKey {
                 customer,
                 hour: row.hour,
-                model: row.model,
+                model: model_id(row.model)?,
                 band_prompt_tokens_max: band.map_err(|_| Error::broken("a band's bound"))?,
                 api_key: external_id(row.api_key)?,
             };
@@ -191,7 +192,7 @@ impl ShareColumns {
                 pico: pico.parse()?,
                 past_cap: past_cap.parse()?,
                 lines: lines_from_json(lines)?,
-                unrated_reason: payg_unrated,
+                unrated_reason: unrated_reason(payg_unrated)?,
             })),
             _ => Ok(None),
         }

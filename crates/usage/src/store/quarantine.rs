@@ -13,7 +13,7 @@ use domain::usage::{Outcome, UsageSource};
 use domain::usage_format::UsageFormat;
 use uuid::Uuid;
 
-use super::external_id;
+use super::{external_id, model_id};
 use crate::quarantine::QuarantinedEvent;
 use crate::record::{Kept, Reported, UsageEvent};
 
@@ -59,7 +59,7 @@ pub(crate) async fn keep_in_quarantine(
     .bind::<Array<SqlUuid>, _>(kept.iter().map(|k| k.item.event.customer.uuid()).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(texts(|k| &k.item.event.source))
     .bind::<Array<Text>, _>(texts(|k| &k.item.event.id))
-    .bind::<Array<Text>, _>(texts(|k| &k.item.event.model))
+    .bind::<Array<Text>, _>(texts(|k| k.item.event.model.as_str()))
     .bind::<Array<Text>, _>(texts(|k| k.format.name()))
     .bind::<Array<Text>, _>(texts(|k| k.json))
     .bind::<Array<Text>, _>(texts(|k| k.item.event.outcome.name()))
@@ -145,10 +145,10 @@ impl TryFrom<QuarantinedRow> for QuarantinedEvent {
         Ok(QuarantinedEvent {
             id: QuarantineId::from_uuid(row.identity),
             event: UsageEvent {
-                source: row.source,
-                id: row.event_id,
+                source: row.source.into(),
+                id: row.event_id.into(),
                 customer: CustomerId::from_uuid(row.customer_id),
-                model: row.model,
+                model: model_id(row.model)?,
                 usage: Reported::Raw {
                     format: UsageFormat::of_name(&row.usage_format).ok_or_else(unknown)?,
                     json: row.usage,

@@ -5,14 +5,13 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use domain::calendar::Zone;
-use domain::credits::RateMilli;
 use domain::id::{CustomerId, TenantId};
-use domain::usage::TokenKind;
+use domain::rating::Rates;
 use domain::{Credits, Timestamp};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{TokenColumns, calls, count, external_id, from_json};
+use super::{TokenColumns, calls, count, external_id, from_json, model_id};
 use crate::hours::{HourKey, UsageSums};
 use crate::report::{PartOf, ReceiptOf};
 
@@ -74,14 +73,14 @@ pub(crate) async fn page(
             let key = HourKey {
                 customer,
                 hour: zone.hour_of(row.event_time),
-                model: row.model,
+                model: model_id(row.model)?,
                 band_prompt_tokens_max: row.band_prompt_tokens_max.map(count).transpose()?,
                 api_key: external_id(row.api_key)?,
             };
             let (credits, overage) = (Credits::new(row.credits)?, Credits::new(row.overage)?);
             let calls = calls::from_json(row.calls)?.into_iter().map(|call| PartOf {
                 key: HourKey {
-                    model: call.model.map_or_else(|| key.model.clone(), |model| model.as_str().to_owned()),
+                    model: call.model.unwrap_or_else(|| key.model.clone()),
                     band_prompt_tokens_max: call.band_prompt_tokens_max,
                     ..key.clone()
                 },
@@ -90,7 +89,7 @@ pub(crate) async fn page(
             });
             let mut parts: Vec<PartOf> = calls.collect();
             if parts.is_empty() {
-                let rates = from_json::<Vec<(TokenKind, RateMilli)>>(row.rates)?;
+                let rates = from_json::<Rates>(row.rates)?;
                 parts.push(PartOf { key, tokens, rates });
             }
             Ok(ReceiptOf {
