@@ -144,6 +144,13 @@ pub(crate) struct Item<'a> {
     pub(crate) read: std::result::Result<Counted, Quarantined>,
 }
 
+impl Item<'_> {
+    /// Whether it is understood and its time accepted.
+    fn may_count(&self) -> bool {
+        self.is_in_time && self.read.is_ok()
+    }
+}
+
 /// A usage that is understood.
 pub(crate) struct Counted {
     pub(crate) usage: TokenCounts,
@@ -364,11 +371,12 @@ async fn record_in(
 
     let by_cycle = rated_by_cycle(tx, tenant, &usable).await?;
     let firsts = first_of_each_identity(&usable);
-    let in_time: Vec<&Item<'_>> =
-        firsts.iter().copied().filter(|item| item.is_in_time && item.read.is_ok()).collect();
+    // Only then is an answer of this batch looked for again.
+    let has_repeats = firsts.len() < usable.iter().flatten().count();
+    let in_time: Vec<&Item<'_>> = firsts.iter().copied().filter(|item| item.may_count()).collect();
     let new = insert_new(tx, tenant, &in_time).await?;
-    let known: Vec<Uuid> =
-        firsts.iter().map(|item| item.identity).filter(|identity| !new.contains(identity)).collect();
+    let is_new = |item: &Item<'_>| item.may_count() && new.has(item.identity);
+    let known: Vec<Uuid> = firsts.iter().filter(|item| !is_new(item)).map(|item| item.identity).collect();
     let mut answered = store::answered(tx, tenant, &known).await?;
 
     // Of customers who pay by the token; nobody else's batch asks for it.
@@ -437,7 +445,9 @@ async fn record_in(
         };
         let receipt = Arc::new(to_charge.charge(account, item.now));
         ends.end(hold.as_ref(), HoldEnd::Captured, now);
-        answered.insert(item.identity, (item.content, receipt.clone()));
+        if has_repeats {
+            answered.insert(item.identity, (item.content, receipt.clone()));
+        }
         results.push(match receipt.unrated_reason {
             None => EventResult::Accepted(receipt.clone()),
             Some(_) => EventResult::Unrated(receipt.clone()),
@@ -453,7 +463,7 @@ async fn record_in(
         }
     }
     // As the index has them by customer and time.
-    recorded.sort_by_key(|recorded| {
+    recorded.sort_by_cached_key(|recorded| {
         (recorded.item.event.customer, recorded.item.event_time, recorded.item.identity)
     });
     // Before the accounts change: what refers to one looks at its row, which is locked already as it was read, and would
@@ -473,17 +483,32 @@ async fn record_in(
     Ok(Written::Committed(Recordings { results, accounts, writer, ended_holds }))
 }
 
-/// The identities that were not there yet. A large batch is taken for new as a whole first: without looking for each, an
-/// insert costs half.
-async fn insert_new(tx: &mut Connection, tenant: TenantId, items: &[&Item<'_>]) -> Result<BTreeSet<Uuid>> {
+/// Which of some identities were not there yet.
+enum New {
+    All,
+    These(BTreeSet<Uuid>),
+}
+
+impl New {
+    fn has(&self, identity: Uuid) -> bool {
+        match self {
+            New::All => true,
+            New::These(these) => these.contains(&identity),
+        }
+    }
+}
+
+/// Inserts the identities that were not there yet. A large batch is taken for new as a whole first: without looking for each,
+/// an insert costs half.
+async fn insert_new(tx: &mut Connection, tenant: TenantId, items: &[&Item<'_>]) -> Result<New> {
     if items.len() >= TAKEN_FOR_NEW_MIN {
         db::savepoint(tx).await?;
         if store::insert_identities(tx, tenant, items).await? {
-            return Ok(items.iter().map(|item| item.identity).collect());
+            return Ok(New::All);
         }
         db::back_to_savepoint(tx).await?;
     }
-    store::insert_new_identities(tx, tenant, items).await
+    Ok(New::These(store::insert_new_identities(tx, tenant, items).await?))
 }
 
 /// From when on usage is kept, where that may matter to a batch.
@@ -567,15 +592,10 @@ fn named_hold<'h>(
 /// accepted, or the first of all. In the order of identities: two batches that share some insert them in the same order and
 /// cannot wait for each other in a circle.
 fn first_of_each_identity<'a>(usable: &[std::result::Result<&'a Item<'a>, Refusal>]) -> Vec<&'a Item<'a>> {
-    let mut firsts: BTreeMap<Uuid, &Item<'_>> = BTreeMap::new();
-    for item in usable.iter().flatten() {
-        let first = firsts.entry(item.identity).or_insert(item);
-        let may_count = |item: &Item<'_>| item.is_in_time && item.read.is_ok();
-        if !may_count(first) && may_count(item) {
-            *first = item;
-        }
-    }
-    firsts.into_values().collect()
+    let mut items: Vec<&Item<'_>> = usable.iter().flatten().copied().collect();
+    items.sort_by_key(|item| item.identity);
+    let same = items.chunk_by(|one, next| one.identity == next.identity);
+    same.filter_map(|same| same.iter().find(|item| item.may_count()).or(same.first()).copied()).collect()
 }
 
 /// What the event finds of the hold that it names.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use domain::Refusal;
+use domain::credits::RateMilli;
 use domain::hold::NoHold;
 use domain::id::{ExternalId, GrantId};
 use domain::rating::{Rates, Unrated};
@@ -25,8 +26,8 @@ pub(super) struct ResultOfEvent {
     #[schema(value_type = Option<String>, required)]
     id: Option<Printable<128>>,
     status: EventStatus,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_receipt")]
-    #[schema(value_type = Option<Receipt>, nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_some_receipt")]
+    #[schema(value_type = Option<Receipt<'static>>, nullable = false)]
     receipt: Option<Arc<usage::Receipt>>,
     /// Why its usage is not understood.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,7 +65,7 @@ struct Quarantine {
 
 /// Why an event cost what it did.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Receipt {
+pub(super) struct Receipt<'r> {
     credits: i64,
     /// What no grant paid for, in Credits.
     overage: i64,
@@ -79,13 +80,17 @@ pub(super) struct Receipt {
     /// The upper bound of the context band; null where any length fits.
     #[schema(required)]
     band_prompt_tokens_max: Option<u64>,
-    rates: Vec<Rate>,
+    #[serde(serialize_with = "as_rates")]
+    #[schema(value_type = Vec<Rate>)]
+    rates: Rates,
     /// Of an event of several calls each by itself, with a band of its own: then there is no band and no rate above.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     calls: Vec<CallOfEvent>,
     /// The grants that paid, in order.
-    draws: Vec<Draw>,
+    #[serde(serialize_with = "as_draws")]
+    #[schema(value_type = Vec<Draw>)]
+    draws: &'r [domain::account::Draw],
     hold: Hold,
     /// Why it was charged without an authorization: `not-named`, `unknown`, `expired`, `captured` (by an
     /// earlier event) or `released`.
@@ -110,7 +115,9 @@ struct CallOfEvent {
     /// The upper bound of its context band, by its own prompt; null where any length fits, or it is not charged yet.
     #[schema(required)]
     band_prompt_tokens_max: Option<u64>,
-    rates: Vec<Rate>,
+    #[serde(serialize_with = "as_rates")]
+    #[schema(value_type = Vec<Rate>)]
+    rates: Rates,
 }
 
 /// The part of an event that is billed in money.
@@ -221,9 +228,8 @@ impl ResultOfEvent {
     }
 }
 
-impl From<&usage::Receipt> for Receipt {
-    fn from(receipt: &usage::Receipt) -> Self {
-        let draws = receipt.draws.iter();
+impl<'r> From<&'r usage::Receipt> for Receipt<'r> {
+    fn from(receipt: &'r usage::Receipt) -> Self {
         Receipt {
             credits: receipt.credits.get(),
             overage: receipt.overage.get(),
@@ -231,9 +237,9 @@ impl From<&usage::Receipt> for Receipt {
             unrated_reason: receipt.unrated_reason.map(Unrated::code),
             catalog_version: receipt.catalog_version,
             band_prompt_tokens_max: receipt.band_prompt_tokens_max,
-            rates: shown(receipt.rates),
+            rates: receipt.rates,
             calls: receipt.calls.iter().map(CallOfEvent::from).collect(),
-            draws: draws.map(|draw| Draw { grant: draw.grant, credits: draw.credits.get() }).collect(),
+            draws: &receipt.draws,
             hold: if receipt.no_hold.is_none() { Hold::Captured } else { Hold::None },
             no_hold_reason: receipt.no_hold.map(NoHold::code),
             balance_after: receipt.balance_after.get(),
@@ -242,16 +248,27 @@ impl From<&usage::Receipt> for Receipt {
     }
 }
 
-/// A receipt is put into words as it is written: a batch has a thousand of them.
-fn as_receipt<S: Serializer>(
+// What is listed is put into words as it is written: a batch has a thousand receipts.
+
+pub(super) fn as_receipt<S: Serializer>(receipt: &usage::Receipt, serializer: S) -> Result<S::Ok, S::Error> {
+    Receipt::from(receipt).serialize(serializer)
+}
+
+fn as_some_receipt<S: Serializer>(
     receipt: &Option<Arc<usage::Receipt>>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     receipt.as_deref().map(Receipt::from).serialize(serializer)
 }
 
-fn shown(rates: Rates) -> Vec<Rate> {
-    rates.iter().map(|(kind, rate)| Rate { kind: schema::TokenKind(kind), rate_milli: rate.0 }).collect()
+fn as_rates<S: Serializer>(rates: &Rates, serializer: S) -> Result<S::Ok, S::Error> {
+    let shown = |(kind, rate): (_, RateMilli)| Rate { kind: schema::TokenKind(kind), rate_milli: rate.0 };
+    serializer.collect_seq(rates.iter().map(shown))
+}
+
+fn as_draws<S: Serializer>(draws: &[domain::account::Draw], serializer: S) -> Result<S::Ok, S::Error> {
+    let shown = |draw: &domain::account::Draw| Draw { grant: draw.grant, credits: draw.credits.get() };
+    serializer.collect_seq(draws.iter().map(shown))
 }
 
 impl From<&usage::CallReceipt> for CallOfEvent {
@@ -262,7 +279,7 @@ impl From<&usage::CallReceipt> for CallOfEvent {
             credits: call.credits.get(),
             overage: call.overage.get(),
             band_prompt_tokens_max: call.band_prompt_tokens_max,
-            rates: shown(call.rates),
+            rates: call.rates,
         }
     }
 }

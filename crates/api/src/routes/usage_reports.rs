@@ -14,7 +14,7 @@ use crate::auth::Caller;
 use crate::body::Query;
 use crate::error::{Error, Problem};
 use crate::path::{Id, decoded_segment};
-use crate::routes::usage_receipts::Receipt;
+use crate::routes::usage_receipts::{Receipt, as_receipt};
 use crate::schema;
 use crate::wire::{Currency, Instant, Printable, code};
 
@@ -310,7 +310,9 @@ pub(super) struct EventView {
     /// event's Credits.
     lines: Vec<Line>,
     /// As it was charged, also where it was voided since.
-    receipt: Receipt,
+    #[serde(serialize_with = "as_receipt")]
+    #[schema(value_type = Receipt<'static>)]
+    receipt: usage::Receipt,
     /// Null unless it was voided.
     #[schema(required)]
     voided: Option<Voided>,
@@ -413,8 +415,8 @@ impl EventView {
             usage_source: event.usage_source.name(),
             authorization: event.authorization,
             api_key: event.api_key,
-            receipt: Receipt::from(&event.receipt),
             voided,
+            receipt: event.receipt,
         })
     }
 }
