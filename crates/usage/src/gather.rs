@@ -1,5 +1,7 @@
-//! Gathers concurrent requests into shared batches: what arrives while batches are being written
-//! waits for the next one, and no timer is involved.
+//! Gathers concurrent requests into shared batches: what arrives while batches are being written waits for the next one. Half as
+//! many batches cost a good deal less, and who was answered last is likely to be back at once: so the next batch waits for
+//! them for a moment. Whoever is alone waits for nobody; nor does a request of few customers, as nobody knows which lane the
+//! next one of its sender has.
 //!
 //! There are some lanes, each of which writes one batch at a time, and each customer has one of them: so two batches of this
 //! server do not wait for each other's locks. A request of customers of several lanes is taken apart: what it says of one
@@ -7,12 +9,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use db::{Error, Result};
 use domain::TenantScope;
 use domain::id::{CustomerId, TenantId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
 use crate::record::{EventResult, UsageEvent, publish, write_batch};
 use crate::{BATCH_EVENTS_MAX, Parts};
@@ -21,11 +25,15 @@ use crate::{BATCH_EVENTS_MAX, Parts};
 const WAITING_REQUESTS_MAX: usize = 4_096;
 /// Batches that are written at the same time.
 const LANES: usize = 2;
+/// How long a batch waits for requests that are likely to come, or half as long as the last one took where that is less.
+const WAIT_MAX: Duration = Duration::from_millis(10);
 
 /// Events of one caller, of the customers of one lane, and where their answer goes.
 pub(crate) struct Request {
     pub(crate) scope: TenantScope,
     pub(crate) events: Vec<UsageEvent>,
+    /// The other lanes have events of its caller as well.
+    is_in_all_lanes: bool,
     reply: oneshot::Sender<Result<Vec<EventResult>>>,
 }
 
@@ -68,6 +76,7 @@ impl Gatherer {
         scope: &TenantScope,
         of_lanes: [Vec<UsageEvent>; LANES],
     ) -> Result<Vec<Option<Answer>>> {
+        let is_in_all_lanes = of_lanes.iter().all(|events| !events.is_empty());
         let mut reserved = Vec::with_capacity(LANES);
         for (lane, events) in self.lanes.iter().zip(of_lanes) {
             let place = (!events.is_empty()).then(|| lane.try_reserve()).transpose();
@@ -77,7 +86,7 @@ impl Gatherer {
         }
         let sent = reserved.into_iter().map(|(place, events)| {
             let (reply, answer) = oneshot::channel();
-            place?.send(Request { scope: scope.clone(), events, reply });
+            place?.send(Request { scope: scope.clone(), events, is_in_all_lanes, reply });
             Some(answer)
         });
         Ok(sent.collect())
@@ -111,8 +120,13 @@ fn lane_of(customer: CustomerId) -> usize {
 /// Ends when the last [`Gatherer`] is gone and everything that was sent is answered.
 async fn gather(parts: Arc<Parts>, mut waiting: mpsc::Receiver<Request>) {
     let mut telling: Option<JoinHandle<()>> = None;
+    // How many requests a batch is to have, and how long it waits for them.
+    let (mut expected, mut wait) = (1, Duration::ZERO);
     while let Some(first) = waiting.recv().await {
-        for requests in by_tenant(fill_batch(first, &mut waiting)).into_values() {
+        let batch = fill_batch(first, &mut waiting, expected, wait).await;
+        let likely_back = batch.iter().filter(|request| request.is_in_all_lanes).count();
+        let begun = Instant::now();
+        for requests in by_tenant(batch).into_values() {
             let (written, is_written) = oneshot::channel();
             // In a task of its own: what goes wrong there ends no lane.
             let task = tokio::spawn(write_and_answer(parts.clone(), requests, written));
@@ -123,19 +137,34 @@ async fn gather(parts: Arc<Parts>, mut waiting: mpsc::Receiver<Request>) {
                 let _ = earlier.await;
             }
         }
+        expected = likely_back + waiting.len();
+        wait = WAIT_MAX.min(begun.elapsed() / 2);
     }
     if let Some(telling) = telling {
         let _ = telling.await;
     }
 }
 
-/// Takes what waits, until there are as many events as a request may have: so fewer than twice as many.
-fn fill_batch(first: Request, waiting: &mut mpsc::Receiver<Request>) -> Vec<Request> {
+/// Takes what waits, and waits for as many requests as are expected, until there are as many events as a request may have: so
+/// fewer than twice as many.
+async fn fill_batch(
+    first: Request,
+    waiting: &mut mpsc::Receiver<Request>,
+    expected: usize,
+    wait: Duration,
+) -> Vec<Request> {
+    let until = Instant::now() + wait;
     let mut count = first.events.len();
     let mut batch = vec![first];
-    while count < BATCH_EVENTS_MAX
-        && let Ok(request) = waiting.try_recv()
-    {
+    while count < BATCH_EVENTS_MAX {
+        let request = match waiting.try_recv() {
+            Ok(request) => request,
+            Err(_) if batch.len() >= expected => break,
+            Err(_) => match timeout_at(until, waiting.recv()).await {
+                Ok(Some(request)) => request,
+                Ok(None) | Err(_) => break,
+            },
+        };
         count += request.events.len();
         batch.push(request);
     }
@@ -180,5 +209,50 @@ async fn write_and_answer(parts: Arc<Parts>, requests: Vec<Request>, written: on
                 let _ = request.reply.send(Err(error.to_each()));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use domain::calendar::Zone;
+    use domain::scope::TenantMode;
+    use futures_util::FutureExt;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn request() -> Request {
+        let scope = TenantScope {
+            tenant: TenantId::from_uuid(Uuid::nil()),
+            mode: TenantMode::Live,
+            zone: Zone::UTC,
+            now: DateTime::UNIX_EPOCH,
+            policies: Arc::default(),
+        };
+        Request { scope, events: Vec::new(), is_in_all_lanes: true, reply: oneshot::channel().0 }
+    }
+
+    #[tokio::test]
+    async fn a_batch_waits_for_as_many_requests_as_are_expected_and_not_for_long() {
+        let (requests, mut waiting) = mpsc::channel(8);
+        let alone = fill_batch(request(), &mut waiting, 1, WAIT_MAX).now_or_never();
+        assert_eq!(alone.expect("nobody is waited for").len(), 1);
+
+        for _ in 0..2 {
+            requests.send(request()).await.unwrap();
+        }
+        let all_there = fill_batch(request(), &mut waiting, 1, WAIT_MAX).now_or_never();
+        assert_eq!(all_there.expect("what waits is taken").len(), 3);
+
+        let another = async {
+            tokio::task::yield_now().await;
+            requests.send(request()).await.unwrap();
+        };
+        let (batch, ()) = tokio::join!(fill_batch(request(), &mut waiting, 2, WAIT_MAX), another);
+        assert_eq!(batch.len(), 2, "it has come meanwhile");
+
+        let given_up = fill_batch(request(), &mut waiting, 2, WAIT_MAX).await;
+        assert_eq!(given_up.len(), 1, "nobody came");
     }
 }
