@@ -6,7 +6,7 @@
 //!
 //! **Record** ([`Usage::record`]) is a batch, and one event is a batch of one. Concurrent requests
 //! of a tenant are gathered into batches, each of the customers of one lane, and share a commit: what arrives while a batch is
-//! being written is the next one, without a timer (`gather`). A batch is one transaction:
+//! being written is the next one, which waits a moment for those who were answered last (`gather`). A batch is one transaction:
 //!
 //! | step | round trips to PostgreSQL, whatever the batch's size |
 //! |---|---|
