@@ -31,7 +31,7 @@ pub struct RatedCall {
 }
 
 /// The rate of each kind of token that was charged; in JSON a list of pairs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(from = "Vec<(TokenKind, RateMilli)>")]
 pub struct Rates([Option<RateMilli>; TokenKind::ALL.len()]);
 

@@ -50,9 +50,7 @@ mod voids;
 use db::{Error, Result};
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
-use domain::hold::NoHold;
 use domain::id::ExternalId;
-use domain::rating::Unrated;
 use domain::usage::TokenCounts;
 use serde_json::Value;
 
@@ -117,26 +115,16 @@ fn token_counts(stored: [i64; 5]) -> Result<TokenCounts> {
     })
 }
 
-/// Why an event that was kept has no rate.
-fn unrated_reason(code: Option<String>) -> Result<Option<Unrated>> {
-    let of = |code: String| {
-        Unrated::of_code(&code).ok_or_else(|| Error::broken(format!("{code}: no reason of unrated usage")))
-    };
-    code.map(of).transpose()
+/// The reason of a code that is stored.
+fn of_code<T>(find: fn(&str) -> Option<T>, code: Option<String>) -> Result<Option<T>> {
+    let reason = |code: String| find(&code).ok_or_else(|| Error::broken(format!("{code} is no reason")));
+    code.map(reason).transpose()
 }
 
-/// Why an event captured no hold.
-fn no_hold_reason(code: Option<String>) -> Result<Option<NoHold>> {
-    let of = |code: String| {
-        NoHold::of_code(&code).ok_or_else(|| Error::broken(format!("{code}: no reason of a missing hold")))
-    };
-    code.map(of).transpose()
+fn optional_id(text: Option<String>) -> Result<Option<ExternalId>> {
+    text.map(external_id).transpose()
 }
 
-fn external_id(text: Option<String>) -> Result<Option<ExternalId>> {
-    text.map(model_id).transpose()
-}
-
-fn model_id(code: String) -> Result<ExternalId> {
-    code.parse().map_err(|_| Error::broken("an id outside its grammar"))
+fn external_id(text: String) -> Result<ExternalId> {
+    text.parse().map_err(|_| Error::broken("an id outside its grammar"))
 }

@@ -201,7 +201,7 @@ pub(crate) async fn lock_marks(
     tenant: TenantId,
     customers: &[CustomerId],
 ) -> Result<Vec<Mark>> {
-    // In one row: to take hundreds apart costs more than all that they say.
+    // In one row: to take hundreds apart costs more than all that they say. Of no accounts there are no arrays.
     type Columns<Uuids, Xids, Chains> = (Option<Uuids>, Option<Xids>, Option<Chains>);
     let (customers, writers, chains): Columns<Vec<Uuid>, Vec<u32>, Vec<Vec<u8>>> =
         db::sql_query_of::<(Nullable<Array<SqlUuid>>, Nullable<Array<Oid>>, Nullable<Array<Bytea>>)>(

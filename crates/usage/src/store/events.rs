@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::as_json::{AsJson, Draws};
 use super::identities::AnsweredRow;
 use super::voids::void_of;
-use super::{TokenColumns, calls, external_id, model_id};
+use super::{TokenColumns, calls, external_id, optional_id};
 use crate::charge_kept::KeptEvent;
 use crate::read_event::RecordedEvent;
 use crate::record::{Receipt, Recorded};
@@ -262,14 +262,14 @@ impl TryFrom<RecordedRow> for RecordedEvent {
             source: row.source,
             id: row.event_id,
             customer: CustomerId::from_uuid(row.customer_id),
-            model: model_id(row.model)?,
+            model: external_id(row.model)?,
             usage: row.tokens.try_into()?,
             outcome: outcome.ok_or_else(|| Error::broken("an unknown outcome"))?,
             usage_source: usage_source.ok_or_else(|| Error::broken("an unknown source of usage"))?,
             event_time: row.event_time,
             recorded_at: row.recorded_at,
-            authorization: external_id(row.hold_id)?,
-            api_key: external_id(row.api_key)?,
+            authorization: optional_id(row.hold_id)?,
+            api_key: optional_id(row.api_key)?,
             receipt: Receipt::try_from(row.answered)?,
             void: None,
         })

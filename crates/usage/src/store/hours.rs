@@ -9,7 +9,7 @@ use domain::id::{CustomerId, ExternalId, TenantId};
 use domain::{Credits, Timestamp};
 use uuid::Uuid;
 
-use super::{count, external_id, model_id, token_counts};
+use super::{count, external_id, optional_id, token_counts};
 use crate::hours::{HourKey, Hours, UsageSums};
 
 /// Adds to the sums by the hour, one statement for all of them. Under the accounts' locks.
@@ -157,9 +157,9 @@ impl HourRow {
         let key = HourKey {
             customer: CustomerId::from_uuid(self.customer_id),
             hour: self.hour,
-            model: model_id(self.model)?,
+            model: external_id(self.model)?,
             band_prompt_tokens_max: band,
-            api_key: external_id(api_key)?,
+            api_key: optional_id(api_key)?,
         };
         let tokens = token_counts([
             self.input_tokens,

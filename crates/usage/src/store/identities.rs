@@ -9,12 +9,13 @@ use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamp
 use diesel_async::RunQueryDsl;
 use domain::Credits;
 use domain::account::Draw;
+use domain::hold::NoHold;
 use domain::id::{GrantId, TenantId};
-use domain::rating::Rates;
+use domain::rating::{Rates, Unrated};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{calls, from_json, no_hold_reason, unrated_reason};
+use super::{calls, from_json, of_code};
 use crate::record::{Item, Receipt};
 
 /// Inserts identities that are taken for new; says no where one was there, and then the transaction has failed back to
@@ -123,7 +124,7 @@ impl TryFrom<AnsweredRow> for Receipt {
             credits: Credits::new(row.credits)?,
             overage: Credits::new(row.overage)?,
             payg: row.payg.read()?,
-            unrated_reason: unrated_reason(row.unrated_reason)?,
+            unrated_reason: of_code(Unrated::of_code, row.unrated_reason)?,
             catalog_version: row.catalog_version.map(u32::try_from).transpose().map_err(out_of_range)?,
             band_prompt_tokens_max: row
                 .band_prompt_tokens_max
@@ -136,7 +137,7 @@ impl TryFrom<AnsweredRow> for Receipt {
                 .into_iter()
                 .map(|(grant, credits)| Draw { grant, credits })
                 .collect(),
-            no_hold: no_hold_reason(row.hold_reason)?,
+            no_hold: of_code(NoHold::of_code, row.hold_reason)?,
             balance_after: Credits::new(row.balance_after)?,
             version: row.account_version,
         })

@@ -15,7 +15,7 @@ use domain::{Credits, Timestamp};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{external_id, from_json, model_id, to_json, unrated_reason};
+use super::{external_id, from_json, of_code, optional_id, to_json};
 use crate::hours::HourKey;
 use crate::payg::PaygShare;
 
@@ -155,9 +155,9 @@ pub(crate) async fn by_hour(
             let key = HourKey {
                 customer,
                 hour: row.hour,
-                model: model_id(row.model)?,
+                model: external_id(row.model)?,
                 band_prompt_tokens_max: band.map_err(|_| Error::broken("a band's bound"))?,
-                api_key: external_id(row.api_key)?,
+                api_key: optional_id(row.api_key)?,
             };
             Ok((key, (row.currency.parse()?, row.pico.parse()?)))
         })
@@ -192,7 +192,7 @@ impl ShareColumns {
                 pico: pico.parse()?,
                 past_cap: past_cap.parse()?,
                 lines: lines_from_json(lines)?,
-                unrated_reason: unrated_reason(payg_unrated)?,
+                unrated_reason: of_code(Unrated::of_code, payg_unrated)?,
             })),
             _ => Ok(None),
         }

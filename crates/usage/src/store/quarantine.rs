@@ -13,7 +13,7 @@ use domain::usage::{Outcome, UsageSource};
 use domain::usage_format::UsageFormat;
 use uuid::Uuid;
 
-use super::{external_id, model_id};
+use super::{external_id, optional_id};
 use crate::quarantine::QuarantinedEvent;
 use crate::record::{Kept, Reported, UsageEvent};
 
@@ -148,7 +148,7 @@ impl TryFrom<QuarantinedRow> for QuarantinedEvent {
                 source: row.source.into(),
                 id: row.event_id.into(),
                 customer: CustomerId::from_uuid(row.customer_id),
-                model: model_id(row.model)?,
+                model: external_id(row.model)?,
                 usage: Reported::Raw {
                     format: UsageFormat::of_name(&row.usage_format).ok_or_else(unknown)?,
                     json: row.usage,
@@ -156,8 +156,8 @@ impl TryFrom<QuarantinedRow> for QuarantinedEvent {
                 outcome: Outcome::of_name(&row.outcome).ok_or_else(unknown)?,
                 usage_source: UsageSource::of_name(&row.usage_source).ok_or_else(unknown)?,
                 time: row.sent_time,
-                authorization: external_id(row.hold_id)?,
-                api_key: external_id(row.api_key)?,
+                authorization: optional_id(row.hold_id)?,
+                api_key: optional_id(row.api_key)?,
                 first_received_at: Some(row.received_at),
                 // Its time was accepted when it was received.
                 is_backfill: true,

@@ -11,7 +11,7 @@ use domain::{Credits, Timestamp};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{TokenColumns, calls, count, external_id, from_json, model_id};
+use super::{TokenColumns, calls, count, external_id, from_json, optional_id};
 use crate::hours::{HourKey, UsageSums};
 use crate::report::{PartOf, ReceiptOf};
 
@@ -73,9 +73,9 @@ pub(crate) async fn page(
             let key = HourKey {
                 customer,
                 hour: zone.hour_of(row.event_time),
-                model: model_id(row.model)?,
+                model: external_id(row.model)?,
                 band_prompt_tokens_max: row.band_prompt_tokens_max.map(count).transpose()?,
-                api_key: external_id(row.api_key)?,
+                api_key: optional_id(row.api_key)?,
             };
             let (credits, overage) = (Credits::new(row.credits)?, Credits::new(row.overage)?);
             let calls = calls::from_json(row.calls)?.into_iter().map(|call| PartOf {

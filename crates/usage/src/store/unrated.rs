@@ -11,7 +11,7 @@ use domain::rating::Unrated;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{calls, external_id, model_id, token_counts};
+use super::{calls, external_id, optional_id, token_counts};
 use crate::UnratedEvent;
 use crate::charge_kept::{KeptEvent, WhyKept};
 
@@ -71,7 +71,7 @@ impl TryFrom<KeptRow> for KeptEvent {
         let captured = row.hold_id.filter(|_| row.hold_reason.is_none());
         Ok(KeptEvent {
             identity: row.identity,
-            model: model_id(row.model)?,
+            model: external_id(row.model)?,
             usage: token_counts([
                 row.input_tokens,
                 row.cache_read_tokens,
@@ -82,8 +82,8 @@ impl TryFrom<KeptRow> for KeptEvent {
             calls: calls::used(row.calls)?,
             event_time: row.event_time,
             received_at: row.recorded_at,
-            captured: external_id(captured)?,
-            api_key: external_id(row.api_key)?,
+            captured: optional_id(captured)?,
+            api_key: optional_id(row.api_key)?,
         })
     }
 }
