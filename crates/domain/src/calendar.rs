@@ -46,6 +46,13 @@ impl Zone {
         self.instant_of(self.date_of(instant).and_time(NaiveTime::MIN))
     }
 
+    /// When the local days began that the time from `from` until before `to` has a part of.
+    pub fn days(self, from: Timestamp, to: Timestamp) -> Vec<Timestamp> {
+        let starts =
+            self.date_of(from).iter_days().map(|date| self.instant_of(date.and_time(NaiveTime::MIN)));
+        starts.take_while(|start| *start < to).collect()
+    }
+
     /// When the local month ends that an instant lies in.
     pub fn month_end(self, instant: Timestamp) -> Timestamp {
         let day = instant.with_timezone(&self.0).date_naive();
@@ -221,6 +228,22 @@ mod tests {
             let seen = (zone(name).hour_of(at(instant)), zone(name).day_of(at(instant)));
             assert_eq!(seen, (at(hour), at(day)), "{name} {instant}");
         }
+    }
+
+    #[test]
+    fn days_are_as_long_as_their_zone_makes_them() {
+        let days = |from, to| "Europe/Berlin".parse::<Zone>().unwrap().days(at(from), at(to));
+        // Clocks are put back in the night to the 26th: the 25th has 25 hours.
+        assert_eq!(
+            days("2026-10-24T21:59:59Z", "2026-10-25T23:00:00.000001Z"),
+            ["2026-10-23T22:00:00Z", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"].map(at)
+        );
+        let until_its_end = days("2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z");
+        assert_eq!(
+            until_its_end,
+            ["2026-10-24T22:00:00Z"].map(at),
+            "what begins with the end is no part of it"
+        );
     }
 
     fn ends(anchor: &str, zone: &str, count: u32) -> Vec<String> {

@@ -105,14 +105,21 @@ impl Usage {
         if query.by_kind {
             return self.report_by_kind(scope, customer, &query, from, to).await;
         }
-        let hours = self
+        let starts = match query.interval {
+            Interval::Hour => Vec::new(),
+            Interval::Day => zone.days(from, to),
+            Interval::Whole => vec![from],
+        };
+        let parts = self
             .parts
             .db
-            .transaction(tenant, async |tx| store::hours(tx, tenant, customer, from, to).await)
+            .transaction(tenant, async |tx| {
+                store::sums(tx, tenant, customer, (from, to), starts.clone()).await
+            })
             .await?;
         let mut rows: BTreeMap<ReportKey, UsageSums> = BTreeMap::new();
         let mut total = UsageSums::default();
-        for (key, sums) in hours {
+        for (key, sums) in parts {
             let row = rows.entry(report_key(key, &query, zone)).or_default();
             *row = row.plus(sums)?;
             total = total.plus(sums)?;

@@ -56,7 +56,7 @@ use serde_json::Value;
 
 pub(crate) use by_model::by_model;
 pub(crate) use events::{insert_events, recorded_event, update_receipts};
-pub(crate) use hours::{add_to_hours, hours, take_from_hour};
+pub(crate) use hours::{add_to_hours, sums, take_from_hour};
 pub(crate) use identities::{answered, insert_identities, insert_new_identities};
 pub(crate) use quarantine::{keep_in_quarantine, quarantined, quarantined_page};
 pub(crate) use unrated::{customers_without_rate, kept_events, tenants_to_rerate_all_tenants, unrated_page};

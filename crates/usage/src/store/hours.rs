@@ -3,11 +3,10 @@
 use db::schema::usage_hours;
 use db::{Connection, Error, Result, Rows, column};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use domain::id::{CustomerId, ExternalId, TenantId};
-use domain::{Credits, Timestamp};
-use uuid::Uuid;
+use domain::{Credits, Refusal, Timestamp};
 
 use super::{count, external_id, optional_id, token_counts};
 use crate::hours::{HourKey, Hours, UsageSums};
@@ -101,74 +100,69 @@ pub(crate) async fn take_from_hour(
     }
 }
 
-/// A customer's sums of the hours from `from` until before `to`; those whose events were all voided are none.
-pub(crate) async fn hours(
+/// A customer's sums of the hours from `from` until before `to`, those of a part of that time together: in the key is when it
+/// began. `starts` has the parts' beginnings, the first not after `from`; where it is empty, each hour is by itself. Hours whose
+/// events were all voided are none. Added up here, as PostgreSQL takes longer to send a month's hours than to add them.
+/// Refused: `amount-overflow`.
+pub(crate) async fn sums(
     tx: &mut Connection,
     tenant: TenantId,
     customer: CustomerId,
-    from: Timestamp,
-    to: Timestamp,
+    (from, to): (Timestamp, Timestamp),
+    starts: Vec<Timestamp>,
 ) -> Result<Vec<(HourKey, UsageSums)>> {
-    let rows: Vec<HourRow> = usage_hours::table
-        .filter(usage_hours::tenant_id.eq(tenant.uuid()))
-        .filter(usage_hours::customer_id.eq(customer.uuid()))
-        .filter(usage_hours::hour.ge(from))
-        .filter(usage_hours::hour.lt(to))
-        .filter(adds_anything())
-        .select(HourRow::as_select())
-        .load(tx)
-        .await?;
-    rows.into_iter().map(HourRow::read).collect()
+    // Of calls that are not the first of their event an hour may have tokens and no events.
+    let rows: Vec<SumsRow> = db::sql_query_of::<SumsColumns>(
+        "select coalesce(($5)[width_bucket(hour, $5)], hour), model, band_prompt_tokens_max, api_key,
+             array[sum(events), sum(credits), sum(overage), sum(input_tokens), sum(cache_read_tokens),
+                 sum(cache_write_tokens), sum(output_tokens), sum(reasoning_tokens)]::text[]
+         from usage_hours
+         where tenant_id = $1 and customer_id = $2 and hour >= $3 and hour < $4
+             and (events > 0 or input_tokens > 0 or cache_read_tokens > 0 or cache_write_tokens > 0
+                 or output_tokens > 0)
+         group by 1, 2, 3, 4",
+    )
+    .bind::<SqlUuid, _>(tenant.uuid())
+    .bind::<SqlUuid, _>(customer.uuid())
+    .bind::<Timestamptz, _>(from)
+    .bind::<Timestamptz, _>(to)
+    .bind::<Array<Timestamptz>, _>(starts)
+    .load(tx)
+    .await?;
+    rows.into_iter().map(|row| row.read(customer)).collect()
 }
 
-/// Of calls that are not the first of their event an hour may have tokens and no events.
-#[diesel::dsl::auto_type(no_type_alias)]
-fn adds_anything() -> _ {
-    usage_hours::events
-        .gt(0_i64)
-        .or(usage_hours::input_tokens.gt(0_i64))
-        .or(usage_hours::cache_read_tokens.gt(0_i64))
-        .or(usage_hours::cache_write_tokens.gt(0_i64))
-        .or(usage_hours::output_tokens.gt(0_i64))
-}
+type SumsColumns = (Timestamptz, Text, BigInt, Text, Array<Text>);
 
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = usage_hours)]
-struct HourRow {
-    customer_id: Uuid,
-    hour: Timestamp,
+#[derive(Queryable)]
+struct SumsRow {
+    start: Timestamp,
     model: String,
     band_prompt_tokens_max: i64,
     api_key: String,
-    events: i64,
-    input_tokens: i64,
-    cache_read_tokens: i64,
-    cache_write_tokens: i64,
-    output_tokens: i64,
-    reasoning_tokens: i64,
-    credits: i64,
-    overage: i64,
+    /// In the order of the query; as texts, since a sum may be more than a column can have.
+    sums: Vec<String>,
 }
 
-impl HourRow {
-    fn read(self) -> Result<(HourKey, UsageSums)> {
+impl SumsRow {
+    fn read(self, customer: CustomerId) -> Result<(HourKey, UsageSums)> {
         let band = Some(count(self.band_prompt_tokens_max)?).filter(|max| *max > 0);
         let api_key = Some(self.api_key).filter(|key| !key.is_empty());
         let key = HourKey {
-            customer: CustomerId::from_uuid(self.customer_id),
-            hour: self.hour,
+            customer,
+            hour: self.start,
             model: external_id(self.model)?,
             band_prompt_tokens_max: band,
             api_key: optional_id(api_key)?,
         };
-        let tokens = token_counts([
-            self.input_tokens,
-            self.cache_read_tokens,
-            self.cache_write_tokens,
-            self.output_tokens,
-            self.reasoning_tokens,
-        ])?;
-        let (credits, overage) = (Credits::new(self.credits)?, Credits::new(self.overage)?);
-        Ok((key, UsageSums { events: count(self.events)?, tokens, credits, overage }))
+        let sums = self.sums.iter().map(|sum| sum.parse::<i64>().map_err(|_| Refusal::AmountOverflow));
+        let sums = sums.collect::<std::result::Result<Vec<_>, _>>()?;
+        let [events, credits, overage, tokens @ ..] = sums.as_slice() else {
+            return Err(Error::broken("sums that are missing"));
+        };
+        let tokens =
+            <[i64; 5]>::try_from(tokens).map_err(|_| Error::broken("sums by kind that are missing"))?;
+        let (credits, overage) = (Credits::new(*credits)?, Credits::new(*overage)?);
+        Ok((key, UsageSums { events: count(*events)?, tokens: token_counts(tokens)?, credits, overage }))
     }
 }
