@@ -113,9 +113,7 @@ impl Usage {
         let parts = self
             .parts
             .db
-            .transaction(tenant, async |tx| {
-                store::sums(tx, tenant, customer, (from, to), starts.clone()).await
-            })
+            .transaction(tenant, async |tx| store::sums(tx, tenant, customer, (from, to), &starts).await)
             .await?;
         let mut rows: BTreeMap<ReportKey, UsageSums> = BTreeMap::new();
         let mut total = UsageSums::default();

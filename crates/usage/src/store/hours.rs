@@ -109,7 +109,7 @@ pub(crate) async fn sums(
     tenant: TenantId,
     customer: CustomerId,
     (from, to): (Timestamp, Timestamp),
-    starts: Vec<Timestamp>,
+    starts: &[Timestamp],
 ) -> Result<Vec<(HourKey, UsageSums)>> {
     // Of calls that are not the first of their event an hour may have tokens and no events.
     let rows: Vec<SumsRow> = db::sql_query_of::<SumsColumns>(
