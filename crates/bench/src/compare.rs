@@ -88,7 +88,8 @@ pub(crate) struct Rounds<'a> {
     turns: Vec<Vec<Turn>>,
 }
 
-/// Lets the sides take turns; in each round another one begins.
+/// Lets the sides take turns, in each round the other way round: what changes steadily in the course of a run, as tables
+/// grow, is then no side's luck. Sides next to each other compare best.
 pub(crate) fn alternate<'a>(rounds: usize, mut sides: Vec<Side<'a>>) -> anyhow::Result<Rounds<'a>> {
     let names: Vec<&str> = sides.iter().map(|(name, _)| *name).collect();
     let mut turns = Vec::new();
@@ -98,9 +99,12 @@ pub(crate) fn alternate<'a>(rounds: usize, mut sides: Vec<Side<'a>>) -> anyhow::
     );
     for round in 0..rounds {
         let number = u32::try_from(round + 1)?;
+        let mut order: Vec<usize> = (0..sides.len()).collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
         let mut taken = Vec::new();
-        for place in 0..sides.len() {
-            let index = (round + place) % sides.len();
+        for index in order {
             let (name, take) = &mut sides[index];
             let turn = take(number)?;
             print_turn(name, &number.to_string(), &turn);

@@ -24,7 +24,7 @@ const KNOWN_BATCHES: u64 = 100;
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// Rounds; in each every side takes a turn
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 6)]
     rounds: usize,
     /// Seconds of a turn
     #[arg(long, default_value_t = 4)]
@@ -43,7 +43,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     world.open_month().await?;
     let customers = names(&world.add_customers(CUSTOMERS, POOL).await?);
     let clients = args.clients;
-    let raw = Raw::start(&world, CUSTOMERS, POOL, clients).await?;
+    let raw = &Raw::start(&world, CUSTOMERS, POOL, clients).await?;
     let server = world.serve_product(&product::tollgate(args.tollgate.as_ref())?)?;
     let window = Duration::from_secs(args.seconds);
     let events = |run: u32, batch: u64| Events {
@@ -72,12 +72,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         Ok(turn)
     };
     println!("\nBatches of {BATCH} events of one of {CUSTOMERS} customers each at random, {clients} clients");
+    let bare = |way, first: u32| move |round| raw.take(way, usize::try_from(BATCH)?, window, first + round);
     let sides: Vec<Side<'_>> = vec![
-        ("over HTTP", Box::new(|round| remember(batches.take(&mut events(1_000 + round, BATCH))?))),
-        (
-            "over HTTP, apart",
-            Box::new(|round| batches.take(&mut Events { parts: clients, ..events(3_000 + round, BATCH) })),
-        ),
         (
             "sent again",
             Box::new(|_| {
@@ -85,29 +81,35 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
                 batches.take(&mut { again })
             }),
         ),
-        ("bare SQL", Box::new(|round| raw.take(Way::Sql, usize::try_from(BATCH)?, window, round))),
+        ("bare SQL, same customers", Box::new(bare(Way::SqlSameCustomers, 300))),
+        ("over HTTP", Box::new(|round| remember(batches.take(&mut events(1_000 + round, BATCH))?))),
+        ("bare SQL", Box::new(bare(Way::Sql, 0))),
         (
-            "bare SQL, alike once",
-            Box::new(|round| raw.take(Way::SqlAlikeOnce, usize::try_from(BATCH)?, window, 400 + round)),
+            "over HTTP, apart",
+            Box::new(|round| batches.take(&mut Events { parts: clients, ..events(3_000 + round, BATCH) })),
         ),
-        (
-            "bare SQL, same customers",
-            Box::new(|round| raw.take(Way::SqlSameCustomers, usize::try_from(BATCH)?, window, 300 + round)),
-        ),
-        ("COPY", Box::new(|round| raw.take(Way::Copy, usize::try_from(BATCH)?, window, 100 + round))),
+        ("bare SQL, alike once", Box::new(bare(Way::SqlAlikeOnce, 400))),
+        ("COPY", Box::new(bare(Way::Copy, 100))),
     ];
     let rounds = alternate(args.rounds, sides)?;
+    let [again, sql_same, http, sql, apart, sql_alike, copy] = [0, 1, 2, 3, 4, 5, 6];
     rounds.print_medians();
     let per_second = |turn: &Turn| turn.per_second;
-    for product in [0, 1] {
-        rounds.print_ratio(product, 3, "events a second", "goal 0.85", per_second);
-        rounds.print_ratio(product, 6, "events a second", "goal 0.45, moonshot 0.75", per_second);
-        rounds.print_ratio(product, 4, "events a second", "no goal", per_second);
+    for product in [http, apart] {
+        rounds.print_ratio(product, sql, "events a second", "goal 0.85", per_second);
+        rounds.print_ratio(product, copy, "events a second", "goal 0.45, moonshot 0.75", per_second);
+        rounds.print_ratio(product, sql_alike, "events a second", "no goal", per_second);
     }
-    rounds.print_ratio(0, 5, "events a second", "each with the same customers in all clients", per_second);
-    rounds.print_ratio(2, 0, "events a second", "goal 0.90", per_second);
-    rounds.print_ratio(0, 3, "CPU an event", "no goal", Turn::cpu_us);
-    rounds.print_ratio(0, 6, "CPU an event", "no goal", Turn::cpu_us);
+    rounds.print_ratio(
+        http,
+        sql_same,
+        "events a second",
+        "each with the same customers in all clients",
+        per_second,
+    );
+    rounds.print_ratio(again, http, "events a second", "goal 0.90", per_second);
+    rounds.print_ratio(http, sql, "CPU an event", "no goal", Turn::cpu_us);
+    rounds.print_ratio(http, copy, "CPU an event", "no goal", Turn::cpu_us);
     println!("memory of the server after each turn over HTTP, MiB: {:?}", memory.borrow());
 
     let singles = HttpTurn { connections: SINGLE_CONNECTIONS, batch: 1, ..batches };
