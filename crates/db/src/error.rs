@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use deadpool::managed::TimeoutType;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel_async::pooled_connection::deadpool::PoolError;
 use domain::Refusal;
 
 /// What every service of Tollgate returns when it cannot do what was asked.
@@ -47,9 +49,13 @@ impl From<DieselError> for Error {
     }
 }
 
-impl From<diesel_async::pooled_connection::deadpool::PoolError> for Error {
-    fn from(error: diesel_async::pooled_connection::deadpool::PoolError) -> Self {
-        Error::Unavailable(error.to_string())
+impl From<PoolError> for Error {
+    fn from(error: PoolError) -> Self {
+        Error::Unavailable(match error {
+            PoolError::Timeout(TimeoutType::Wait) => "every connection was in use for too long".to_owned(),
+            PoolError::Timeout(_) => "PostgreSQL took too long to accept a connection".to_owned(),
+            error => error.to_string(),
+        })
     }
 }
 
@@ -64,7 +70,7 @@ pub fn is_unique_violation(error: &DieselError, constraint: &str) -> bool {
 
 /// Errors that a later try may not meet. diesel does not pass the SQLSTATE on, so those of
 /// classes 53 (out of resources) and 57 (shutting down, canceled) are known by their messages.
-fn is_outage(error: &DieselError) -> bool {
+pub(crate) fn is_outage(error: &DieselError) -> bool {
     const MESSAGES: [&str; 9] = [
         "terminating connection",
         "the database system is",

@@ -12,7 +12,7 @@ use diesel_async::{
 };
 use futures_util::FutureExt;
 
-use crate::error::is_retryable;
+use crate::error::{is_outage, is_retryable};
 use crate::{Error, Result};
 use domain::id::TenantId;
 
@@ -55,23 +55,26 @@ enum Visible {
 }
 
 const TRIES_MAX: u32 = 5;
+/// A connection is waited for no longer than this: a machine may be busy for seconds, and a PostgreSQL that restarts is
+/// asked for all its connections at once.
+const CONNECTION_WAIT_MAX: Duration = Duration::from_secs(10);
 
 impl Db {
     /// Makes the pool; connects when first asked to.
     pub fn new(options: Options) -> Result<Db> {
         let mut config = ManagerConfig::<AsyncPgConnection>::default();
-        // No test query at each checkout: a broken connection shows itself at its first use.
+        // No test query at each checkout: a broken connection shows itself when a transaction begins.
         config.recycling_method = RecyclingMethod::Fast;
         let deadline = options.deadline;
         config.custom_setup = Box::new(move |url| connect(url.to_owned(), deadline).boxed());
         let manager = AsyncDieselConnectionManager::new_with_config(options.url, config);
-        let wait_max = options.deadline.min(Duration::from_secs(1));
         let pool = Pool::builder(manager)
             .max_size(options.connections_max)
             // The one that was used last: what its backend has in memory is the warmest.
             .queue_mode(deadpool::managed::QueueMode::Lifo)
-            .wait_timeout(Some(wait_max))
-            .create_timeout(Some(wait_max))
+            // Whoever waits for others to be done leaves itself time to be done.
+            .wait_timeout(Some((deadline / 2).min(CONNECTION_WAIT_MAX)))
+            .create_timeout(Some(deadline.min(CONNECTION_WAIT_MAX)))
             .runtime(deadpool::Runtime::Tokio1)
             .build()
             .map_err(|error| Error::Fault(Box::new(error)))?;
@@ -127,18 +130,29 @@ impl Db {
         R: Send,
     {
         let all_tries = async {
-            for attempt in 1.. {
+            let mut attempt = 1;
+            loop {
                 let mut connection = self.pool.get().await?;
-                match run_once(&mut connection, &visible, &body).await {
+                if let Err(error) = begin(&mut connection, &visible).await {
+                    // It may have begun all the same, so the connection is closed. One that has died in the pool, as all
+                    // of them do when PostgreSQL restarts, says nothing of PostgreSQL, and the next is tried.
+                    let was_pooled = Object::metrics(&connection).recycle_count > 0;
+                    drop(Object::take(connection));
+                    if was_pooled && is_outage(&error) {
+                        continue;
+                    }
+                    return Err(error.into());
+                }
+                match finish(&mut connection, &body).await {
                     Err(error) if attempt < TRIES_MAX && is_retryable(&error) => {
                         tracing::debug!(attempt, %error, "running a transaction again");
                         drop(connection);
                         tokio::time::sleep(jittered_pause(attempt)).await;
+                        attempt += 1;
                     }
                     answer => return answer,
                 }
             }
-            unreachable!("the last try returns")
         };
         // A future dropped here closes its connection: an open transaction is never recycled.
         self.within_deadline(all_tries).await
@@ -191,7 +205,23 @@ impl Db {
     }
 }
 
-async fn run_once<R, F>(connection: &mut Object<AsyncPgConnection>, visible: &Visible, body: &F) -> Result<R>
+/// Begins and says what is visible, in one round trip. The setting lasts as long as the transaction, so a
+/// pooled connection carries nothing over.
+async fn begin(connection: &mut AsyncPgConnection, visible: &Visible) -> diesel::QueryResult<()> {
+    let sql = match visible {
+        // A uuid: nothing that would have to be quoted.
+        Visible::Tenant(tenant) => format!("begin; set local tollgate.tenant = '{}'", tenant.uuid()),
+        Visible::AllTenants => "begin; set local tollgate.all_tenants = 'on'".to_owned(),
+        Visible::Snapshot(tenant) => format!(
+            "begin isolation level repeatable read, read only; set local tollgate.tenant = '{}'",
+            tenant.uuid()
+        ),
+    };
+    AnsiTransactionManager::begin_transaction_sql(connection, &sql).await
+}
+
+/// Runs `body` in the transaction that has begun, and commits what it did, or takes it back.
+async fn finish<R, F>(connection: &mut AsyncPgConnection, body: &F) -> Result<R>
 where
     for<'c> F: AsyncFn(&'c mut AsyncPgConnection) -> Result<R>
         + Body<&'c mut AsyncPgConnection, Result<R>, Fut: Send>
@@ -199,13 +229,6 @@ where
         + Sync,
     R: Send,
 {
-    let connection: &mut AsyncPgConnection = connection;
-    let begun = AnsiTransactionManager::begin_transaction_sql(connection, &begin(visible)).await;
-    if let Err(error) = begun {
-        // It may have begun all the same; a connection that cannot roll back is closed.
-        let _ = connection.batch_execute("rollback").await;
-        return Err(error.into());
-    }
     // On the heap: it is as large as all that a transaction does, and whoever waits for it would carry that along.
     let answer = Box::pin(body(connection)).await;
     match answer {
@@ -220,20 +243,6 @@ where
             }
             Err(error)
         }
-    }
-}
-
-/// Begins and says what is visible, in one round trip. The setting lasts as long as the transaction, so a
-/// pooled connection carries nothing over.
-fn begin(visible: &Visible) -> String {
-    match visible {
-        // A uuid: nothing that would have to be quoted.
-        Visible::Tenant(tenant) => format!("begin; set local tollgate.tenant = '{}'", tenant.uuid()),
-        Visible::AllTenants => "begin; set local tollgate.all_tenants = 'on'".to_owned(),
-        Visible::Snapshot(tenant) => format!(
-            "begin isolation level repeatable read, read only; set local tollgate.tenant = '{}'",
-            tenant.uuid()
-        ),
     }
 }
 

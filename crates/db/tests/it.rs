@@ -250,6 +250,81 @@ async fn a_transaction_past_its_deadline_is_an_outage_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_waits_for_a_connection_longer_than_a_request_does() {
+    let stores = Stores::fresh().await;
+    let tenant = add_tenant(&stores).await;
+    let wait_for_the_only_connection = async |deadline_ms, held_seconds: f64| {
+        let db = db::Db::new(db::Options {
+            url: stores.database_url.clone(),
+            connections_max: 1,
+            deadline: std::time::Duration::from_millis(deadline_ms),
+        })
+        .unwrap();
+        let is_taken = tokio::sync::Notify::new();
+        let holder = db.transaction(tenant, async |tx| {
+            is_taken.notify_one();
+            tx.batch_execute(&format!("select pg_sleep({held_seconds})")).await?;
+            Ok(())
+        });
+        let waiter = async {
+            is_taken.notified().await;
+            db.transaction(tenant, async |tx| count(tx, "select count(*) as n from tenants").await).await
+        };
+        tokio::join!(holder, waiter).1
+    };
+    // Half of their deadlines, and 10 s at most: 0.9 s and 10 s.
+    let request = wait_for_the_only_connection(1_800, 5.0).await.unwrap_err().to_string();
+    assert_eq!(request, "storage unavailable: every connection was in use for too long");
+    assert_eq!(wait_for_the_only_connection(60_000, 1.2).await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_may_take_as_long_to_make_as_a_transaction_may_take() {
+    let stores = Stores::fresh().await;
+    let tenant = add_tenant(&stores).await;
+    // PostgreSQL itself waits four seconds before it begins with a connection.
+    let and = if stores.database_url.contains('?') { '&' } else { '?' };
+    let url = format!("{}{and}options=-c%20post_auth_delay%3D4", stores.database_url);
+    let deadline = std::time::Duration::from_secs(7);
+    let db = db::Db::new(db::Options { url, connections_max: 1, deadline }).unwrap();
+    let tenants =
+        db.transaction(tenant, async |tx| count(tx, "select count(*) as n from tenants").await).await;
+    assert_eq!(tenants.unwrap(), 1);
+}
+
+/// On one thread: what happens to connections while that stands still is noticed by whoever uses them next.
+#[tokio::test]
+async fn connections_that_died_in_the_pool_fail_no_transaction() {
+    let stores = Stores::fresh().await;
+    let tenant = add_tenant(&stores).await;
+    let db = stores.db();
+    let all_there = tokio::sync::Barrier::new(4);
+    let four_at_once = async || {
+        let transactions = (0..4).map(|_| {
+            db.transaction(tenant, async |tx| {
+                all_there.wait().await;
+                count(tx, "select pg_backend_pid()::bigint as n").await
+            })
+        });
+        futures_util::future::try_join_all(transactions).await.unwrap()
+    };
+    let before = four_at_once().await;
+    std::thread::scope(|scope| {
+        let restart = async {
+            let mut superuser = stores.superuser().await;
+            for pid in &before {
+                let closed = format!("select pg_terminate_backend({pid}, 5000)::int::bigint as n");
+                assert_eq!(count(&mut superuser, &closed).await.unwrap(), 1);
+            }
+        };
+        scope.spawn(|| tokio::runtime::Runtime::new().unwrap().block_on(restart));
+    });
+
+    let after = four_at_once().await;
+    assert!(before.iter().all(|pid| !after.contains(pid)), "{before:?} and {after:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn migrating_again_does_nothing() {
     let stores = Stores::fresh().await;
     assert_eq!(db::migrate(&stores.superuser_url).await.unwrap(), 0);
