@@ -168,6 +168,31 @@ async fn a_report_of_nonsense_is_refused_and_one_of_others_is_not_shown() {
 }
 
 #[tokio::test]
+async fn sums_that_no_number_holds_are_refused_and_each_hour_of_them_is_shown() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let ada = client.customer("ada").await;
+    client.subscribe(&ada, "standard").await;
+    client.advance_to("2026-02-02T10:00:00Z").await;
+    // Of the free model: 2^62 tokens in each of two hours are 2^63.
+    let half = 1_u64 << 62;
+    for (id, time) in [("first", "2026-02-02T08:30:00Z"), ("second", "2026-02-02T09:30:00Z")] {
+        let used = at(event(id, &ada, "mimo-v2-tts", json!({"input": half})), time);
+        let answer = client.post("/v1/usage/events", used).await.expect(200);
+        assert_eq!((&answer["status"], &answer["receipt"]["credits"]), (&json!("accepted"), &json!(0)));
+    }
+
+    let path = format!("/v1/customers/{ada}/usage");
+    client.get(&path).await.expect_problem(422, "amount-overflow");
+    let an_hour = client.get(&format!("{path}?interval=hour&from=2026-02-02T09:00:00Z")).await.expect(200);
+    assert_eq!(
+        (&an_hour["total"]["events"], &an_hour["data"][0]["tokens"]["input"]),
+        (&json!(1), &json!(half))
+    );
+}
+
+#[tokio::test]
 async fn a_receipt_explains_what_an_event_cost() {
     let world = World::new().await;
     let server = world.serve().await;
