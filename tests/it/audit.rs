@@ -2,16 +2,67 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
-use diesel_async::SimpleAsyncConnection;
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use serde_json::json;
 
+use crate::campaigns::until_done;
 use crate::support::{Client, Process, World, event};
 
 /// What a command printed, and whether it was content.
 fn run(command: &mut Command) -> (bool, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     (status.success(), format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_all_books_are_verified_other_jobs_are_done() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let _worker = world.work();
+    client.customer("ada").await;
+    let give = |tag| json!({"tag": tag, "credits": 7, "reason": "an outage", "filter": {}});
+    let before = client.post("/v1/campaigns", give("before")).await.expect(202);
+    until_done(client, &before).await;
+
+    // As at the full hour of a site with eight tenants, none of whose books can be read to the end.
+    let mut elsewhere = world.stores.superuser().await;
+    elsewhere.batch_execute("begin; lock table usage_hours in access exclusive mode").await.unwrap();
+    let due = format!(
+        "insert into jobs (job_id, kind, key, payload, run_at, created_at)
+         select gen_random_uuid(), 'verify_tenant', n, jsonb_build_object('tenant', '{}'), now(), now()
+         from generate_series(1, 8) n",
+        world.tenant
+    );
+    world.stores.superuser().await.batch_execute(&due).await.unwrap();
+    until_it_is_asked_for(&world, "usage_hours").await;
+    let meanwhile = client.post("/v1/campaigns", give("meanwhile")).await.expect(202);
+    assert_eq!(until_done(client, &meanwhile).await["granted"], 1);
+    elsewhere.batch_execute("rollback").await.unwrap();
+}
+
+/// Until somebody waits for a table that is locked.
+async fn until_it_is_asked_for(world: &World, table: &str) {
+    #[derive(diesel::QueryableByName)]
+    struct Waiting {
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        count: i64,
+    }
+    let waiting = format!(
+        "select count(*) from pg_locks where relation = '{table}'::regclass and not granted \
+             and database = (select oid from pg_database where datname = current_database())"
+    );
+    let mut superuser = world.stores.superuser().await;
+    for _ in 0..600 {
+        let waiting: Waiting = diesel::sql_query(&waiting).get_result(&mut superuser).await.unwrap();
+        if waiting.count > 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("nobody asked for {table} in 30 seconds");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -118,7 +118,7 @@ async fn what_cannot_be_given_or_taken_changes_nothing() {
     verify(&world);
 }
 
-async fn until_done(client: &Client, campaign: &Value) -> Value {
+pub async fn until_done(client: &Client, campaign: &Value) -> Value {
     let path = format!("/v1/campaigns/{}", campaign["id"].as_str().unwrap());
     for _ in 0..600 {
         let campaign = client.get(&path).await.expect(200);

@@ -26,34 +26,27 @@ pub const TICKS: [Tick; 2] = [
     Tick { kind: SWEEP, schedule: "30 * * * * *", slot: Slot::Minute },
 ];
 
-/// All kinds with their handlers.
-pub fn handlers(audit: &Arc<Audit>) -> Vec<(&'static str, Handler)> {
-    let all = audit.clone();
-    let one = audit.clone();
-    let sweeping = audit.clone();
-    vec![
-        (
-            SWEEP,
-            handler(move |_| {
-                let audit = sweeping.clone();
-                async move { audit.sweep_all().await }
-            }),
-        ),
-        (
-            VERIFY,
-            handler(move |payload| {
-                let audit = all.clone();
-                async move { audit.verify_all(read(payload)?).await }
-            }),
-        ),
-        (
-            VERIFY_TENANT,
-            handler(move |payload| {
-                let audit = one.clone();
-                async move { audit.verify_tenant(read(payload)?).await }
-            }),
-        ),
-    ]
+/// The sweep, with its handler.
+pub fn sweeping(audit: Arc<Audit>) -> (&'static str, Handler) {
+    let sweep = handler(move |_| {
+        let audit = audit.clone();
+        async move { audit.sweep_all().await }
+    });
+    (SWEEP, sweep)
+}
+
+/// The kinds that verify, with their handlers.
+pub fn verifying(audit: &Arc<Audit>) -> [(&'static str, Handler); 2] {
+    let (all, one) = (audit.clone(), audit.clone());
+    let verify = handler(move |payload| {
+        let audit = all.clone();
+        async move { audit.verify_all(read(payload)?).await }
+    });
+    let verify_tenant = handler(move |payload| {
+        let audit = one.clone();
+        async move { audit.verify_tenant(read(payload)?).await }
+    });
+    [(VERIFY, verify), (VERIFY_TENANT, verify_tenant)]
 }
 
 #[derive(Deserialize)]

@@ -162,14 +162,13 @@ impl Services {
         .concat();
         let ticker = Ticker::start(self.db.clone(), &ticks).await?;
         let subscriptions = Arc::new(self.subscriptions.clone());
-        let mut worker = Worker::new(self.db.clone(), scheduler::Options::default());
+        let audit = Arc::new(self.audit());
+        let (sweep, sweeping) = audit::jobs::sweeping(audit.clone());
+        let mut worker = Worker::new(self.db.clone(), scheduler::Options::default()).on(sweep, sweeping);
         for (kind, handler) in jobs::handlers(&subscriptions) {
             worker = worker.on(kind, handler);
         }
         for (kind, handler) in adjustments::jobs::handlers(&Arc::new(self.adjustments())) {
-            worker = worker.on(kind, handler);
-        }
-        for (kind, handler) in audit::jobs::handlers(&Arc::new(self.audit())) {
             worker = worker.on(kind, handler);
         }
         for (kind, handler) in usage::jobs::handlers(&usage, &self.tenants, months_kept) {
@@ -192,10 +191,19 @@ impl Services {
         tokio::join!(
             worker.run(stop.clone()),
             self.webhook_worker().run(stop.clone()),
+            self.verifying_worker(&audit).run(stop.clone()),
             self.rereading_worker().run(stop)
         );
         ticker.stop().await?;
         Ok(())
+    }
+
+    /// All tenants' books are due at once, each hour, and no other job waits for that. One at a time: they are read as a whole.
+    fn verifying_worker(&self, audit: &Arc<Audit>) -> Worker {
+        let options = scheduler::Options { jobs_max: 1, ..scheduler::Options::default() };
+        let worker = Worker::new(self.db.clone(), options);
+        let handlers = audit::jobs::verifying(audit);
+        handlers.into_iter().fold(worker, |worker, (kind, handler)| worker.on(kind, handler))
     }
 
     /// All tenants' accounts are looked through at once, so where the provider does not answer no other job waits for that.

@@ -50,8 +50,7 @@ async fn a_parked_account_keeps_its_usage_until_its_balances_are_rebuilt_and_it_
     edit_balance(&mut superuser, grace).await;
 
     // The hourly job finds it and parks it, with an event in the same transaction.
-    let handlers = jobs::handlers(&Arc::new(audit.clone()));
-    let (_, verify_tenant) = handlers.into_iter().find(|(kind, _)| *kind == jobs::VERIFY_TENANT).unwrap();
+    let [_, (_, verify_tenant)] = jobs::verifying(&Arc::new(audit.clone()));
     verify_tenant(json!({"tenant": tenant})).await.unwrap();
     assert_eq!((audit.parked_count().await.unwrap(), outbox(&mut superuser, "account.parked").await), (1, 1));
     verify_tenant(json!({"tenant": tenant})).await.unwrap();
