@@ -243,7 +243,7 @@ impl World {
             .command("serve")
             .args(["--listen", "127.0.0.1:0"])
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(self.log())
             .spawn()
             .unwrap();
         let mut line = String::new();
@@ -255,7 +255,16 @@ impl World {
 
     /// Starts a worker process.
     pub fn work(&self) -> Process {
-        Process(self.command("worker").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+        Process(self.command("worker").stdout(Stdio::null()).stderr(self.log()).spawn().unwrap())
+    }
+
+    /// Where its servers and workers say what they have to say, one after the other.
+    pub fn log_file(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    fn log(&self) -> Stdio {
+        std::fs::File::options().create(true).append(true).open(self.log_file()).unwrap().into()
     }
 
     /// A `tollgate` command with the configuration in its environment.
@@ -278,7 +287,13 @@ impl World {
 }
 
 impl Drop for World {
+    /// A test that fails shows what its servers and workers said last.
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let said = std::fs::read(self.log_file()).unwrap_or_default();
+            let last = &said[said.len().saturating_sub(10_000)..];
+            eprintln!("its processes said last:\n{}", String::from_utf8_lossy(last));
+        }
         let _ = std::fs::remove_dir_all(&self.dir);
     }
 }

@@ -101,7 +101,7 @@ async fn lane(
             report.seeds += 1;
             report.counts.take(&seed.counts);
             if let Some(failure) = seed.failure {
-                println!("\n{failure}");
+                println!("\n{failure}\nits processes' log: {}", site.keep_log().display());
                 report.failures.push(failure);
             }
         }

@@ -1,5 +1,6 @@
 //! Where seeds run: stores, server processes, a worker, and what is done to them.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -179,6 +180,15 @@ impl Site {
                 *worker = Some(self.world.work());
             }
         }
+    }
+
+    /// Keeps what its processes have said until now; returns where.
+    pub fn keep_log(&self) -> PathBuf {
+        let name =
+            format!("sim-{}-{}.log", std::process::id(), if self.has_kills() { "kills" } else { "shared" });
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::copy(self.world.log_file(), &kept).unwrap();
+        kept
     }
 
     /// Whether every invariant holds of all that is stored.
