@@ -69,13 +69,17 @@ mod tests {
             recorded_at: at("2026-01-31T10:00:00.000001Z"),
             reverses: None,
         };
-        let text = "0000000000000000000000000000000000000000000000000000000000000000\
-            |00000000-0000-0000-0000-000000000001|00000000-0000-0000-0000-000000000002|1|issued|available\
-            |00000000-0000-0000-0000-000000000003|60000000|purchase|00000000-0000-0000-0000-000000000004\
-            |1769853600000000|1769853600000001|";
-        let link = Link::START.next(tenant, customer, &transfer);
+        let before = "0123456789abcdef".repeat(4);
+        let text = format!(
+            "{before}|00000000-0000-0000-0000-000000000001|00000000-0000-0000-0000-000000000002|1|issued\
+            |available|00000000-0000-0000-0000-000000000003|60000000|purchase\
+            |00000000-0000-0000-0000-000000000004|1769853600000000|1769853600000001|"
+        );
+        let before = Link([0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef].repeat(4).try_into().unwrap());
+        let link = before.next(tenant, customer, &transfer);
         assert_eq!(link, Link(Sha256::digest(text.as_bytes()).into()));
         let other = Transfer { credits: credits(60_000_001), ..transfer };
-        assert_ne!(Link::START.next(tenant, customer, &other), link);
+        assert_ne!(before.next(tenant, customer, &other), link);
+        assert_ne!(Link::START.next(tenant, customer, &transfer), link);
     }
 }

@@ -286,6 +286,7 @@ mod tests {
         assert_eq!(all.len(), 7, "{all:?}");
         assert_eq!(Fingerprint::from_hex(one.hex(&mut [0; 32])), Some(one));
         assert_eq!(Fingerprint::from_hex("f"), None);
+        assert_eq!(Fingerprint::from_bytes(*one.as_bytes()), one);
     }
 
     #[test]
@@ -294,6 +295,8 @@ mod tests {
         let codes = [NoHold::NotNamed, NoHold::Unknown, NoHold::Expired, NoHold::Captured, NoHold::Released];
         let named = ["not-named", "unknown", "expired", "captured", "released"];
         assert_eq!(codes.map(NoHold::code), named);
+        assert_eq!(named.map(NoHold::of_code), codes.map(Some));
+        assert_eq!(NoHold::of_code("lost"), None);
     }
 
     #[test]
