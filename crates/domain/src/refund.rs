@@ -222,6 +222,12 @@ mod tests {
         }
     }
 
+    #[test]
+    fn who_asked_has_a_name_of_its_own() {
+        let names = ["too_late", "operator", "cancel", "provider"];
+        assert_eq!(RefundOrigin::ALL.map(RefundOrigin::name), names);
+    }
+
     proptest! {
         #[test]
         fn refunds_in_any_parts_revoke_what_one_refund_of_their_sum_would(

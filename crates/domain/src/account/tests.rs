@@ -175,7 +175,11 @@ fn event(cost: i64, charge_instant: i64, received: i64) -> EventCost {
 }
 
 fn charge(account: &mut Account, cost: i64, charge_instant: i64, now: i64) -> Charge {
-    account.charge(&event(cost, charge_instant, now), after(now)).unwrap()
+    let event = event(cost, charge_instant, now);
+    let uncovered = account.uncovered(&event, after(now));
+    let charge = account.charge(&event, after(now)).unwrap();
+    assert_eq!(charge.overage, uncovered, "what no grant covers is known before it is charged");
+    charge
 }
 
 fn draws(of: &[(u128, i64)]) -> Vec<Draw> {
@@ -184,17 +188,21 @@ fn draws(of: &[(u128, i64)]) -> Vec<Draw> {
 
 #[test]
 fn a_charge_burns_promotion_then_rollover_then_plan_then_adjustment_then_top_up() {
+    use GrantSource::{Adjustment, Plan, Promotion, Rollover, TopUp, Upgrade};
     let mut account = account_of(&[
-        (GrantSource::TopUp, 10, None),
-        (GrantSource::Adjustment, 10, None),
-        (GrantSource::Upgrade, 10, Some(100)),
-        (GrantSource::Plan, 10, Some(100)),
-        (GrantSource::Rollover, 10, Some(100)),
-        (GrantSource::Promotion, 10, None),
+        (TopUp, 10, None),
+        (Adjustment, 10, None),
+        (Upgrade, 10, Some(100)),
+        (Plan, 10, Some(100)),
+        (Rollover, 10, Some(100)),
+        (Promotion, 10, None),
     ]);
     let charge = charge(&mut account, 55, 1, 1);
     // Plan and upgrade share a priority, an expiry and an effective instant: the lower id first.
     assert_eq!(charge.draws, draws(&[(6, 10), (5, 10), (3, 10), (4, 10), (2, 10), (1, 5)]));
+    let sources: Vec<_> = charge.draws.iter().map(|draw| account.source_of(draw.grant).unwrap()).collect();
+    assert_eq!(sources, [Promotion, Rollover, Upgrade, Plan, Adjustment, TopUp]);
+    assert_eq!(account.source_of(grant_id(7)), None);
     assert_eq!((charge.overage, charge.balance_after), (credits(0), credits(5)));
     assert_eq!(charge.version, 12, "six grants, six draws");
 }
