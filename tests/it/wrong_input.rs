@@ -84,6 +84,8 @@ async fn nonsense_is_named_and_leaves_no_row() {
     }
     for usage in [
         json!({"input": 9_223_372_036_854_775_807_u64, "cache_read": 1}),
+        json!({"input": 1_000_000_000_000_u64, "cache_read": 1}),
+        json!({"input": 0, "output": 1_000_000_000_001_u64}),
         json!({"input": 0, "output": 9_200_000_000_000_000_000_u64}),
         json!({"input": 9_223_372_036_854_775_808_u64}),
     ] {

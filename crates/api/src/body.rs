@@ -563,10 +563,11 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn a_count_of_tokens_is_an_integer_that_the_database_can_hold() {
+    async fn a_count_of_tokens_is_an_integer_and_no_mistake_in_magnitude() {
         for (count, expected) in [
             ("0", "ok"),
-            ("9223372036854775807", "ok"),
+            ("1000000000000", "ok"),
+            ("1000000000001", "/usage/input amount-overflow"),
             ("-1", "/usage/input out-of-range"),
             ("-0", "/usage/input wrong-type"),
             ("1.5", "/usage/input wrong-type"),

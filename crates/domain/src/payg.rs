@@ -302,7 +302,8 @@ mod tests {
         assert_eq!(Pico::new(-1), Err(Refusal::AmountOverflow));
         assert_eq!(pico(Pico::MAX).plus(pico(1)), Err(Refusal::AmountOverflow));
         let usage = TokenCounts { output: TokenCounts::COUNT_MAX, ..NONE };
-        let amounts = price(Some(&reference()), "mimo-v2-pro", &usage, Currency::Usd).unwrap().unwrap();
+        let mut amounts = price(Some(&reference()), "mimo-v2-pro", &usage, Currency::Usd).unwrap().unwrap();
+        amounts[0].pico = pico(Pico::MAX);
         let most = bill(&amounts, Credits::MAX, Credits::MAX, pico(Pico::MAX));
         assert_eq!(most, Err(Refusal::AmountOverflow));
     }

@@ -581,10 +581,12 @@ mod tests {
         ] {
             assert_eq!(cost_in(&any_length, "mimo-v2-tts", usage), overflow, "{usage:?}");
         }
-        // The largest cost there is: 2^53 - 1 Credits, at 1x.
-        let output = 9_007_199_254_740_991;
-        assert_eq!(cost("mimo-v2-omni", TokenCounts { output, ..NOTHING }), Ok(9_007_199_254_740_991));
-        assert_eq!(cost("mimo-v2-omni", TokenCounts { output: output + 1, ..NOTHING }), overflow);
+        // The largest cost there is: 2^53 - 1 Credits, here 129,728,784,761 tokens at 69,431x.
+        let dear = omni_at(&[(TokenKind::Output, 69_431_000)]);
+        let output = 129_728_784_761;
+        let of = |output| cost_in(&dear, "mimo-v2-omni", TokenCounts { output, ..NOTHING });
+        assert_eq!(of(output), Ok(9_007_199_254_740_991));
+        assert_eq!(of(output + 1), overflow);
     }
 
     #[test]
@@ -633,9 +635,12 @@ mod tests {
         assert_eq!(of(&[call(None, 10), call(Some("mimo-v2-omni"), 10)]), Ok(vec![20, 10]));
         assert_eq!(of(&[call(None, 10), call(Some("mimo-v9"), 10)]), unrated(Unrated::UnknownModel));
         assert_eq!(of(&[call(None, 10), call(None, M_1 + 1)]), unrated(Unrated::PromptAboveLastBand));
-        let half = 5_000_000_000_000_000;
-        let output = |output| Call { usage: TokenCounts { output, ..NOTHING }, model: None };
-        assert_eq!(of(&[output(half / 2), output(half / 2)]), Err(NoCost::Refused(Refusal::AmountOverflow)));
+        // 4.8 x 10^15 Credits each, of at most 9.0 x 10^15 together.
+        let dear = omni_at(&[(TokenKind::Output, 48_000_000)]);
+        let half = Call { usage: TokenCounts { output: 100_000_000_000, ..NOTHING }, model: None };
+        let both = rate_calls(Some(&dear), "mimo-v2-omni", &[half.clone(), half.clone()], at(MAY));
+        assert_eq!(both, Err(NoCost::Refused(Refusal::AmountOverflow)));
+        assert!(rate_calls(Some(&dear), "mimo-v2-omni", &[half], at(MAY)).is_ok());
     }
 
     #[test]

@@ -39,8 +39,11 @@ impl TokenKind {
 }
 
 impl TokenCounts {
-    /// The largest count of one kind: what a PostgreSQL `bigint` holds.
-    pub const COUNT_MAX: u64 = i64::MAX as u64;
+    /// The largest count of one kind, and the longest prompt, of one event. More is a mistake of who counts: of an event that
+    /// costs nothing, one such count would else fill the sums of all that its customer uses in that hour.
+    pub const COUNT_MAX: u64 = 1_000_000_000_000;
+    /// The largest sum of counts: what a PostgreSQL `bigint` holds.
+    pub const SUM_MAX: u64 = i64::MAX as u64;
 
     pub fn of(&self, kind: TokenKind) -> u64 {
         match kind {
@@ -63,10 +66,10 @@ impl TokenCounts {
         }
     }
 
-    /// The sum, kind by kind; refused with `amount-overflow`.
+    /// The sum, kind by kind; refused with `amount-overflow` above [`TokenCounts::SUM_MAX`].
     pub fn plus(&self, other: &TokenCounts) -> Result<TokenCounts, Refusal> {
         let sum = |a: u64, b: u64| {
-            a.checked_add(b).filter(|sum| *sum <= Self::COUNT_MAX).ok_or(Refusal::AmountOverflow)
+            a.checked_add(b).filter(|sum| *sum <= Self::SUM_MAX).ok_or(Refusal::AmountOverflow)
         };
         Ok(TokenCounts {
             input: sum(self.input, other.input)?,
@@ -86,7 +89,7 @@ impl TokenCounts {
             .ok_or(Refusal::AmountOverflow)
     }
 
-    /// Refuses counts that cannot be stored or that contradict each other.
+    /// Refuses counts of one event that are too large, or that contradict each other.
     pub fn check(&self) -> Result<(), Refusal> {
         self.prompt()?;
         if self.output > Self::COUNT_MAX {
@@ -374,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_are_taken_up_to_what_a_bigint_holds() {
+    fn a_million_million_tokens_are_the_most_of_an_event_and_millions_of_them_are_summed_up() {
         let none = TokenCounts::default();
         let max = TokenCounts::COUNT_MAX;
         assert_eq!(TokenCounts { input: max, output: max, ..none }.check(), Ok(()));
@@ -388,6 +391,9 @@ mod tests {
         ] {
             assert_eq!(beyond.check(), Err(Refusal::AmountOverflow), "{beyond:?}");
         }
+        let sum = TokenCounts { input: 9_000_000 * max, ..none };
+        assert_eq!(sum.plus(&TokenCounts { input: max, ..none }).map(|sum| sum.input), Ok(9_000_001 * max));
+        assert_eq!(sum.plus(&sum), Err(Refusal::AmountOverflow));
     }
 
     #[test]

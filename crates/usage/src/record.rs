@@ -324,7 +324,7 @@ fn read_raw(format: UsageFormat, json: &str) -> std::result::Result<(TokenCounts
         return Ok((only.usage, Vec::new()));
     }
     let sum = calls.iter().try_fold(TokenCounts::default(), |sum, call| sum.plus(&call.usage));
-    let sum = sum.map_err(|refusal| Quarantined {
+    let sum = sum.and_then(|sum| sum.check().map(|()| sum)).map_err(|refusal| Quarantined {
         reason: Reason::CountTooLarge,
         message: format!("the sum of {} calls: {refusal}", calls.len()),
     })?;

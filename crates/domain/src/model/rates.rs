@@ -34,10 +34,13 @@ pub enum ModelCost {
     Overflow,
 }
 
+/// The most tokens of a prompt, and of output, that one event can have.
+const TOKENS_MAX: i128 = 1_000_000_000_000;
+
 /// by the letter. `counts` as [`ModelBand::rates`].
 pub fn cost(bands: &[ModelBand], counts: [u64; 4]) -> ModelCost {
     let prompt: i128 = counts[..3].iter().map(|count| i128::from(*count)).sum();
-    if prompt > i128::from(i64::MAX) || i128::from(counts[3]) > i128::from(i64::MAX) {
+    if prompt > TOKENS_MAX || i128::from(counts[3]) > TOKENS_MAX {
         return ModelCost::Overflow;
     }
     let mut shortest = 0;

@@ -78,9 +78,9 @@ mod tests {
                 "reasoning is 6 tokens, more than the 5 of the output that it is a part of",
             ),
             (
-                json!({"input": i64::MAX, "cache_read": 1}),
+                json!({"input": 1_000_000_000_000_u64, "cache_read": 1}),
                 Reason::CountTooLarge,
-                "the prompt is 9223372036854775807 + 1 + 0 tokens, which is above 9223372036854775807",
+                "the prompt is 1000000000000 + 1 + 0 tokens, which is above 1000000000000",
             ),
             (json!([{"input": 1}]), Reason::WrongShape, "the usage is a list, not an object"),
         ] {
