@@ -91,6 +91,7 @@ async fn grant(
     let (tenant, now) = (scope.tenant, scope.now);
     let mut accounts = ledger::lock(tx, tenant, &[new.customer]).await?;
     let account = accounts.get_mut(new.customer)?;
+    let was_used_up = ledger::is_used_up(tx, tenant, account, now).await?;
     let grant = NewGrant {
         id: GrantId::from_uuid(id.uuid()),
         source: new.source,
@@ -112,8 +113,11 @@ async fn grant(
         campaign_tag: None,
     };
     store::insert(tx, tenant, &adjustment).await?;
-    ledger::write(tx, tenant, &accounts, now).await?;
     tell_granted(tx, scope, &adjustment).await?;
+    if was_used_up {
+        outbox::emit_recovered(tx, tenant, account, now).await?;
+    }
+    ledger::write(tx, tenant, &accounts, now).await?;
     Ok(accounts)
 }
 

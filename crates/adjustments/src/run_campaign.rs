@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use db::{Connection, Result};
-use domain::account::{Cause, CauseKind, NewGrant};
+use domain::account::{Account, Cause, CauseKind, NewGrant};
 use domain::grant::GrantSource;
 use domain::id::{AdjustmentId, CampaignId, CustomerId, GrantId};
 use domain::{TenantScope, Timestamp};
@@ -54,8 +54,13 @@ async fn step(tx: &mut Connection, scope: &TenantScope, id: CampaignId) -> Resul
     let given: Vec<CustomerId> = new.iter().copied().collect();
     let mut accounts = ledger::lock(tx, tenant, &given).await?;
     for adjustment in adjustments.iter().filter(|adjustment| new.contains(&adjustment.customer)) {
-        issue(&mut accounts, &campaign, adjustment, now)?;
+        let account = accounts.get_mut(adjustment.customer)?;
+        let was_used_up = ledger::is_used_up(tx, tenant, account, now).await?;
+        issue(account, &campaign, adjustment, now)?;
         tell_granted(tx, scope, adjustment).await?;
+        if was_used_up {
+            outbox::emit_recovered(tx, tenant, account, now).await?;
+        }
     }
     ledger::write(tx, tenant, &accounts, now).await?;
     let granted = count(given.len());
@@ -84,12 +89,7 @@ fn adjustment(campaign: &Campaign, customer: CustomerId, now: Timestamp) -> Adju
     }
 }
 
-fn issue(
-    accounts: &mut Accounts,
-    campaign: &Campaign,
-    adjustment: &Adjustment,
-    now: Timestamp,
-) -> Result<()> {
+fn issue(account: &mut Account, campaign: &Campaign, adjustment: &Adjustment, now: Timestamp) -> Result<()> {
     let grant = NewGrant {
         id: adjustment.grant,
         source: GrantSource::Promotion,
@@ -98,8 +98,7 @@ fn issue(
         expires_at: campaign.expires_at,
     };
     let cause = Cause { kind: CauseKind::Adjustment, id: adjustment.id.uuid() };
-    accounts.get_mut(adjustment.customer)?.issue(grant, cause, now)?;
-    Ok(())
+    Ok(account.issue(grant, cause, now)?)
 }
 
 fn count(length: usize) -> i64 {

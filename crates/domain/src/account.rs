@@ -459,6 +459,19 @@ impl Account {
         Level { available: self.available(at), limit: sum_of(made_with) }
     }
 
+    /// Whether nothing is left at `now` and usage took the last of it: what ended unspent, or was taken back, leaves nothing
+    /// either. None where the transfers before those of the journal have to say so: the last that took anything.
+    pub fn is_used_up(&self, now: Timestamp) -> Option<bool> {
+        let ends_unspent = |grant: &Grant| grant.expires_at.is_some_and(|expiry| expiry <= now);
+        let has_rest = self.grants.iter().any(|grant| ends_unspent(grant) && !grant.remaining().is_zero());
+        if self.version() == 0 || has_rest || !self.available(now).is_zero() {
+            return Some(false);
+        }
+        let mut taken = self.journal.iter().rev().map(|posted| &posted.transfer);
+        let last = taken.find(|transfer| transfer.debit == Book::Available);
+        last.map(|transfer| transfer.cause.kind == CauseKind::Usage)
+    }
+
     /// The next instant after `at` at which [`Account::available`] changes by itself.
     pub fn valid_until(&self, at: Timestamp) -> Option<Timestamp> {
         self.grants

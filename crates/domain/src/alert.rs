@@ -24,7 +24,7 @@ pub enum Alert {
     Left(Credits),
     /// Nothing is left, and there was something.
     Depleted,
-    /// There is something again.
+    /// There is something again, after all was used up.
     Recovered,
 }
 

@@ -47,6 +47,7 @@ mod renew;
 mod retell;
 mod store;
 mod sweep;
+mod used_up;
 mod write;
 
 use std::sync::Arc;
@@ -72,6 +73,7 @@ pub use release::{
 };
 pub use remembered::Writer;
 pub use sweep::Swept;
+pub use used_up::is_used_up;
 pub use write::write;
 
 /// The ledger as a service: what needs Redis, or a transaction of its own.

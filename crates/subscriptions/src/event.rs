@@ -55,7 +55,6 @@ pub const DISPUTE_LOST: &str = "dispute.lost";
 pub const CREDITS_GRANTED: &str = "credits.granted";
 pub const CREDITS_CARRIED: &str = "credits.carried";
 pub const CREDITS_EXPIRED: &str = "credits.expired";
-pub const BALANCE_RECOVERED: &str = "balance.recovered";
 
 /// Whom an event is about: its subject.
 #[derive(Debug, Clone, Copy)]

@@ -150,8 +150,7 @@ pub async fn take(
 ) -> Result<Effect> {
     let (tenant, now) = (scope.tenant, scope.now);
     let was_granted = purchase.granted_at.is_some();
-    // An account that never had Credits has not recovered.
-    let was_empty = account.books().issued != 0 && account.level(now).available.is_zero();
+    let was_used_up = ledger::is_used_up(tx, tenant, account, now).await?;
     let before = subscription.status;
     let effect = effect::take(subscription, purchase, account, scope.zone, at, now)?;
     if effect == Effect::TooLate {
@@ -178,10 +177,8 @@ pub async fn take(
     if !was_granted && !purchase.credits.is_zero() {
         event::emit(tx, scope, event::CREDITS_GRANTED, subscription, details).await?;
     }
-    let available = account.level(now).available;
-    if was_empty && !available.is_zero() {
-        let details = json!({"available": available, "account_version": account.version()});
-        event::emit(tx, scope, event::BALANCE_RECOVERED, subscription, details).await?;
+    if was_used_up {
+        outbox::emit_recovered(tx, tenant, account, now).await?;
     }
     Ok(effect)
 }

@@ -311,6 +311,7 @@ async fn open_within_year(
     store::cycles::open(tx, tenant, subscription, opening.cycle, now).await?;
     event::emit(tx, scope, event::CYCLE_OPENED, subscription, json!({"cycle": opening.cycle})).await?;
     account.set_refills_at(effect::refills_at(subscription));
+    let was_used_up = ledger::is_used_up(tx, tenant, account, now).await?;
     let (mut credits, mut revoked) = (Credits::ZERO, Credits::ZERO);
     for part in store::purchases::parts_of_year(tx, tenant, subscription.id, paid_with, number).await? {
         if part.credits.is_zero() {
@@ -333,6 +334,9 @@ async fn open_within_year(
             "credits_revoked": revoked,
         });
         event::emit(tx, scope, event::CREDITS_GRANTED, subscription, details).await?;
+    }
+    if was_used_up {
+        outbox::emit_recovered(tx, tenant, account, now).await?;
     }
     Ok(())
 }

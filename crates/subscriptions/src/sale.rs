@@ -153,8 +153,7 @@ pub async fn take(
     at: Timestamp,
 ) -> Result<()> {
     let (tenant, now, about) = (scope.tenant, scope.now, About::Customer(sale.customer));
-    // An account that never had Credits has not recovered.
-    let was_empty = account.books().issued != 0 && account.level(now).available.is_zero();
+    let was_used_up = ledger::is_used_up(tx, tenant, account, now).await?;
     if let Sold::TopUp(top_up) = &sale.sold {
         issue(account, sale.id, top_up, at, now)?;
     }
@@ -167,10 +166,8 @@ pub async fn take(
         about.emit(tx, scope, event::TOP_UP_GRANTED, sale.details()).await?;
         about.emit(tx, scope, event::CREDITS_GRANTED, sale.details()).await?;
     }
-    let available = account.level(now).available;
-    if was_empty && !available.is_zero() {
-        let details = json!({"available": available, "account_version": account.version()});
-        about.emit(tx, scope, event::BALANCE_RECOVERED, details).await?;
+    if was_used_up {
+        outbox::emit_recovered(tx, tenant, account, now).await?;
     }
     Ok(())
 }

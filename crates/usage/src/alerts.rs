@@ -3,15 +3,9 @@
 
 use db::{Connection, Result};
 use domain::account::Account;
-use domain::alert::{Alert, Level, alert};
+use domain::alert::{Level, alert};
 use domain::{TenantScope, Timestamp};
 use ledger::Accounts;
-use outbox::NewEvent;
-use serde_json::json;
-
-pub const DROPPED: &str = "balance.dropped";
-pub const DEPLETED: &str = "balance.depleted";
-pub const RECOVERED: &str = "balance.recovered";
 
 /// The balances of accounts before a batch is charged, or an event voided: in the accounts' order.
 pub(crate) struct Before(Vec<Level>);
@@ -33,21 +27,7 @@ impl Before {
         for (before, account) in charged {
             let after = level(account, now);
             let Some(alert) = alert(*before, after, &scope.policies) else { continue };
-            let (kind, threshold) = match alert {
-                Alert::UsedPercent(percent) => (DROPPED, json!({"used_percent": percent})),
-                Alert::Left(credits) => (DROPPED, json!({"credits_left": credits})),
-                Alert::Depleted => (DEPLETED, json!(null)),
-                Alert::Recovered => (RECOVERED, json!(null)),
-            };
-            let payload = json!({
-                "customer": account.customer(),
-                "threshold": threshold,
-                "available": after.available,
-                "limit": after.limit,
-                "account_version": account.version(),
-            });
-            let event = NewEvent { kind, subject: account.customer().to_string(), payload };
-            outbox::emit(tx, scope.tenant, event, now).await?;
+            outbox::emit_alert(tx, scope.tenant, account, alert, now).await?;
         }
         Ok(())
     }

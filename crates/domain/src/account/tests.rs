@@ -423,6 +423,38 @@ fn the_rest_of_each_grant_expires_once_at_its_expiry() {
 }
 
 #[test]
+fn an_account_is_used_up_where_usage_took_the_last_of_it() {
+    let plan = [(GrantSource::Plan, 100, Some(60))];
+    assert_eq!(account_of(&[]).is_used_up(after(1)), Some(false), "there never was anything");
+    let mut spent = account_of(&plan);
+    charge(&mut spent, 99, 1, 1);
+    assert_eq!(spent.is_used_up(after(1)), Some(false));
+    charge(&mut spent, 9, 2, 2);
+    assert_eq!(spent.is_used_up(after(2)), Some(true));
+    assert_eq!(spent.is_used_up(after(60)), Some(true), "after its cycle, too");
+    let issued = NewGrant {
+        id: grant_id(2),
+        source: GrantSource::TopUp,
+        credits: credits(1),
+        effective_at: after(70),
+        expires_at: None,
+    };
+    spent.issue(issued, cause(CauseKind::Purchase), after(61)).unwrap();
+    assert_eq!((spent.is_used_up(after(69)), spent.is_used_up(after(70))), (Some(true), Some(false)));
+
+    let mut ended = account_of(&plan);
+    charge(&mut ended, 99, 1, 1);
+    assert_eq!(ended.is_used_up(after(60)), Some(false), "1 was left, and is not booked as expired yet");
+    ended.expire(after(60)).unwrap();
+    assert_eq!(ended.is_used_up(after(60)), Some(false), "and is now");
+    let mut revoked = account_of(&plan);
+    revoked.revoke_the_plans(cause(CauseKind::Cancel), after(3)).unwrap();
+    assert_eq!(revoked.is_used_up(after(3)), Some(false));
+    revoked.settle(after(0));
+    assert_eq!(revoked.is_used_up(after(3)), None, "what was loaded does not say");
+}
+
+#[test]
 fn an_immediate_cancel_takes_the_plans_grants_and_no_other() {
     let mut account = account_of(&[
         (GrantSource::Promotion, 10, None),

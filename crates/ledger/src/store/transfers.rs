@@ -131,3 +131,21 @@ pub(crate) async fn transfers_of_cause(
         .await?;
     rows.into_iter().map(Transfer::try_from).collect()
 }
+
+/// What the last transfer was for that took anything from what can be spent.
+pub(crate) async fn last_taken_by(
+    tx: &mut Connection,
+    tenant: TenantId,
+    customer: CustomerId,
+) -> Result<Option<CauseKind>> {
+    let last: Option<String> = transfers::table
+        .filter(transfers::tenant_id.eq(tenant.uuid()))
+        .filter(transfers::customer_id.eq(customer.uuid()))
+        .filter(transfers::debit.eq(Book::Available.name()))
+        .order(transfers::version.desc())
+        .select(transfers::cause_kind)
+        .first(tx)
+        .await
+        .optional()?;
+    last.map(|kind| by_name(&CauseKind::ALL, CauseKind::name, &kind)).transpose()
+}
