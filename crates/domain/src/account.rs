@@ -462,8 +462,8 @@ impl Account {
     /// Whether nothing is left at `now` and usage took the last of it: what ended unspent, or was taken back, leaves nothing
     /// either. None where the transfers before those of the journal have to say so: the last that took anything.
     pub fn is_used_up(&self, now: Timestamp) -> Option<bool> {
-        let ends_unspent = |grant: &Grant| grant.expires_at.is_some_and(|expiry| expiry <= now);
-        let has_rest = self.grants.iter().any(|grant| ends_unspent(grant) && !grant.remaining().is_zero());
+        let has_ended = |grant: &Grant| grant.expires_at.is_some_and(|expiry| expiry <= now);
+        let has_rest = self.grants.iter().any(|grant| has_ended(grant) && !grant.remaining().is_zero());
         if self.version() == 0 || has_rest || !self.available(now).is_zero() {
             return Some(false);
         }
