@@ -451,7 +451,7 @@ mod tests {
 
         #[test]
         fn kinds_come_back_as_they_were_written(
-            kinds in prop::array::uniform5(prop_oneof![Just(0u64), 0u64..300_000, 0u64..TokenCounts::COUNT_MAX / 3]),
+            kinds in prop::array::uniform5(prop_oneof![Just(0u64), 0u64..300_000, 0u64..TokenCounts::COUNT_MAX / 5]),
         ) {
             let mut usage = counts(kinds);
             usage.reasoning = usage.reasoning.min(usage.output);
