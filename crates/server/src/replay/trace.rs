@@ -235,7 +235,7 @@ mod tests {
                 "t.csv, line 2: column ContextTokens: 9223372036854775808 is more than Tollgate counts",
             ),
             (
-                "ContextTokens,GeneratedTokens,CacheReadTokens\n9223372036854775807,2,1",
+                "ContextTokens,GeneratedTokens,CacheReadTokens\n1000000000000,2,1",
                 "t.csv, line 2: column ContextTokens: the whole prompt is more than Tollgate counts",
             ),
             (
