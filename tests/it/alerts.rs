@@ -5,7 +5,7 @@ use diesel_async::RunQueryDsl;
 use serde_json::{Value, json};
 
 use crate::campaigns::until_done;
-use crate::support::{World, event};
+use crate::support::{World, event, subscribe};
 
 /// The balance events so far: what happened, at which threshold, and what was available.
 async fn told(world: &World) -> Vec<Value> {
@@ -110,4 +110,22 @@ async fn only_what_was_used_up_recovers_and_whatever_fills_it_tells_so() {
     client.post(&revoke, json!({"reason": "a mistake"})).await.expect(200);
     client.advance_to("2026-03-31T10:00:00Z").await;
     assert_eq!((told(&world).await, client.available(&ada).await), (expected, 60_000_000));
+}
+
+#[tokio::test]
+async fn of_a_year_the_next_cycle_is_a_recovery_where_the_last_one_was_used_up() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let client = &server.client;
+    let ada = client.customer("ada").await;
+    let mut a_year = subscribe(&ada, "lite", "pm_sandbox_succeeds");
+    a_year["term"] = json!("annual");
+    client.post("/v1/subscriptions", a_year).await.expect(201);
+    client.advance_to("2026-02-28T10:00:00Z").await;
+    assert!(told(&world).await.is_empty(), "all of the first was left");
+    let all = event("all", &ada, "mimo-v2-omni", json!({"input": 0, "output": 60_000_000}));
+    client.post("/v1/usage/events", all).await.expect(200);
+    client.advance_to("2026-03-31T10:00:00Z").await;
+    let expected = [json!(["balance.depleted", null, 0]), json!(["balance.recovered", null, 60_000_000])];
+    assert_eq!(told(&world).await, expected);
 }
