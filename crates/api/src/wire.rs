@@ -73,7 +73,7 @@ impl From<Currency> for domain::Currency {
 /// A count of tokens: an integer, written without a fraction or an exponent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(transparent)]
-#[schema(value_type = u64, minimum = 0, maximum = 1000000000000u64)]
+#[schema(value_type = u64, minimum = 0, maximum = 1_000_000_000_000_u64)]
 pub(crate) struct TokenCount(pub(crate) u64);
 
 impl<'de> Deserialize<'de> for TokenCount {
